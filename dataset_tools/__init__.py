@@ -1,0 +1,1 @@
+"""Raw competition files in, TFRecord shards out; and the competition's CSV at the other end."""

@@ -1,0 +1,10 @@
+"""Shards in, probabilities out. Knows no competition and never imports dataset_tools."""
+
+import os
+import warnings
+
+# A user's mistake must end in one line of ours, so TensorFlow's C++ log is off unless asked for
+# (TF_CPP_MIN_LOG_LEVEL=0 brings it back); it has to be set before tensorflow is imported.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+# tensorflow-addons announces its end of life at import; requirements.txt already says why it is here.
+warnings.filterwarnings("ignore", message="(?s).*TensorFlow Addons.*", category=UserWarning)

@@ -1,0 +1,50 @@
+"""How every command starts and ends: flags parsed before TensorFlow is imported, one line for a mistake."""
+
+import os
+import sys
+from typing import Callable, Sequence
+
+from absl import app, flags, logging
+
+from pipeline.errors import UserError
+
+USAGE_EXIT_CODE = 2
+
+
+def _fail(message: str) -> None:
+    command = os.path.basename(sys.argv[0])
+    print(f"{command}: {' '.join(str(message).split())}", file=sys.stderr)
+    # os._exit would lose buffered output and sys.exit would run TensorFlow's chatty teardown after our line.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(USAGE_EXIT_CODE)
+
+
+def _parse_flags(argv: Sequence[str]) -> list[str]:
+    try:
+        # The mains import little, so flags of absl itself and of the command are all that is known here.
+        rest = flags.FLAGS(list(argv))
+    except flags.Error as error:
+        _fail(f"{error} (--help lists the flags)")
+    except OSError as error:
+        _fail(f"--flagfile: {error}")
+    if len(rest) > 1:
+        _fail(f"unexpected argument {rest[1]!r}; flags are written --name=value (--help lists them)")
+    return rest
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parses the flags and calls `main`; a `UserError` ends with its one line on stderr and exit code 2."""
+
+    def guarded(_: list[str]) -> None:
+        logging.use_absl_handler()
+        logging.set_verbosity(logging.INFO)
+        try:
+            main()
+        except UserError as error:
+            _fail(error)
+        except KeyboardInterrupt:
+            print("interrupted; what was finished is on disk, the same command goes on from there", file=sys.stderr)
+            sys.exit(130)
+
+    app.run(guarded, flags_parser=_parse_flags)

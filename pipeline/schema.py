@@ -1,0 +1,113 @@
+"""What crosses the disk between dataset_tools and pipeline: record keys, dataset.json, examples.csv.
+
+Imports no TensorFlow, so that commands can read a manifest before they pay for the import.
+"""
+
+import dataclasses
+from typing import Any, Optional
+
+DATASET_FILE = "dataset.json"
+EXAMPLES_FILE = "examples.csv"
+REJECTED_FILE = "rejected.csv"
+FORMAT_VERSION = 1
+
+# examples.csv: `row` is the number that goes through the step instead of the id (TPUs know no strings). Rows are
+# unique over all splits; set-aside pictures leave gaps. `labels` are class indices separated by spaces, empty
+# where unknown; latitude and longitude are degrees, `date` is the fraction of the year in [0, 1]; all may be empty.
+EXAMPLE_COLUMNS = ("row", "id", "split", "fold", "labels", "latitude", "longitude", "date", "user")
+REJECTED_COLUMNS = ("id", "split", "path", "labels", "reason")
+
+
+class Key:
+    """Feature keys of our own records: those of the iNat 2021 sixth-place solution, and the row."""
+
+    ENCODED = "image/encoded"            # bytes: an upright RGB JPEG
+    HEIGHT = "image/height"              # int64, pixels
+    WIDTH = "image/width"                # int64, pixels
+    FILENAME = "image/filename"          # bytes: path inside the data folder, UTF-8
+    SOURCE_ID = "image/source_id"        # bytes: the example's id
+    SHA256 = "image/key/sha256"          # bytes: hexadecimal digest of ENCODED
+    FORMAT = "image/format"              # bytes: "jpeg"
+    LATITUDE = "image/latitude"          # float: degrees / 90, 0 where VALID is 0
+    LONGITUDE = "image/longitude"        # float: degrees / 180, 0 where VALID is 0
+    DATE = "image/date"                  # float: fraction of the year, 0 where unknown
+    VALID = "image/valid"                # float: 1 where there is a place, else 0
+    LABELS = "image/object/class/label"  # list of int64: class indices, empty where unknown
+    LABEL_TEXTS = "image/object/class/text"  # list of bytes: class names
+    ROW = "example/row"                  # int64: `row` of examples.csv
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordKind:
+    """Where one kind of TFRecord keeps its image, labels, id and (maybe) place."""
+
+    image: str
+    labels: str
+    source_id: str
+    has_place: bool
+    has_row: bool  # else the row is the shard's first row + the record's position in the shard
+
+
+RECORD_KINDS = {
+    "fieldmark": RecordKind(Key.ENCODED, Key.LABELS, Key.SOURCE_ID, has_place=True, has_row=True),
+    "inat2021_solution": RecordKind(Key.ENCODED, Key.LABELS, Key.SOURCE_ID, has_place=True, has_row=False),
+    "turtle_recall_solution": RecordKind("image", "label", "image_id", has_place=False, has_row=False),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassInfo:
+    index: int
+    source_id: str   # what the competition calls it in its files and in a submission
+    name: str        # what a person calls it
+    train_count: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    file: str              # relative to the folder of dataset.json, or absolute (adopted shards)
+    split: str
+    fold: Optional[int]
+    first_row: int
+    records: int           # in the file, set-aside ones included
+    bytes: int
+    sha256: str            # of the file
+    set_aside: tuple[int, ...] = ()  # rows of records that can't be used (adopted shards only)
+
+    @property
+    def examples(self) -> int:
+        return self.records - len(self.set_aside)
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """dataset.json: written last, so that its presence says the shards are whole."""
+
+    competition: str
+    record_kind: str
+    multi_label: bool
+    classes: tuple[ClassInfo, ...]
+    shards: tuple[Shard, ...]
+    folds: int
+    rejected: int                # pictures in rejected.csv
+    settings: dict[str, Any]     # what create_tfrecords.py was told, and a fingerprint of the source files
+    format: int = FORMAT_VERSION
+
+    @property
+    def splits(self) -> list[str]:
+        return sorted({shard.split for shard in self.shards})
+
+    def split_size(self, split: str) -> int:
+        """Number of usable examples in a split."""
+        return sum(shard.examples for shard in self.shards if shard.split == split)
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> "Manifest":
+        """Raises KeyError or TypeError where `fields` is not a manifest."""
+        fields = dict(fields)
+        fields["classes"] = tuple(ClassInfo(**one) for one in fields["classes"])
+        fields["shards"] = tuple(Shard(**{**one, "set_aside": tuple(one["set_aside"])}) for one in fields["shards"])
+        return cls(**fields)
