@@ -1,0 +1,45 @@
+"""Trains a classifier in stages: python multi_stage_train.py --flagfile=configs/….flags --data_dir=… --model_dir=…"""
+
+import os
+
+from absl import flags
+
+from pipeline import command, sixth_place_flags, stages, training_flags
+from pipeline.flag_types import require
+
+FLAGS = flags.FLAGS
+training_flags.define()
+sixth_place_flags.define_training()
+
+
+def _adopt_records() -> None:
+    """Their flagfiles name TFRecords, ours a folder with a manifest: makes one beside the model, once."""
+    from dataset_tools import adopt
+
+    FLAGS.data_dir = os.path.join(FLAGS.model_dir, "records")
+    adopt.adopt(sixth_place_flags.training_specs(), FLAGS.data_dir, "inat2021", FLAGS.num_classes)
+    sixth_place_flags.check_counts(FLAGS.data_dir)
+
+
+def main() -> None:
+    if sixth_place_flags.is_used():
+        sixth_place_flags.translate_training()
+    require("model_dir", "model")
+    resolved = stages.parse(FLAGS.stage, {name: FLAGS[name].value for name in training_flags.STAGE_FLAGS},
+                            {name: FLAGS[name].parser.parse for name in training_flags.STAGE_FLAGS})
+    if FLAGS.training_files:
+        _adopt_records()
+    require("data_dir")
+
+    from pipeline import train  # late: TensorFlow takes seconds to import, and a mistyped flag should not
+
+    train.run_training(train.Run(
+        data_dir=FLAGS.data_dir, model_dir=FLAGS.model_dir, model=FLAGS.model, stages=tuple(resolved),
+        weights=FLAGS.weights, init_from=FLAGS.init_from, train_split=FLAGS.train_split,
+        num_classes=FLAGS.num_classes, place_input=FLAGS.place_input, precision=FLAGS.precision,
+        random_seed=FLAGS.random_seed, unordered=FLAGS.unordered, max_steps=FLAGS.max_steps, tta=FLAGS.tta,
+        tpu=FLAGS.tpu, jit=FLAGS.jit, steps_per_execution=FLAGS.steps_per_execution, dry_run=FLAGS.dry_run))
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,63 @@
+"""Small Keras callbacks: the rate in the logs, a stop on NaN, progress."""
+
+import math
+
+import tensorflow as tf
+
+from pipeline.errors import UserError
+from pipeline.progress import progress
+
+
+class LogLearningRate(tf.keras.callbacks.Callback):
+    """Adds the rate of the epoch's last step to the logs, so that history.csv and TensorBoard have it."""
+
+    def __init__(self, rate):
+        super().__init__()
+        self._rate = rate
+
+    def on_epoch_end(self, epoch: int, logs=None) -> None:
+        logs["lr"] = float(self._rate(self.model.optimizer.iterations - 1))
+
+
+class StopOnNan(tf.keras.callbacks.Callback):
+    """Ends the run before a broken epoch replaces the last good checkpoint."""
+
+    def __init__(self, stage: str):
+        super().__init__()
+        self._stage = stage
+
+    def on_epoch_end(self, epoch: int, logs=None) -> None:
+        if not math.isfinite(logs["loss"]):
+            raise UserError(f"stage {self._stage}: the loss became {logs['loss']} in epoch {epoch + 1}; the checkpoint "
+                            "of the epoch before stands. Try a lower lr, a longer --warmup_epochs or --clip_norm")
+
+
+class Progress(tf.keras.callbacks.Callback):
+    """Pictures done, rate and time left of a stage, and a line of scores after each epoch."""
+
+    _supports_tf_logs = True  # without it Keras fetches the step's results to the host at every step
+
+    def __init__(self, title: str, steps_per_epoch: int, epochs: int, batch_size: int):
+        super().__init__()
+        self._title = title
+        self._steps_per_epoch = steps_per_epoch
+        self._epochs = epochs
+        self._batch_size = batch_size
+        self._bar = None
+        self._step = 0
+
+    def on_epoch_begin(self, epoch: int, logs=None) -> None:
+        self._step = 0
+        self._bar = progress(self._steps_per_epoch * self._batch_size,
+                             f"{self._title}, epoch {epoch + 1}/{self._epochs}", "pictures")
+        self._bar.__enter__()
+
+    def on_train_batch_end(self, batch: int, logs=None) -> None:
+        # With several steps an execution, Keras calls this once for all of them.
+        self._bar.update((batch + 1 - self._step) * self._batch_size)
+        self._step = batch + 1
+
+    def on_epoch_end(self, epoch: int, logs=None) -> None:
+        self._bar.__exit__(None, None, None)
+        scores = ", ".join(f"{name} {float(value):.4g}" for name, value in logs.items())
+        print(f"{self._title}, epoch {epoch + 1}/{self._epochs}: {scores}", flush=True)

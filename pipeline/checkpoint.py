@@ -1,0 +1,100 @@
+"""Checkpoints of a stage: `last` after every epoch, to go on from, and `best`, to start from and predict with.
+
+They are TensorFlow's own checkpoints (written whole, on gs:// too). An old one is deleted only after the new one stands.
+"""
+
+import os
+from typing import Optional
+
+from absl import logging
+import tensorflow as tf
+
+from pipeline import files
+from pipeline.errors import UserError
+from pipeline.models.classifier import Classifier
+
+DONE_FILE = "DONE"
+
+
+def better(monitor: str, value: float, best: Optional[float]) -> bool:
+    """Losses fall, everything else rises."""
+    if best is None:
+        return True
+    return value < best if monitor.endswith("loss") else value > best
+
+
+class StageCheckpoints(tf.keras.callbacks.Callback):
+    """Keeps a stage's checkpoints; as a Keras callback it saves after every epoch."""
+
+    def __init__(self, stage_dir: str, classifier: Classifier, optimizer, monitor: str, has_validation: bool):
+        super().__init__()
+        self._monitor = monitor if has_validation else None
+        self._epochs_done = tf.Variable(0, dtype=tf.int64, trainable=False)
+        # NaN stands for "no epoch yet": a checkpoint holds tensors, not None.
+        self._best_value = tf.Variable(float("nan"), dtype=tf.float32, trainable=False)
+        state = tf.train.Checkpoint(model=classifier.model, base=classifier.base, head=classifier.head,
+                                    optimizer=optimizer, epochs_done=self._epochs_done, best_value=self._best_value)
+        self._last = tf.train.CheckpointManager(state, os.path.join(stage_dir, "last"), max_to_keep=1)
+        weights = tf.train.Checkpoint(model=classifier.model, base=classifier.base, head=classifier.head)
+        self._best = tf.train.CheckpointManager(weights, os.path.join(stage_dir, "best"), max_to_keep=1)
+
+    @property
+    def epochs_done(self) -> int:
+        return int(self._epochs_done.numpy())
+
+    @property
+    def best_value(self) -> Optional[float]:
+        value = float(self._best_value.numpy())
+        return None if value != value else value
+
+    def restore(self) -> bool:
+        """Restores the last epoch's state, if there is one."""
+        path = self._last.latest_checkpoint
+        if path is None:
+            return False
+        self._last.checkpoint.restore(path).assert_existing_objects_matched()
+        logging.info("going on after epoch %d, from %s", self.epochs_done, path)
+        return True
+
+    def on_epoch_end(self, epoch: int, logs=None) -> None:
+        self._epochs_done.assign(epoch + 1)
+        if self._monitor:
+            value = logs[self._monitor]
+            if better(self._monitor, value, self.best_value):
+                self._best_value.assign(value)
+                self._best.save(checkpoint_number=epoch + 1)
+        self._last.save(checkpoint_number=epoch + 1)
+
+
+def find(stage_dir: str) -> str:
+    """The checkpoint that a stage is represented by: its best, or its last where nothing was held out."""
+    for kind in ("best", "last"):
+        path = tf.train.latest_checkpoint(os.path.join(stage_dir, kind))
+        if path is not None:
+            return path
+    raise UserError(f"{stage_dir} holds no checkpoint")
+
+
+def load(path: str, classifier: Classifier) -> None:
+    """Reads all weights of the classifier; raises UserError where they are another model's."""
+    _read(path, tf.train.Checkpoint(model=classifier.model))
+
+
+def load_base(path: str, classifier: Classifier) -> None:
+    """Reads the weights of the base alone, for a model with other classes."""
+    _read(path, tf.train.Checkpoint(base=classifier.base))
+
+
+def _read(path: str, wanted: tf.train.Checkpoint) -> None:
+    try:
+        wanted.read(path).assert_existing_objects_matched().expect_partial()
+    except (AssertionError, ValueError, tf.errors.OpError) as error:
+        raise UserError(f"checkpoint {path} is not of this model, or is damaged: {str(error)[:300]}") from None
+
+
+def is_done(stage_dir: str) -> bool:
+    return files.exists(os.path.join(stage_dir, DONE_FILE))
+
+
+def mark_done(stage_dir: str, result: dict) -> None:
+    files.write_json(os.path.join(stage_dir, DONE_FILE), result)

@@ -1,0 +1,87 @@
+"""Files that are written whole or not at all, on a local disk or on gs:// (tf.io.gfile)."""
+
+import glob as _glob
+import json
+import os
+from typing import Any, Union
+
+from pipeline.errors import UserError
+
+
+def is_remote(path: str) -> bool:
+    """True for gs://, ram:// and the like, which need TensorFlow's file systems."""
+    return "://" in path
+
+
+def _gfile():
+    import tensorflow as tf  # late: commands that only read a local manifest do without the import
+
+    return tf.io.gfile
+
+
+def exists(path: str) -> bool:
+    return _gfile().exists(path) if is_remote(path) else os.path.exists(path)
+
+
+def make_dirs(path: str) -> None:
+    if is_remote(path):
+        _gfile().makedirs(path)
+    else:
+        os.makedirs(path, exist_ok=True)
+
+
+def open_file(path: str, mode: str = "rb"):
+    """A file object; text modes are UTF-8."""
+    if is_remote(path):
+        return _gfile().GFile(path, mode)
+    return open(path, mode) if "b" in mode else open(path, mode, encoding="utf-8", newline="")
+
+
+def rename(source: str, target: str) -> None:
+    """Replaces `target`; for a folder, `target` must not exist."""
+    if is_remote(source):
+        _gfile().rename(source, target, overwrite=True)
+    else:
+        os.replace(source, target)
+
+
+def write_whole(path: str, content: Union[str, bytes]) -> None:
+    """Writes under a temporary name, then renames, so that no reader ever sees half a file."""
+    temporary = f"{path}.unfinished"
+    with open_file(temporary, "wb") as file:
+        file.write(content.encode("utf-8") if isinstance(content, str) else content)
+    rename(temporary, path)
+
+
+def write_json(path: str, value: Any) -> None:
+    write_whole(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: str) -> Any:
+    """Raises UserError naming the file when it isn't there or isn't JSON."""
+    try:
+        with open_file(path, "rb") as file:
+            return json.loads(file.read())
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON: {error}") from None
+
+
+def size(path: str) -> int:
+    """Bytes."""
+    return _gfile().stat(path).length if is_remote(path) else os.path.getsize(path)
+
+
+def remove(path: str) -> None:
+    """Removes a file if it is there."""
+    if not exists(path):
+        return
+    if is_remote(path):
+        _gfile().remove(path)
+    else:
+        os.remove(path)
+
+
+def glob(pattern: str) -> list[str]:
+    return _gfile().glob(pattern) if is_remote(pattern) else _glob.glob(pattern)

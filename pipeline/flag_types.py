@@ -1,0 +1,28 @@
+"""absl flag kinds that several commands share."""
+
+from absl import flags
+
+from pipeline.errors import UserError
+
+
+class OnOffParser(flags.BooleanParser):
+    """A boolean that also reads on and off, the words that a stage line uses."""
+
+    def parse(self, argument):
+        if isinstance(argument, str) and argument.lower() in ("on", "off"):
+            return argument.lower() == "on"
+        return super().parse(argument)
+
+
+def define_on_off(name: str, default: bool, help_text: str) -> None:
+    flags.DEFINE_flag(flags.Flag(OnOffParser(), flags.ArgumentSerializer(), name, default, help_text, boolean=True))
+
+
+def require(*names: str) -> None:
+    """Raises UserError naming the first of the flags that was not given.
+
+    (absl's own mark_flag_as_required fails before a flagfile's translation has had its turn.)
+    """
+    for name in names:
+        if flags.FLAGS[name].value in (None, "", []):
+            raise UserError(f"--{name} is missing")

@@ -1,0 +1,184 @@
+"""tf.data input: shards in, padded or endless batches of static shape out.
+
+Every random choice is stateless. The order of the examples is a function of (seed, epoch) and each example's
+augmentation one of (seed, epoch, row), so the number of threads changes nothing, and a run that goes on at step s sees
+what the uninterrupted one would have seen.
+"""
+
+import dataclasses
+
+import tensorflow as tf
+
+from pipeline.dataset import Dataset
+from pipeline.ops import decode, randaugment, seeds, simple, tta
+from pipeline.schema import Key, RecordKind
+
+AUTOTUNE = tf.data.AUTOTUNE
+SHUFFLE_BUFFER = 4096   # encoded pictures (about 100 kB each), not pixels
+CYCLE_LENGTH = 16       # shards read side by side
+BLOCK_LENGTH = 16       # records taken from one before the next
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainPictures:
+    """How a training picture is made of its bytes."""
+
+    size: int               # pixels, height = width
+    augment: str            # inception, simple or eval
+    randaugment: str        # N:M, or empty for none; not used with eval
+    eval_resize: str        # squash or short:N, for eval
+
+
+def _read_shards(dataset: Dataset, split: str) -> tf.data.Dataset:
+    """(path, first row) of each shard of a split."""
+    shards = dataset.shards(split)
+    return tf.data.Dataset.from_tensor_slices(
+        ([dataset.path(shard) for shard in shards], tf.constant([shard.first_row for shard in shards], tf.int64)))
+
+
+def _read_records(shards: tf.data.Dataset, count: int) -> tf.data.Dataset:
+    """(row by position, serialized record), interleaved over the shards."""
+    return shards.interleave(
+        lambda path, first_row: tf.data.TFRecordDataset(path).enumerate(first_row),
+        cycle_length=min(CYCLE_LENGTH, count), block_length=BLOCK_LENGTH, num_parallel_calls=AUTOTUNE)
+
+
+def parse_record(kind: RecordKind, row: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
+    """One record → {'encoded': bytes, 'row': int64, 'label': int64 (-1: unknown), 'place': float32 [3]}.
+
+    `row` is the record's row by its position, used where the record itself carries none. 'place' is latitude/90,
+    longitude/180 and 1, or zeros where there is no place.
+    """
+    features = {
+        kind.image: tf.io.FixedLenFeature([], tf.string),
+        kind.labels: tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True),
+    }
+    if kind.has_row:
+        features[Key.ROW] = tf.io.FixedLenFeature([], tf.int64)
+    if kind.has_place:
+        for key in (Key.LATITUDE, Key.LONGITUDE, Key.VALID):
+            features[key] = tf.io.FixedLenFeature([], tf.float32, 0.0)
+    parsed = tf.io.parse_single_example(record, features)
+    place = tf.zeros([3])
+    if kind.has_place:
+        valid = parsed[Key.VALID]
+        place = tf.stack([parsed[Key.LATITUDE] * valid, parsed[Key.LONGITUDE] * valid, valid])
+    return {
+        "encoded": parsed[kind.image],
+        "row": parsed[Key.ROW] if kind.has_row else row,
+        "label": tf.concat([parsed[kind.labels], [-1]], axis=0)[0],
+        "place": place,
+    }
+
+
+def _examples(dataset: Dataset, split: str, shards: tf.data.Dataset) -> tf.data.Dataset:
+    """Parsed records of `shards`, without those that create_tfrecords.py set aside."""
+    described = dataset.shards(split)
+    kind = dataset.record_kind
+    examples = _read_records(shards, len(described)).map(
+        lambda row, record: parse_record(kind, row, record), num_parallel_calls=AUTOTUNE)
+    set_aside = tf.constant([row for shard in described for row in shard.set_aside], tf.int64)
+    if set_aside.shape[0]:
+        examples = examples.filter(lambda example: tf.reduce_all(example["row"] != set_aside))
+    return examples
+
+
+def training_picture(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPictures) -> tf.Tensor:
+    """JPEG bytes → augmented uint8 [size, size, 3]; `seed` is a stateless seed, int [2]."""
+    if pictures.augment == "eval":
+        return decode.whole(encoded, pictures.size, pictures.eval_resize)
+    crop_seed, flip_seed, simple_seed, randaugment_seed = seeds.split(seed, 4)
+    image = decode.flip(decode.random_crop(encoded, pictures.size, crop_seed), flip_seed)
+    if pictures.augment == "simple":
+        image = simple.simple_augment(image, simple_seed)
+    if pictures.randaugment:
+        layers, magnitude = randaugment.parse(pictures.randaugment)
+        image = randaugment.randaugment(image, randaugment_seed, layers, magnitude)
+    return image
+
+
+def train_examples(dataset: Dataset, split: str, seed: int, start: int = 0) -> tf.data.Dataset:
+    """Endless parsed records with their 'epoch' (int64), from number `start` (counted over all epochs) on.
+
+    First shuffle, then repeat: each epoch is a full pass in an order of its own.
+    """
+    shards = dataset.shards(split)
+    size = dataset.size(split)
+    paths = tf.constant([dataset.path(shard) for shard in shards])
+    first_rows = tf.constant([shard.first_row for shard in shards], tf.int64)
+
+    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        epoch_seed = seeds.example_seed(seed, epoch, tf.constant(-1, tf.int64))  # no example has row -1
+        order = tf.random.experimental.stateless_shuffle(tf.range(len(shards)), epoch_seed)
+        files = tf.data.Dataset.from_tensor_slices((tf.gather(paths, order), tf.gather(first_rows, order)))
+        examples = _examples(dataset, split, files)
+        examples = examples.shuffle(min(size, SHUFFLE_BUFFER), seed=tf.cast(epoch_seed[0], tf.int64),
+                                    reshuffle_each_iteration=False)
+        return examples.map(lambda example: {**example, "epoch": epoch})
+
+    epochs = tf.data.Dataset.counter(start // size)
+    return epochs.flat_map(one_epoch).skip(start % size)
+
+
+def train_batches(dataset: Dataset, split: str, pictures: TrainPictures, batch_size: int, seed: int,
+                  start_step: int = 0, ordered: bool = True) -> tf.data.Dataset:
+    """Endless batches ({'image': uint8 [batch, size, size, 3], 'place': float32 [batch, 3]}, int64 labels [batch]).
+
+    Args:
+      start_step: number of batches that a run before this one has already seen.
+      ordered: False lets batches come in any order, for speed.
+    """
+
+    def prepare(example):
+        example_seed = seeds.example_seed(seed, example["epoch"], example["row"])
+        image = training_picture(example["encoded"], example_seed, pictures)
+        return {"image": image, "place": example["place"]}, example["label"]
+
+    batches = (
+        train_examples(dataset, split, seed, start_step * batch_size)
+        .map(prepare, num_parallel_calls=AUTOTUNE)
+        .batch(batch_size, drop_remainder=True)
+        .prefetch(AUTOTUNE)
+    )
+    return batches.with_options(_options(ordered))
+
+
+def predict_batches(dataset: Dataset, split: str, size: int, views: tta.Views, eval_resize: str,
+                    batch_size: int) -> tf.data.Dataset:
+    """Every example once, in file order, the last batch padded.
+
+    Elements: {'image': uint8 [batch, crops, size, size, 3], 'place': float32 [batch, 3], 'label': int64 [batch] (-1:
+    unknown), 'row': int64 [batch], 'mask': float32 [batch], 0 on padding}.
+    """
+
+    def prepare(example):
+        return {"image": tta.host_views(example["encoded"], size, views, eval_resize), "place": example["place"],
+                "label": example["label"], "row": example["row"], "mask": 1.0}
+
+    examples = _examples(dataset, split, _read_shards(dataset, split)).map(prepare, num_parallel_calls=AUTOTUNE)
+    padding = tf.data.Dataset.from_tensors({
+        "image": tf.zeros([views.crops, size, size, 3], tf.uint8), "place": tf.zeros([3]),
+        "label": tf.constant(-1, tf.int64), "row": tf.constant(-1, tf.int64), "mask": 0.0,
+    }).repeat(-dataset.size(split) % batch_size)
+    batches = examples.concatenate(padding).batch(batch_size, drop_remainder=True).prefetch(AUTOTUNE)
+    return batches.with_options(_options(ordered=True))
+
+
+def validation_batches(dataset: Dataset, split: str, size: int, eval_resize: str,
+                       batch_size: int) -> tf.data.Dataset:
+    """predict_batches of one view, as Keras wants them: (features, labels [batch] ≥ 0, float32 weights [batch])."""
+
+    def as_keras(batch):
+        features = {"image": batch["image"][:, 0], "place": batch["place"]}
+        known = tf.cast(batch["label"] >= 0, tf.float32)  # an example without a label weighs nothing, like padding
+        return features, tf.maximum(batch["label"], 0), batch["mask"] * known
+
+    return predict_batches(dataset, split, size, tta.parse("none"), eval_resize, batch_size).map(as_keras)
+
+
+def _options(ordered: bool) -> tf.data.Options:
+    options = tf.data.Options()
+    options.deterministic = ordered
+    # One host: each replica takes its part of a batch; sharding by file or element would split it a second time.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return options

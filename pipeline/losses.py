@@ -1,0 +1,24 @@
+"""Losses as functions (labels, logits) → float32 [batch], one value an example; the step averages them."""
+
+from typing import Callable
+
+import tensorflow as tf
+
+Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+def softmax_cross_entropy(label_smoothing: float) -> Loss:
+    """Cross-entropy of int labels [batch] under float32 logits [batch, classes].
+
+    With smoothing e the target is (1 − e) at the label plus e/classes everywhere (Szegedy et al. 2016), so the loss is
+    (1 − e)·(−log p_label) + e·mean(−log p): that form needs no one-hot matrix.
+    """
+
+    def loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        log_probabilities = tf.nn.log_softmax(tf.cast(logits, tf.float32))
+        hit = -tf.gather(log_probabilities, labels, batch_dims=1)
+        if not label_smoothing:
+            return hit
+        return (1.0 - label_smoothing) * hit - label_smoothing * tf.reduce_mean(log_probabilities, axis=-1)
+
+    return loss

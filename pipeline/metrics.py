@@ -1,0 +1,50 @@
+"""Scores of single-label predictions, gathered chunk by chunk."""
+
+import numpy as np
+
+
+def label_ranks(labels: np.ndarray, log_probabilities: np.ndarray) -> np.ndarray:
+    """How many classes stand before the label, 0 for a top-1 hit; among equals the lower class index stands first.
+
+    Args: int [n] labels, float [n, classes].
+    """
+    own = np.take_along_axis(log_probabilities, labels[:, np.newaxis], axis=1)
+    indices = np.arange(log_probabilities.shape[1])[np.newaxis]
+    before = (log_probabilities > own) | ((log_probabilities == own) & (indices < labels[:, np.newaxis]))
+    return before.sum(axis=1)
+
+
+class SingleLabelScores:
+    """Accumulates top-1, top-5, macro top-1 (mean over the classes that occur) and log loss."""
+
+    def __init__(self, classes: int):
+        self._examples = np.zeros(classes, np.int64)
+        self._hits = np.zeros(classes, np.int64)
+        self._top5 = 0
+        self._log_loss = 0.0
+
+    def update(self, labels: np.ndarray, log_probabilities: np.ndarray) -> None:
+        """int [n] labels and float [n, classes] log-probabilities, which are normalized here.
+
+        (Rounding to float16 moves their sum away from 1 by about 1e-3.)
+        """
+        log_probabilities = log_probabilities.astype(np.float64)
+        ranks = label_ranks(labels, log_probabilities)
+        np.add.at(self._examples, labels, 1)
+        np.add.at(self._hits, labels, ranks < 1)
+        self._top5 += int((ranks < 5).sum())
+        normalizers = np.logaddexp.reduce(log_probabilities, axis=1)
+        own = np.take_along_axis(log_probabilities, labels[:, np.newaxis], axis=1)[:, 0]
+        self._log_loss += float((normalizers - own).sum())
+
+    def result(self) -> dict[str, float]:
+        """top1, top5, macro_top1 (shares), log_loss (nats) and examples; needs at least one example."""
+        count = int(self._examples.sum())
+        occurring = self._examples > 0
+        return {
+            "top1": float(self._hits.sum() / count),
+            "top5": self._top5 / count,
+            "macro_top1": float((self._hits[occurring] / self._examples[occurring]).mean()),
+            "log_loss": self._log_loss / count,
+            "examples": count,
+        }

@@ -1,0 +1,103 @@
+"""The predictions artefact: a folder with log_probabilities.npy, ids.txt and meta.json, written and read as a stream.
+
+log_probabilities.npy holds float16 natural logarithms [examples, classes] (probabilities themselves would underflow);
+line i of ids.txt is the id of row i, in no particular order. 500,000 × 10,000 never stands in memory as a whole.
+"""
+
+import os
+from typing import Any, Iterator, Sequence
+
+import numpy as np
+
+from pipeline import files
+from pipeline.errors import UserError
+
+MATRIX_FILE = "log_probabilities.npy"
+IDS_FILE = "ids.txt"
+META_FILE = "meta.json"
+# The smallest value that float16 can hold, so that log 0 stays finite.
+LOWEST = float(np.finfo(np.float16).min)
+CHUNK_ROWS = 1024
+
+
+class Writer:
+    """Appends rows in any order; `finish` writes ids and meta.json, the latter last: with it the folder is whole."""
+
+    def __init__(self, directory: str, examples: int, classes: int):
+        self._directory = directory
+        self._classes = classes
+        self._examples = examples
+        self._ids: list[str] = []
+        files.make_dirs(directory)
+        files.remove(os.path.join(directory, META_FILE))  # while rows are being written it's not whole
+        self._file = files.open_file(os.path.join(directory, MATRIX_FILE), "wb")
+        header = {"descr": "<f2", "fortran_order": False, "shape": (examples, classes)}
+        np.lib.format.write_array_header_1_0(_WithWrite(self._file), header)
+
+    def append(self, ids: Sequence[str], log_probabilities: np.ndarray) -> None:
+        """Adds rows: `log_probabilities` is a float array [len(ids), classes]."""
+        rows = np.clip(log_probabilities, LOWEST, None).astype("<f2")
+        if rows.shape != (len(ids), self._classes):
+            raise ValueError(f"{rows.shape} for {len(ids)} ids and {self._classes} classes")
+        self._file.write(rows.tobytes())
+        self._ids.extend(ids)
+
+    def finish(self, meta: dict[str, Any]) -> None:
+        """Raises ValueError where the number of rows is not the one that was announced."""
+        self._file.close()
+        if len(self._ids) != self._examples:
+            raise ValueError(f"{len(self._ids)} rows were written, {self._examples} announced")
+        files.write_whole(os.path.join(self._directory, IDS_FILE), "".join(f"{one}\n" for one in self._ids))
+        files.write_json(os.path.join(self._directory, META_FILE), meta)
+
+
+class _WithWrite:
+    """np.lib.format wants a file with `write` that takes bytes; GFile's is one, but not its class."""
+
+    def __init__(self, file):
+        self.write = file.write
+
+
+class Predictions:
+    """Predictions on disk; rows are read when they are asked for."""
+
+    def __init__(self, directory: str):
+        self.directory = directory
+        meta_path = os.path.join(directory, META_FILE)
+        if not files.exists(meta_path):
+            raise UserError(f"--predictions: {directory} holds no finished predictions of predict.py (no {META_FILE})")
+        self.meta: dict[str, Any] = files.read_json(meta_path)
+        with files.open_file(os.path.join(directory, IDS_FILE), "rb") as file:
+            self.ids = file.read().decode("utf-8").splitlines()
+        self._path = os.path.join(directory, MATRIX_FILE)
+        with files.open_file(self._path, "rb") as file:
+            np.lib.format.read_magic(file)
+            self.shape, _, self._dtype = np.lib.format.read_array_header_1_0(file)
+            self._offset = file.tell()
+        whole = self._offset + self.shape[0] * self.shape[1] * self._dtype.itemsize
+        if files.size(self._path) != whole or len(self.ids) != self.shape[0]:
+            raise UserError(f"--predictions: {self._path} is damaged; run predict.py again")
+
+    @property
+    def class_ids(self) -> list[str]:
+        return self.meta["class_ids"]
+
+    def rows(self, positions: np.ndarray) -> np.ndarray:
+        """The float32 log-probabilities [len(positions), classes] of these rows; neighbours are read at one go."""
+        result = np.empty((len(positions), self.shape[1]), np.float32)
+        row_bytes = self.shape[1] * self._dtype.itemsize
+        breaks = np.flatnonzero(np.diff(positions) != 1) + 1
+        with files.open_file(self._path, "rb") as file:
+            for run in np.split(np.arange(len(positions)), breaks):
+                if not len(run):
+                    continue
+                file.seek(self._offset + int(positions[run[0]]) * row_bytes)
+                block = np.frombuffer(file.read(len(run) * row_bytes), self._dtype)
+                result[run] = block.reshape(len(run), self.shape[1])
+        return result
+
+
+def chunks(count: int, rows: int = CHUNK_ROWS) -> Iterator[np.ndarray]:
+    """0 … count − 1 in pieces of at most `rows`."""
+    for start in range(0, count, rows):
+        yield np.arange(start, min(start + rows, count))

@@ -1,0 +1,62 @@
+"""Progress of long work: a bar in a terminal, a log line now and then where there is none."""
+
+import contextlib
+import sys
+import time
+from typing import Iterator
+
+from absl import logging
+from tqdm import tqdm
+
+LOG_SECONDS = 30.0
+
+
+def _duration(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"
+
+
+class _LogLines:
+    """What tqdm offers, as log lines at most every `LOG_SECONDS`."""
+
+    def __init__(self, total: int, description: str, unit: str):
+        self._total, self._description, self._unit = total, description, unit
+        self._done = 0
+        self._started = self._logged = time.monotonic()
+
+    def update(self, n: int = 1) -> None:
+        self._done += n
+        now = time.monotonic()
+        if now - self._logged >= LOG_SECONDS:
+            self._logged = now
+            logging.info("%s", self._line(now))
+
+    def close(self) -> None:
+        if self._done:
+            logging.info("%s", self._line(time.monotonic()))
+
+    def _line(self, now: float) -> str:
+        elapsed = max(now - self._started, 1e-6)
+        rate = self._done / elapsed
+        line = f"{self._description}: {self._done}/{self._total} {self._unit}, {rate:.1f} {self._unit}/s"
+        if 0 < self._done < self._total:
+            return f"{line}, {_duration((self._total - self._done) / rate)} to go"
+        return f"{line}, took {_duration(elapsed)}"
+
+
+@contextlib.contextmanager
+def progress(total: int, description: str, unit: str) -> Iterator:
+    """Yields an object whose `update(n)` tells that n more of `total` units are done.
+
+    In a terminal a tqdm bar on stderr with rate and ETA; elsewhere absl log lines with the same, at most every
+    `LOG_SECONDS` and one at the end.
+    """
+    if sys.stderr.isatty():
+        bar = tqdm(total=total, desc=description, unit=f" {unit}", dynamic_ncols=True)
+    else:
+        bar = _LogLines(total, description, unit)
+    try:
+        yield bar
+    finally:
+        bar.close()

@@ -1,0 +1,76 @@
+"""run.json: what a model directory was made with, so that another start can tell whether it is the same run."""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from typing import Any
+
+from pipeline import files
+from pipeline.errors import UserError
+
+RUN_FILE = "run.json"
+_PACKAGES = ("tensorflow", "tensorflow-cpu", "tensorflow-addons", "keras-cv-attention-models", "efficientnet", "numpy")
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # a TPU VM has a tensorflow of its own name
+    return versions
+
+
+def _git_revision() -> str:
+    """The revision of this code with + where it was changed since; empty outside of a checkout."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    try:
+        revision = subprocess.run(["git", "describe", "--always", "--dirty=+"], cwd=here, capture_output=True,
+                                  text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return revision.stdout.strip()
+
+
+def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(value, dict):
+        return {name: leaf for key, one in value.items() for name, leaf in _flatten(one, f"{prefix}{key}.").items()}
+    return {prefix.rstrip("."): value}
+
+
+def _differences(old: dict, new: dict) -> list[str]:
+    old, new = _flatten(old), _flatten(new)
+    return [f"{name} was {old.get(name)!r}, is {new.get(name)!r}"
+            for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
+
+
+def claim(model_dir: str, same: dict[str, Any], free: dict[str, Any]) -> None:
+    """Writes MODEL_DIR/run.json, or checks that the one there is of the same run.
+
+    Args:
+      same: what must not differ between two starts of one run (JSON values).
+      free: what may, recorded for the reader and for predict.py; the newest start's is kept.
+
+    Raises UserError naming every difference.
+    """
+    path = os.path.join(model_dir, RUN_FILE)
+    if files.exists(path):
+        different = _differences(read(model_dir)["same"], same)
+        if different:
+            raise UserError(f"--model_dir: {model_dir} holds another run: {'; '.join(different)}. "
+                            "Use another --model_dir, or the old flags")
+    files.make_dirs(model_dir)
+    files.write_json(path, {"same": same, "free": free, "versions": _versions(), "git": _git_revision()})
+
+
+def read(model_dir: str) -> dict[str, Any]:
+    """run.json of a model directory; raises UserError where there is none."""
+    path = os.path.join(model_dir, RUN_FILE)
+    if not files.exists(path):
+        raise UserError(f"{model_dir} is no model directory of multi_stage_train.py: it has no {RUN_FILE}")
+    record = files.read_json(path)
+    if not isinstance(record, dict) or "same" not in record or "free" not in record:
+        raise UserError(f"{path} was not written by multi_stage_train.py")
+    return record

@@ -1,0 +1,41 @@
+"""Learning-rate schedules as pure functions of the step, so that they live inside the compiled step."""
+
+import math
+
+import tensorflow as tf
+
+
+def epochs_to_steps(epochs: float, steps_per_epoch: int) -> int:
+    """The one place where a duration in epochs becomes steps (rounded to the nearest)."""
+    return int(round(epochs * steps_per_epoch))
+
+
+class WarmupSchedule(tf.keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up, then constant or cosine to 0 (Goyal et al. 2017; Loshchilov & Hutter 2017).
+
+    With s steps done, W of warm-up and T in all: peak · (s + 1)/W while s < W (so that no step is spent at rate 0),
+    then peak · (1 + cos(π · (s − W)/(T − W)))/2, or peak.
+    """
+
+    def __init__(self, kind: str, peak: float, warmup_steps: int, total_steps: int):
+        self.kind = kind
+        self.peak = peak
+        self.warmup_steps = warmup_steps
+        self.total_steps = total_steps
+
+    def __call__(self, step) -> tf.Tensor:
+        """Rate (float32 scalar) of the step after `step` steps have been done."""
+        step = tf.cast(step, tf.float32)
+        warmup = float(self.warmup_steps)
+        if self.kind == "constant":
+            after = tf.constant(self.peak, tf.float32)
+        else:
+            progress = tf.clip_by_value((step - warmup) / max(self.total_steps - warmup, 1.0), 0.0, 1.0)
+            after = self.peak * 0.5 * (1.0 + tf.cos(math.pi * progress))
+        if not self.warmup_steps:
+            return after
+        return tf.where(step < warmup, self.peak * (step + 1.0) / warmup, after)
+
+    def get_config(self) -> dict:
+        return {"kind": self.kind, "peak": self.peak, "warmup_steps": self.warmup_steps,
+                "total_steps": self.total_steps}

@@ -1,0 +1,125 @@
+"""--stage lines and the training flags, resolved into one plain record per stage."""
+
+import dataclasses
+from typing import Any, Callable, Mapping, Sequence
+
+from pipeline.errors import UserError, unknown
+from pipeline.training_flags import STAGE_FLAGS
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """All that one training stage does, with nothing left to look up."""
+
+    name: str
+    epochs: int
+    size: int            # pixels, height = width
+    lr: float            # before scale_lr
+    train: str           # head, all, last:N or from:LAYER
+    batch_size: int      # global
+    augment: str
+    randaugment: str     # N:M or empty
+    eval_resize: str
+    label_smoothing: float
+    optimizer: str
+    momentum: float
+    weight_decay: float
+    clip_norm: float
+    lr_schedule: str
+    warmup_epochs: float
+    scale_lr: bool
+    monitor: str
+
+    @property
+    def peak_lr(self) -> float:
+        """The rate after warm-up: × batch/256 where scale_lr asks for it (Goyal et al. 2017)."""
+        return self.lr * self.batch_size / 256 if self.scale_lr else self.lr
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError("must not be negative")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value <= 0:
+        raise ValueError("must be positive")
+    return value
+
+
+def _rate(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError("must be a number from 0 up")
+    return value
+
+
+_OWN_KEYS: dict[str, Callable[[str], Any]] = {
+    "name": str, "epochs": _whole, "size": _positive, "lr": _rate, "train": str,
+}
+_REQUIRED = ("name", "epochs", "size", "lr")
+
+
+def _split_line(line: str) -> dict[str, str]:
+    pairs = {}
+    for part in line.split(","):
+        key, equals, value = part.partition("=")
+        key = key.strip()
+        if not equals:
+            raise UserError(f"--stage={line}: {part!r} is not key=value")
+        if key not in _OWN_KEYS and key not in STAGE_FLAGS:
+            raise unknown(f"stage key in --stage={line}:", key, [*_OWN_KEYS, *STAGE_FLAGS])
+        if key in pairs:
+            raise UserError(f"--stage={line}: {key} is given twice")
+        pairs[key] = value.strip()
+    missing = [key for key in _REQUIRED if not pairs.get(key)]
+    if missing:
+        raise UserError(f"--stage={line}: {', '.join(missing)} missing")
+    return pairs
+
+
+def _check_name(line: str, name: str) -> None:
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise UserError(f"--stage={line}: the name becomes a folder's; use letters, digits, - and _")
+
+
+def _check_train(line: str, train: str) -> None:
+    kind, colon, argument = train.partition(":")
+    if kind in ("head", "all") and not colon:
+        return
+    if kind == "last" and argument.isdigit() and int(argument) > 0:
+        return
+    if kind == "from" and argument:
+        return
+    raise UserError(f"--stage={line}: train={train} is none of head, all, last:N (N from 1), from:LAYER")
+
+
+def parse(lines: Sequence[str], defaults: Mapping[str, Any],
+          parsers: Mapping[str, Callable[[str], Any]]) -> list[Stage]:
+    """Resolves the --stage lines in order; one of the same name takes the earlier one's place.
+
+    Args:
+      lines: texts of --stage.
+      defaults: the value of every flag in STAGE_FLAGS.
+      parsers: for every flag in STAGE_FLAGS, text to value, raising ValueError.
+
+    Raises UserError for an unknown key, a value that doesn't parse, or no stage that trains at all.
+    """
+    stages: dict[str, Stage] = {}
+    for line in lines:
+        values = {"train": "all", **{name: defaults[name] for name in STAGE_FLAGS}}
+        for key, text in _split_line(line).items():
+            try:
+                values[key] = _OWN_KEYS.get(key, parsers.get(key))(text)
+            except ValueError as error:
+                raise UserError(f"--stage={line}: {key}={text}: {error}") from None
+        _check_name(line, values["name"])
+        _check_train(line, values["train"])
+        stages[values["name"]] = Stage(**values)
+    trained = [stage for stage in stages.values() if stage.epochs > 0]  # 0 epochs skip a stage
+    if not trained:
+        raise UserError("no --stage with epochs above 0; e.g. --stage=name=all,epochs=20,size=300,lr=0.1,train=all")
+    return trained

@@ -1,0 +1,67 @@
+"""The training and validation steps: pure functions of a batch, with Keras' fit and callbacks around them."""
+
+import tensorflow as tf
+
+from pipeline.losses import Loss
+
+
+def label_ranks(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    """How many classes stand before the label: int32 [batch], 0 for a top-1 hit.
+
+    Among equal logits the lower class index stands first, as in argmax; a NaN stands before everything, so that a
+    broken model scores 0 and not 1.
+    """
+    own = tf.gather(logits, labels, batch_dims=1)[:, tf.newaxis]
+    indices = tf.range(tf.shape(logits)[-1], dtype=labels.dtype)[tf.newaxis]
+    before = tf.logical_not(logits <= own) | ((logits == own) & (indices < labels[:, tf.newaxis]))
+    return tf.reduce_sum(tf.cast(before, tf.int32), axis=-1)
+
+
+def apply(classifier: tf.keras.Model, features: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
+    """Logits [batch, classes]; only the features that the classifier was built for are given to it."""
+    return classifier({name: features[name] for name in classifier.input}, training=training)
+
+
+class TrainableClassifier(tf.keras.Model):
+    """A classifier with its loss, trained by `fit` on (features, labels) and validated on (features, labels, weights).
+
+    The mean is taken over the global batch, so the gradient does not depend on the number of replicas; validation
+    averages over the examples that count (weight 1), so padding changes nothing.
+    """
+
+    def __init__(self, classifier: tf.keras.Model, loss: Loss, global_batch_size: int):
+        super().__init__()
+        self.classifier = classifier
+        self._loss = loss
+        self._global_batch_size = global_batch_size
+        self._means = {name: tf.keras.metrics.Mean(name) for name in ("loss", "accuracy", "top5")}
+
+    @property
+    def metrics(self) -> list[tf.keras.metrics.Metric]:
+        """Reset by Keras at the start of each epoch."""
+        return list(self._means.values())
+
+    def call(self, features, training=False):
+        return apply(self.classifier, features, training=training)
+
+    def train_step(self, data):
+        features, labels = data
+        with tf.GradientTape() as tape:
+            logits = apply(self.classifier, features, training=True)
+            losses = self._loss(labels, logits)
+            loss = tf.reduce_sum(losses) / self._global_batch_size
+        # Keras' minimize also scales the loss under mixed_float16 and sums the gradients over the replicas.
+        self.optimizer.minimize(loss, self.classifier.trainable_variables, tape=tape)
+        return self._update(losses, labels, logits, None)
+
+    def test_step(self, data):
+        features, labels, weights = data
+        logits = apply(self.classifier, features, training=False)
+        return self._update(self._loss(labels, logits), labels, logits, weights)
+
+    def _update(self, losses, labels, logits, weights) -> dict[str, tf.Tensor]:
+        ranks = label_ranks(labels, logits)
+        self._means["loss"].update_state(losses, weights)
+        self._means["accuracy"].update_state(tf.cast(ranks < 1, tf.float32), weights)
+        self._means["top5"].update_state(tf.cast(ranks < 5, tf.float32), weights)
+        return {name: mean.result() for name, mean in self._means.items()}

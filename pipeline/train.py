@@ -1,0 +1,242 @@
+"""A run of multi_stage_train.py: its stages in order, each from the best of the one before."""
+
+import dataclasses
+import os
+import time
+from typing import Any, Optional
+
+from absl import logging
+import tensorflow as tf
+
+from pipeline import (callbacks, checkpoint, dataset as datasets, files, input as inputs, losses, optimizers,
+                      run_record, schedules, strategy as strategies)
+from pipeline.errors import UserError
+from pipeline.models import classifier as classifiers
+from pipeline.ops import decode, randaugment, tta
+from pipeline.stages import Stage
+from pipeline.step import TrainableClassifier
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Everything a training run is made of."""
+
+    data_dir: str
+    model_dir: str
+    model: str
+    stages: tuple[Stage, ...]
+    weights: str = "none"
+    init_from: Optional[str] = None
+    train_split: str = "train"
+    num_classes: Optional[int] = None
+    place_input: bool = False
+    precision: str = "float32"
+    random_seed: int = 42
+    unordered: bool = False
+    max_steps: int = 0
+    # Where and how fast; a second start may change these.
+    tta: str = "none"
+    tpu: str = "none"
+    jit: bool = False
+    steps_per_execution: int = 1
+    dry_run: bool = False
+
+    def identity(self) -> dict[str, Any]:
+        """What must not change between two starts in one model directory."""
+        fields = dataclasses.asdict(self)
+        for name in ("data_dir", "model_dir", "num_classes", "tta", "tpu", "jit", "steps_per_execution", "dry_run"):
+            del fields[name]
+        fields["stages"] = {stage.name: dataclasses.asdict(stage) for stage in self.stages}
+        fields["stage_order"] = [stage.name for stage in self.stages]
+        return fields
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A stage's length, worked out from the data."""
+
+    steps_per_epoch: int
+    epochs: int
+    total_steps: int          # of the whole schedule, also when max_steps cuts the stage short
+    warmup_steps: int
+    validation_steps: int     # 0: nothing is held out
+
+
+def stage_dir(model_dir: str, stages: tuple[Stage, ...], stage: Stage) -> str:
+    return os.path.join(model_dir, f"stage_{stages.index(stage) + 1}_{stage.name}")
+
+
+def validation_split(data: datasets.Dataset, train_split: str) -> Optional[str]:
+    """val, unless there is none or it is trained on."""
+    return "val" if "val" in data.manifest.splits and "val" not in train_split.split("+") else None
+
+
+def plan_stage(run: Run, stage: Stage, data: datasets.Dataset) -> Plan:
+    steps_per_epoch = max(data.size(run.train_split) // stage.batch_size, 1)
+    total_steps = schedules.epochs_to_steps(stage.epochs, steps_per_epoch)
+    warmup_steps = schedules.epochs_to_steps(stage.warmup_epochs, steps_per_epoch)
+    held_out = validation_split(data, run.train_split)
+    validation_steps = -(-data.size(held_out) // stage.batch_size) if held_out else 0
+    epochs = stage.epochs
+    if run.max_steps:
+        epochs = min(epochs, max(run.max_steps // steps_per_epoch, 1))
+        steps_per_epoch = min(steps_per_epoch, run.max_steps)
+        validation_steps = min(validation_steps, run.max_steps)
+    return Plan(steps_per_epoch, epochs, total_steps, warmup_steps, validation_steps)
+
+
+def _check(run: Run, data: datasets.Dataset) -> None:
+    """Finds what the stages would only stumble over hours later."""
+    classes = len(data.manifest.classes)
+    if run.num_classes is not None and run.num_classes != classes:
+        raise UserError(f"--num_classes={run.num_classes}, but {data.directory} has {classes} classes")
+    if data.manifest.multi_label:
+        raise UserError(f"{data.directory} has several labels a picture, which --loss=softmax can't learn")
+    tta.parse(run.tta)
+    has_validation = validation_split(data, run.train_split) is not None
+    data.check_shards(run.train_split)
+    if has_validation:
+        data.check_shards("val")
+    for stage in run.stages:
+        decode.parse_eval_resize(stage.eval_resize, stage.size)
+        if stage.randaugment:
+            randaugment.parse(stage.randaugment)
+            if stage.augment == "eval":
+                raise UserError(f"stage {stage.name}: randaugment={stage.randaugment} does not go with augment=eval "
+                                "(write randaugment= in the stage to turn it off)")
+
+
+def _log_plan(run: Run, data: datasets.Dataset) -> None:
+    logging.info("%s: %d examples of %d classes to train on (%s), %s", data.directory, data.size(run.train_split),
+                 len(data.manifest.classes), run.train_split,
+                 f"{data.size('val')} to validate" if validation_split(data, run.train_split) else "none held out")
+    for stage in run.stages:
+        plan = plan_stage(run, stage, data)
+        logging.info("stage %s: train=%s, %d px, %d epoch(s) of %d steps of %d, %s peak rate %.3g, warm-up %d of %d "
+                     "steps, augment %s %s", stage.name, stage.train, stage.size, plan.epochs, plan.steps_per_epoch,
+                     stage.batch_size, stage.optimizer, stage.peak_lr, plan.warmup_steps, plan.total_steps,
+                     stage.augment, stage.randaugment)
+
+
+def _build(run: Run, stage: Stage, num_classes: int, weights: str) -> classifiers.Classifier:
+    built = classifiers.build(run.model, stage.size, num_classes, weights=weights,
+                              base_training=classifiers.needs_base_training(stage.train),
+                              place_input=run.place_input, seed=run.random_seed)
+    classifiers.set_trainable(built, stage.train)
+    return built
+
+
+def _load_earlier_run(model_dir: str, built: classifiers.Classifier, data: datasets.Dataset) -> None:
+    """--init_from: all weights where the classes are the same, else the base alone."""
+    path = checkpoint.find(last_stage_dir(model_dir))
+    same_classes = run_record.read(model_dir)["free"]["class_ids"] == data.class_ids
+    logging.info("starting from %s (%s)", path, "all weights" if same_classes else "the base: its classes are others")
+    if same_classes:
+        checkpoint.load(path, built)
+    else:
+        checkpoint.load_base(path, built)
+
+
+def last_stage_dir(model_dir: str) -> str:
+    """The folder of a run's last stage; raises UserError where that one has not finished."""
+    last = os.path.join(model_dir, run_record.read(model_dir)["free"]["stage_dirs"][-1])
+    if not checkpoint.is_done(last):
+        raise UserError(f"{model_dir} has not finished its last stage ({os.path.basename(last)}): run "
+                        "multi_stage_train.py with the same flags to go on")
+    return last
+
+
+def _forget_epochs_after(history_path: str, epochs_done: int) -> None:
+    """Drops rows that were written but whose checkpoint was not, so that no epoch stands twice in history.csv."""
+    if not files.exists(history_path):
+        return
+    with files.open_file(history_path, "r") as file:
+        lines = file.read().splitlines()
+    kept = [line for line in lines if not line.split(",")[0].isdigit() or int(line.split(",")[0]) < epochs_done]
+    files.write_whole(history_path, "".join(f"{line}\n" for line in kept))
+
+
+def _train_stage(run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.distribute.Strategy) -> None:
+    folder = stage_dir(run.model_dir, run.stages, stage)
+    plan = plan_stage(run, stage, data)
+    files.make_dirs(folder)
+    started = time.monotonic()
+    first = run.stages[0] == stage
+    tf.keras.backend.clear_session()
+    # Every stage seeds anew, so that a stage begins alike whether or not the earlier ones ran in this process.
+    tf.keras.utils.set_random_seed(run.random_seed)
+    with strategy.scope():
+        weights = run.weights if first and not run.init_from else "none"
+        built = _build(run, stage, len(data.manifest.classes), weights)
+        model = TrainableClassifier(
+            built.model, losses.softmax_cross_entropy(stage.label_smoothing), stage.batch_size)
+        rate = schedules.WarmupSchedule(stage.lr_schedule, stage.peak_lr, plan.warmup_steps, plan.total_steps)
+        optimizer = optimizers.build(
+            stage.optimizer, rate, momentum=stage.momentum, weight_decay=stage.weight_decay,
+            clip_norm=stage.clip_norm, variables=built.model.trainable_variables)
+        if run.precision == "mixed_float16":
+            optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
+        model.compile(optimizer=optimizer, jit_compile=run.jit, steps_per_execution=run.steps_per_execution)
+        checkpoints = checkpoint.StageCheckpoints(folder, built, optimizer, stage.monitor, plan.validation_steps > 0)
+        # Where the weights come from, in this order: this stage's own last epoch; the stage before; an earlier run;
+        # --weights, which the build above has already loaded; else they are random.
+        if checkpoints.restore():
+            pass
+        elif not first:
+            before = run.stages[run.stages.index(stage) - 1]
+            checkpoint.load(checkpoint.find(stage_dir(run.model_dir, run.stages, before)), built)
+        elif run.init_from:
+            _load_earlier_run(run.init_from, built, data)
+    history_path = os.path.join(folder, "history.csv")
+    _forget_epochs_after(history_path, checkpoints.epochs_done)
+    _fit(run, stage, plan, data, model, [
+        callbacks.LogLearningRate(rate),
+        callbacks.StopOnNan(stage.name),
+        callbacks.Progress(f"stage {stage.name}", plan.steps_per_epoch, plan.epochs, stage.batch_size),
+        tf.keras.callbacks.CSVLogger(history_path, append=True),
+        tf.keras.callbacks.TensorBoard(os.path.join(folder, "tensorboard"), write_graph=False),
+        checkpoints,
+    ], checkpoints.epochs_done)
+    checkpoint.mark_done(folder, {"epochs": plan.epochs, "steps_per_epoch": plan.steps_per_epoch,
+                                  "monitor": stage.monitor, "best": checkpoints.best_value,
+                                  "seconds": round(time.monotonic() - started, 1)})
+
+
+def _fit(run: Run, stage: Stage, plan: Plan, data: datasets.Dataset, model: TrainableClassifier,
+         stage_callbacks: list, epochs_done: int) -> None:
+    pictures = inputs.TrainPictures(stage.size, stage.augment, stage.randaugment, stage.eval_resize)
+    batches = inputs.train_batches(data, run.train_split, pictures, stage.batch_size, run.random_seed,
+                                   start_step=epochs_done * plan.steps_per_epoch, ordered=not run.unordered)
+    held_out = None
+    if plan.validation_steps:
+        held_out = inputs.validation_batches(data, "val", stage.size, stage.eval_resize, stage.batch_size)
+        held_out = held_out.take(plan.validation_steps)
+    try:
+        model.fit(batches, epochs=plan.epochs, initial_epoch=epochs_done, steps_per_epoch=plan.steps_per_epoch,
+                  validation_data=held_out, callbacks=stage_callbacks, verbose=0)
+    except tf.errors.DataLossError as error:
+        raise UserError(f"a shard under {data.directory} is damaged: {str(error).splitlines()[0]}; write it again "
+                        "with create_tfrecords.py") from None
+
+
+def run_training(run: Run) -> None:
+    """Trains every stage that is not finished yet; raises UserError for what the user can mend."""
+    data = datasets.load(run.data_dir)
+    _check(run, data)
+    _log_plan(run, data)
+    if run.dry_run:
+        return
+    run_record.claim(run.model_dir, {**run.identity(), "dataset": data.identity()}, {
+        "data_dir": run.data_dir,
+        "class_ids": data.class_ids,
+        "tta": run.tta,
+        "stage_dirs": [os.path.basename(stage_dir(run.model_dir, run.stages, stage)) for stage in run.stages],
+    })
+    tf.keras.mixed_precision.set_global_policy(run.precision)
+    strategy = strategies.make(run.tpu, [stage.batch_size for stage in run.stages])
+    for stage in run.stages:
+        if checkpoint.is_done(stage_dir(run.model_dir, run.stages, stage)):
+            logging.info("stage %s is finished already", stage.name)
+            continue
+        _train_stage(run, stage, data, strategy)
+    logging.info("finished; model in %s", run.model_dir)

@@ -1,0 +1,76 @@
+"""The flags of multi_stage_train.py. Those in STAGE_FLAGS may also stand inside a --stage line."""
+
+from absl import flags
+
+from pipeline.flag_types import define_on_off
+
+AUGMENTATIONS = ("inception", "simple", "eval")
+OPTIMIZERS = ("sgd", "adam", "adamw", "lamb")
+LR_SCHEDULES = ("cosine", "constant")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+MONITORS = ("val_loss", "val_accuracy", "val_top5")
+
+STAGE_FLAGS = ("batch_size", "augment", "randaugment", "eval_resize", "label_smoothing", "optimizer", "momentum",
+               "weight_decay", "clip_norm", "lr_schedule", "warmup_epochs", "scale_lr", "monitor")
+
+# Where a run stands and how fast it goes, not what it computes: a second start may change these.
+PLACE_FLAGS = ("data_dir", "tpu", "steps_per_execution", "jit", "dry_run", "tta", "flagfile")
+
+
+def define() -> None:
+    """Defines every training flag on absl's FLAGS."""
+    _define_data_and_model()
+    _define_pictures()
+    _define_optimization()
+    _define_run()
+
+
+def _define_data_and_model() -> None:
+    flags.DEFINE_string("data_dir", None, "Folder of shards, as create_tfrecords.py makes it (local or gs://).")
+    flags.DEFINE_string("train_split", "train", "Split to train on; several joined by + (train+val).")
+    flags.DEFINE_integer("num_classes", None, "Number of classes; must agree with dataset.json.")
+    flags.DEFINE_string("model", None, "library/variant, e.g. keras/efficientnet-b3 or kecam/EfficientNetV2L.")
+    flags.DEFINE_string("weights", "none", "Initial weights: none, a name of the model's library (imagenet, …), "
+                        "or an .h5 file.")
+    flags.DEFINE_string("init_from", None, "MODEL_DIR of an earlier run of one's own to start from.")
+    flags.DEFINE_string("model_dir", None, "Where checkpoints, history and run.json go (local or gs://).")
+    flags.DEFINE_multi_string(
+        "stage", [], "One training stage: name=all,epochs=20,size=300,lr=0.1,train=all. Repeated, in order; one of the "
+        "same name replaces the earlier. train is head, all, last:18 (the last 18 layers of the base) or from:LAYER. "
+        f"These flags may stand in it too: {', '.join(STAGE_FLAGS)}.")
+    define_on_off("place_input", False, "Feed latitude and longitude to the classifier beside the picture.")
+
+
+def _define_pictures() -> None:
+    flags.DEFINE_enum("augment", "inception", AUGMENTATIONS, "inception: random crop and mirror; simple: that and "
+                      "colour and rotation; eval: the evaluation's preprocessing (FixRes).")
+    flags.DEFINE_string("randaugment", "", "N:M: N random operations a picture at magnitude M. Not with augment=eval.")
+    flags.DEFINE_string("eval_resize", "squash", "squash: the whole picture to the size; short:360: its short side to "
+                        "360 px, then the centre.")
+    flags.DEFINE_string("tta", "none", "Views that predict.py averages unless told otherwise (kept in run.json).")
+
+
+def _define_optimization() -> None:
+    flags.DEFINE_float("label_smoothing", 0.0, "Share of the target spread over all classes.", 0.0, 1.0)
+    flags.DEFINE_enum("optimizer", "sgd", OPTIMIZERS, "Optimizer.")
+    flags.DEFINE_float("momentum", 0.9, "Momentum of sgd.", 0.0, 1.0)
+    flags.DEFINE_float("weight_decay", 0.0, "Decoupled weight decay, a share of the rate; biases and norms are spared.",
+                       0.0)
+    flags.DEFINE_float("clip_norm", 0.0, "Clip the gradients' global norm to this; 0: don't.", 0.0)
+    flags.DEFINE_enum("lr_schedule", "cosine", LR_SCHEDULES, "Learning rate after the warm-up: cosine to 0, or constant.")
+    flags.DEFINE_float("warmup_epochs", 0.0, "Epochs (or a part of one) over which the rate rises linearly.", 0.0)
+    define_on_off("scale_lr", False, "Multiply the rate by batch_size/256.")
+
+
+def _define_run() -> None:
+    flags.DEFINE_integer("batch_size", 32, "Pictures a step, over all replicas.", 1)
+    flags.DEFINE_enum("precision", "float32", PRECISIONS, "Arithmetic of the base; head and loss are float32 always.")
+    define_on_off("jit", False, "Compile the training step with XLA.")
+    flags.DEFINE_integer("steps_per_execution", 1, "Steps in one call from Python.", 1)
+    flags.DEFINE_string("tpu", "none", "none, local, a TPU's name, or grpc://…; none uses all GPUs, else the CPU.")
+    flags.DEFINE_enum("monitor", "val_loss", MONITORS, "What the best checkpoint is chosen by.")
+    flags.DEFINE_integer("max_steps", 0, "Cut every stage (and its validation) to this many steps, for trying out; "
+                         "0: all.", 0)
+    flags.DEFINE_boolean("dry_run", False, "Print the plan (stages, steps, sizes) and stop.")
+    flags.DEFINE_boolean("unordered", False, "Let pictures come in any order, for speed; runs then differ.")
+    flags.DEFINE_integer("random_seed", 42, "Seed of initial weights, order and augmentation.", 0)

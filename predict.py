@@ -1,0 +1,49 @@
+"""Predicts a split with a trained model: python predict.py --data_dir=… --model_dir=… --split=test --out=…"""
+
+import os
+
+from absl import flags
+
+import make_submission
+from pipeline import command, sixth_place_flags
+from pipeline.flag_types import require
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("data_dir", None, "Folder of shards, as create_tfrecords.py makes it (local or gs://).")
+flags.DEFINE_string("split", "test", "Split to predict.")
+flags.DEFINE_string("model_dir", None, "A finished run of multi_stage_train.py.")
+flags.DEFINE_string("tta", None, "Test-time views to average: none, flip, six (whole, left-or-top square, "
+                    "right-or-bottom square and their mirror images). Default: the recipe's.")
+flags.DEFINE_integer("size", None, "Pixels, height = width. Default: the last stage's.", 1)
+flags.DEFINE_integer("batch_size", 32, "Pictures a step, over all replicas; a picture counts once for each view.", 1)
+flags.DEFINE_string("tpu", "none", "none, local, a TPU's name, or grpc://…; none uses all GPUs, else the CPU.")
+flags.DEFINE_string("out", None, "Folder of the predictions. Default: MODEL_DIR/predictions/SPLIT.")
+sixth_place_flags.define_prediction()
+
+
+def _adopt_records() -> None:
+    """The sixth-place solution's flags name TFRecords, ours a folder with a manifest: makes one beside the model."""
+    from dataset_tools import adopt
+
+    FLAGS.data_dir = os.path.join(FLAGS.model_dir, "records_test")
+    adopt.adopt([f"test={FLAGS.test_files}"], FLAGS.data_dir, "inat2021", FLAGS.num_classes)
+
+
+def main() -> None:
+    if sixth_place_flags.is_used():
+        sixth_place_flags.translate_prediction()
+    require("model_dir", "split")
+    if FLAGS.test_files:
+        _adopt_records()
+    require("data_dir")
+    out = FLAGS.out or os.path.join(FLAGS.model_dir, "predictions", FLAGS.split.replace("+", "_"))
+    from pipeline import predict  # late: TensorFlow takes seconds to import, and a mistyped flag should not
+
+    predict.run_prediction(FLAGS.data_dir, FLAGS.split, FLAGS.model_dir, out, tta_name=FLAGS.tta, size=FLAGS.size,
+                           batch_size=FLAGS.batch_size, tpu=FLAGS.tpu)
+    if FLAGS.submission_file_path:
+        make_submission.make_submission(FLAGS.data_dir, [out], FLAGS.submission_file_path)
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,25 @@
+"""Paths that several tests share."""
+
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+SAMPLES = ROOT.parent / "shared"  # small real competitions and weights, beside the checkout where they are at hand
+
+
+@pytest.fixture
+def sample_data() -> pathlib.Path:
+    """Folder of the small real competitions; skips where it is absent."""
+    if not (SAMPLES / "data").is_dir():
+        pytest.skip("the sample competitions are not here")
+    return SAMPLES / "data"
+
+
+@pytest.fixture
+def lite0_weights() -> pathlib.Path:
+    """ImageNet weights of kecam/EfficientNetV1Lite0; skips where they are absent."""
+    path = SAMPLES / "weights" / "efficientnet_lite0.h5"
+    if not path.is_file():
+        pytest.skip("the sample weights are not here")
+    return path

@@ -1,0 +1,68 @@
+"""--stage lines: order, defaults, overrides and mistakes."""
+
+import pytest
+
+from pipeline import stages
+from pipeline.errors import UserError
+from pipeline.training_flags import STAGE_FLAGS
+
+DEFAULTS = {"batch_size": 32, "augment": "inception", "randaugment": "6:4", "eval_resize": "squash",
+            "label_smoothing": 0.1, "optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.0, "clip_norm": 0.0,
+            "lr_schedule": "cosine", "warmup_epochs": 0.3, "scale_lr": True, "monitor": "val_loss"}
+PARSERS = {name: (lambda kind: lambda text: kind(text))(type(value)) for name, value in DEFAULTS.items()}
+
+
+def parse(*lines):
+    return stages.parse(lines, DEFAULTS, PARSERS)
+
+
+def test_defaults_cover_every_stage_flag():
+    assert set(DEFAULTS) == set(STAGE_FLAGS)
+
+
+def test_stages_stand_in_order_and_take_the_flags():
+    head, everything = parse("name=head,epochs=4,size=224,lr=0.1,train=head",
+                             "name=all,epochs=20,size=300,lr=0.05,batch_size=64,randaugment=")
+    assert (head.name, head.train, head.batch_size, head.randaugment) == ("head", "head", 32, "6:4")
+    assert (everything.train, everything.batch_size, everything.randaugment) == ("all", 64, "")
+
+
+def test_a_stage_of_the_same_name_takes_the_earlier_ones_place():
+    first, second = parse("name=a,epochs=1,size=32,lr=1", "name=b,epochs=2,size=32,lr=1", "name=a,epochs=9,size=64,lr=2")
+    assert (first.name, first.epochs, first.size, second.name) == ("a", 9, 64, "b")
+
+
+def test_zero_epochs_skip_a_stage():
+    assert [stage.name for stage in parse("name=a,epochs=0,size=32,lr=1", "name=b,epochs=2,size=32,lr=1")] == ["b"]
+
+
+@pytest.mark.parametrize("scale_lr, batch, peak", [(True, 32, 0.1 * 32 / 256), (True, 512, 0.2), (False, 32, 0.1)])
+def test_the_rate_is_scaled_by_batch_over_256(scale_lr, batch, peak):
+    (stage,) = stages.parse(["name=a,epochs=1,size=32,lr=0.1"], {**DEFAULTS, "scale_lr": scale_lr, "batch_size": batch},
+                            PARSERS)
+    assert stage.peak_lr == pytest.approx(peak)
+
+
+@pytest.mark.parametrize("line, told", [
+    ("name=a,epochs=1,size=32,lr=1,colour=red", "colour"),
+    ("name=a,epochs=1,size=32,lr=1,colour=red", "warmup_epochs"),  # the known ones are listed
+    ("name=a,epochs=1,size=32", "lr missing"),
+    ("name=a,epochs=one,size=32,lr=1", "epochs=one"),
+    ("name=a,epochs=-1,size=32,lr=1", "epochs=-1"),
+    ("name=a,epochs=1,size=0,lr=1", "size=0"),
+    ("name=a,epochs=1,size=32,lr=nan", "lr=nan"),
+    ("name=a,epochs=1,size=32,lr=1,lr=2", "twice"),
+    ("name=a/b,epochs=1,size=32,lr=1", "name"),
+    ("name=a,epochs=1,size=32,lr=1,train=last:0", "train=last:0"),
+    ("name=a,epochs=1,size=32,lr=1,train=tail", "train=tail"),
+    ("all", "key=value"),
+])
+def test_mistakes_are_told_with_the_line(line, told):
+    with pytest.raises(UserError, match="--stage") as caught:
+        parse(line)
+    assert told in str(caught.value)
+
+
+def test_no_stage_at_all_is_a_mistake():
+    with pytest.raises(UserError, match="--stage"):
+        parse()
