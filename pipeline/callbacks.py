@@ -1,5 +1,6 @@
 """Small Keras callbacks: the rate in the logs, a stop on NaN, progress."""
 
+import contextlib
 import math
 
 import tensorflow as tf
@@ -43,21 +44,25 @@ class Progress(tf.keras.callbacks.Callback):
         self._steps_per_epoch = steps_per_epoch
         self._epochs = epochs
         self._batch_size = batch_size
+        self._open_bar = contextlib.ExitStack()  # Keras opens and closes an epoch in two calls
         self._bar = None
         self._step = 0
 
     def on_epoch_begin(self, epoch: int, logs=None) -> None:
         self._step = 0
-        self._bar = progress(self._steps_per_epoch * self._batch_size,
-                             f"{self._title}, epoch {epoch + 1}/{self._epochs}", "pictures")
-        self._bar.__enter__()
+        title = f"{self._title}, epoch {epoch + 1}/{self._epochs}"
+        self._bar = self._open_bar.enter_context(
+            progress(self._steps_per_epoch * self._batch_size, title, "pictures"))
 
     def on_train_batch_end(self, batch: int, logs=None) -> None:
         # With several steps an execution, Keras calls this once for all of them.
         self._bar.update((batch + 1 - self._step) * self._batch_size)
         self._step = batch + 1
 
+    def on_test_begin(self, logs=None) -> None:
+        self._open_bar.close()  # else the validation would stretch the rate
+
     def on_epoch_end(self, epoch: int, logs=None) -> None:
-        self._bar.__exit__(None, None, None)
+        self._open_bar.close()
         scores = ", ".join(f"{name} {float(value):.4g}" for name, value in logs.items())
         print(f"{self._title}, epoch {epoch + 1}/{self._epochs}: {scores}", flush=True)

@@ -90,7 +90,7 @@ def training_picture(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPicture
     crop_seed, flip_seed, simple_seed, randaugment_seed = seeds.split(seed, 4)
     image = decode.flip(decode.random_crop(encoded, pictures.size, crop_seed), flip_seed)
     if pictures.augment == "simple":
-        image = simple.simple_augment(image, simple_seed)
+        image = simple.simple(image, simple_seed)
     if pictures.randaugment:
         layers, magnitude = randaugment.parse(pictures.randaugment)
         image = randaugment.randaugment(image, randaugment_seed, layers, magnitude)

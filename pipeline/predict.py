@@ -42,7 +42,8 @@ def _rebuild(model_dir: str, size: Optional[int]) -> tuple[classifiers.Classifie
     size = size or same["stages"][same["stage_order"][-1]]["size"]
     tf.keras.mixed_precision.set_global_policy(same["precision"])
     built = classifiers.build(same["model"], size, len(record["free"]["class_ids"]), weights="none",
-                              base_training=False, place_input=same["place_input"], seed=0)
+                              base_training=False, place_input=same["place_input"], seed=0,
+                              scaling=record["free"]["scaling"])
     path = checkpoint.find(last_stage)
     checkpoint.load(path, built)
     return built, record, path, size

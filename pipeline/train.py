@@ -11,7 +11,7 @@ import tensorflow as tf
 from pipeline import (callbacks, checkpoint, dataset as datasets, files, input as inputs, losses, optimizers,
                       run_record, schedules, strategy as strategies)
 from pipeline.errors import UserError
-from pipeline.models import classifier as classifiers
+from pipeline.models import classifier as classifiers, weights, zoo
 from pipeline.ops import decode, randaugment, tta
 from pipeline.stages import Stage
 from pipeline.step import TrainableClassifier
@@ -89,7 +89,12 @@ def _check(run: Run, data: datasets.Dataset) -> None:
     """Finds what the stages would only stumble over hours later."""
     classes = len(data.manifest.classes)
     if run.num_classes is not None and run.num_classes != classes:
-        raise UserError(f"--num_classes={run.num_classes}, but {data.directory} has {classes} classes")
+        told = f"--num_classes={run.num_classes}, but {data.directory} has {classes} classes"
+        if not run.max_steps:  # a recipe may be tried out on a part of its competition
+            raise UserError(told)
+        logging.warning("%s; going on with those, as --max_steps is only a trial", told)
+    zoo.find(run.model)
+    input_scaling(run)
     if data.manifest.multi_label:
         raise UserError(f"{data.directory} has several labels a picture, which --loss=softmax can't learn")
     tta.parse(run.tta)
@@ -113,15 +118,22 @@ def _log_plan(run: Run, data: datasets.Dataset) -> None:
     for stage in run.stages:
         plan = plan_stage(run, stage, data)
         logging.info("stage %s: train=%s, %d px, %d epoch(s) of %d steps of %d, %s peak rate %.3g, warm-up %d of %d "
-                     "steps, augment %s %s", stage.name, stage.train, stage.size, plan.epochs, plan.steps_per_epoch,
+                     "steps, augment %s%s", stage.name, stage.train, stage.size, plan.epochs, plan.steps_per_epoch,
                      stage.batch_size, stage.optimizer, stage.peak_lr, plan.warmup_steps, plan.total_steps,
-                     stage.augment, stage.randaugment)
+                     stage.augment, stage.randaugment and f", randaugment {stage.randaugment}")
 
 
-def _build(run: Run, stage: Stage, num_classes: int, weights: str) -> classifiers.Classifier:
-    built = classifiers.build(run.model, stage.size, num_classes, weights=weights,
+def input_scaling(run: Run) -> str:
+    """The mode of models.scaling that belongs to the run's first weights; every later stage must keep it."""
+    if run.init_from:
+        return run_record.read(run.init_from)["free"]["scaling"]
+    return weights.resolve(run.model, zoo.find(run.model), run.weights).scaling
+
+
+def _build(run: Run, stage: Stage, num_classes: int, initial_weights: str) -> classifiers.Classifier:
+    built = classifiers.build(run.model, stage.size, num_classes, weights=initial_weights,
                               base_training=classifiers.needs_base_training(stage.train),
-                              place_input=run.place_input, seed=run.random_seed)
+                              place_input=run.place_input, seed=run.random_seed, scaling=input_scaling(run))
     classifiers.set_trainable(built, stage.train)
     return built
 
@@ -166,8 +178,8 @@ def _train_stage(run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.di
     # Every stage seeds anew, so that a stage begins alike whether or not the earlier ones ran in this process.
     tf.keras.utils.set_random_seed(run.random_seed)
     with strategy.scope():
-        weights = run.weights if first and not run.init_from else "none"
-        built = _build(run, stage, len(data.manifest.classes), weights)
+        initial_weights = run.weights if first and not run.init_from else "none"
+        built = _build(run, stage, len(data.manifest.classes), initial_weights)
         model = TrainableClassifier(
             built.model, losses.softmax_cross_entropy(stage.label_smoothing), stage.batch_size)
         rate = schedules.WarmupSchedule(stage.lr_schedule, stage.peak_lr, plan.warmup_steps, plan.total_steps)
@@ -176,7 +188,8 @@ def _train_stage(run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.di
             clip_norm=stage.clip_norm, variables=built.model.trainable_variables)
         if run.precision == "mixed_float16":
             optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
-        model.compile(optimizer=optimizer, jit_compile=run.jit, steps_per_execution=run.steps_per_execution)
+        model.compile(optimizer=optimizer, jit_compile=run.jit, steps_per_execution=run.steps_per_execution,
+                      weighted_metrics=[])  # the model has its own; said so that Keras does not ask for some
         checkpoints = checkpoint.StageCheckpoints(folder, built, optimizer, stage.monitor, plan.validation_steps > 0)
         # Where the weights come from, in this order: this stage's own last epoch; the stage before; an earlier run;
         # --weights, which the build above has already loaded; else they are random.
@@ -229,6 +242,7 @@ def run_training(run: Run) -> None:
     run_record.claim(run.model_dir, {**run.identity(), "dataset": data.identity()}, {
         "data_dir": run.data_dir,
         "class_ids": data.class_ids,
+        "scaling": input_scaling(run),
         "tta": run.tta,
         "stage_dirs": [os.path.basename(stage_dir(run.model_dir, run.stages, stage)) for stage in run.stages],
     })

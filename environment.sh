@@ -1,0 +1,33 @@
+# Sourced by run_*.sh: makes .venv when it is missing or older than requirements.txt, and sets PYTHON to its interpreter.
+# A PYTHON from outside is used as it is: a TPU VM, Kaggle and Docker bring their own TensorFlow.
+
+fitting_python() {
+  local candidate
+  for candidate in python3.11 python3.10 python3 python; do
+    # Asked, not trusted by its name: a version manager's shim may stand for nothing.
+    if "$candidate" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+  echo "no Python 3.10 or 3.11 found (TensorFlow 2.15 takes no other); install one, or set PYTHON=…" >&2
+  return 2
+}
+
+make_environment() {
+  local python
+  python=$(fitting_python) || exit 2
+  echo "making .venv with $("$python" --version) …" >&2
+  rm -rf .venv
+  "$python" -m venv .venv
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+  # Last, and with requirements.txt' own time as its measure: an install that was cut off is made again.
+  touch .venv/complete
+}
+
+if [[ -z "${PYTHON:-}" ]]; then
+  if [[ ! -e .venv/complete || requirements.txt -nt .venv/complete ]]; then
+    make_environment
+  fi
+  PYTHON=$PWD/.venv/bin/python
+fi

@@ -1,0 +1,145 @@
+"""From JPEG bytes to a square uint8 picture: the random crop of training and the preprocessing of evaluation.
+
+Crop: Szegedy et al. 2015, "Going Deeper with Convolutions". Training a last stage with `whole` at a larger size:
+Touvron et al. 2019, "Fixing the train-test resolution discrepancy" (FixRes).
+"""
+
+import math
+from typing import Optional
+
+import tensorflow as tf
+
+from pipeline.errors import UserError
+from pipeline.ops import seeds
+
+CROP_AREA = (0.08, 1.0)       # of the picture's area
+CROP_ASPECT = (3 / 4, 4 / 3)  # width / height
+_ATTEMPTS = 32               # candidates, drawn at once: a picture of 3:1 finds none in 1 of 40,000 crops
+# The same pixels as Pillow and PyTorch's loaders get, at the same speed; TensorFlow's default is off by a few levels.
+_DCT = "INTEGER_ACCURATE"
+EVAL_RESIZES = ("squash", "short:PIXELS")
+
+
+def random_crop(encoded: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
+    """A random part of the picture, resized (bilinear, antialiased) to a square.
+
+    Args:
+        encoded: string scalar, a JPEG.
+        size: side of the result in pixels.
+        seed: int32 or int64 [2].
+
+    Returns:
+        uint8 [size, size, 3], RGB.
+    """
+    shape = tf.image.extract_jpeg_shape(encoded)
+    box = sample_box(shape[0], shape[1], seed)
+    # Decoded as a crop: libjpeg skips the rows and columns outside the box, most of the work on a large picture.
+    crop = tf.image.decode_and_crop_jpeg(encoded, box, channels=3, dct_method=_DCT)
+    return resize(crop, size)
+
+
+def sample_box(height: tf.Tensor, width: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """A random box inside a picture: area 8-100 % (uniform), aspect 3/4-4/3 (log-uniform), place uniform.
+
+    Candidates that do not fit are drawn again. A picture so long that none fits gives the box of its full short side
+    that comes nearest to those aspects without falling below 8 % of the area.
+
+    Args:
+        height, width: int scalars, at least 1.
+        seed: int32 or int64 [2].
+
+    Returns:
+        int32 [4]: top, left, height, width.
+    """
+    area_seed, aspect_seed, top_seed, left_seed = seeds.split(seed, 4)
+    # float64: the area of a large scan has more digits than float32.
+    rows, columns = tf.cast(height, tf.float64), tf.cast(width, tf.float64)
+    area = rows * columns * _uniform(area_seed, CROP_AREA, _ATTEMPTS)
+    aspect = tf.exp(_uniform(aspect_seed, [math.log(bound) for bound in CROP_ASPECT], _ATTEMPTS))
+    heights, widths = tf.round(tf.sqrt(area / aspect)), tf.round(tf.sqrt(area * aspect))
+    # The area is looked at once more, because rounding may have taken it below the bound.
+    fits = (heights <= rows) & (widths <= columns) & (heights * widths >= CROP_AREA[0] * rows * columns)
+    last_resort = (_nearest_side(rows, columns), _nearest_side(columns, rows))
+    heights = tf.concat([heights, last_resort[:1]], axis=0)
+    widths = tf.concat([widths, last_resort[1:]], axis=0)
+    first = tf.argmax(tf.concat([fits, [True]], axis=0))
+    box_height, box_width = heights[first], widths[first]
+    top = tf.floor(_uniform(top_seed, (0, 1)) * (rows - box_height + 1))
+    left = tf.floor(_uniform(left_seed, (0, 1)) * (columns - box_width + 1))
+    return tf.cast(tf.stack([top, left, box_height, box_width]), tf.int32)
+
+
+def flip(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Mirrors an image [H, W, C] of any dtype left to right with probability 1/2; `seed` is int32 or int64 [2]."""
+    return tf.image.stateless_random_flip_left_right(image, seed)
+
+
+def whole(encoded: tf.Tensor, size: int, resize: str) -> tf.Tensor:
+    """Evaluation preprocessing.
+
+    Args:
+        encoded: string scalar, a JPEG.
+        size: side of the result in pixels.
+        resize: see `parse_eval_resize`.
+
+    Returns:
+        uint8 [size, size, 3], RGB.
+    """
+    return resize_whole(decode(encoded), size, resize)
+
+
+def decode(encoded: tf.Tensor) -> tf.Tensor:
+    """A JPEG, string scalar, to uint8 [H, W, 3], RGB; H and W are not static."""
+    return tf.io.decode_jpeg(encoded, channels=3, dct_method=_DCT)
+
+
+def parse_eval_resize(text: str, size: int) -> Optional[int]:
+    """The pixels of the short side in `short:PIXELS`, None for `squash`.
+
+    `squash` makes the whole picture a square of side `size`; `short:360` makes its short side 360 and takes the
+    square of side `size` at the centre, which therefore must not be larger.
+    """
+    if text == "squash":
+        return None
+    kind, _, pixels = text.partition(":")
+    if kind != "short" or not (pixels.isascii() and pixels.isdigit()):
+        raise UserError(f"unknown eval_resize {text!r}; known: {', '.join(EVAL_RESIZES)}")
+    if int(pixels) < size:
+        raise UserError(f"eval_resize {text!r} is smaller than the size of {size} to be cut out of it; "
+                        f"give short:{size} or more, or squash")
+    return int(pixels)
+
+
+def resize_whole(image: tf.Tensor, size: int, eval_resize: str) -> tf.Tensor:
+    """`whole` for a decoded picture, uint8 [H, W, 3]."""
+    short = parse_eval_resize(eval_resize, size)
+    if short is None:
+        return resize(image, size)
+    shape = tf.shape(image)[:2]
+    scale = short / tf.reduce_min(shape)
+    resized = tf.round(tf.cast(shape, tf.float64) * scale)
+    offset = tf.floor((resized - size) / 2)
+    # Resize and centre crop in one op, so that what lies outside the crop is never computed: the long side of a
+    # panorama may be anything.
+    pixels = tf.raw_ops.ScaleAndTranslate(
+        images=image[tf.newaxis], size=[size, size], scale=tf.cast(resized / tf.cast(shape, tf.float64), tf.float32),
+        translation=tf.cast(-offset, tf.float32), kernel_type="triangle", antialias=True)
+    return _to_uint8(pixels[0], size)
+
+
+def resize(image: tf.Tensor, size: int) -> tf.Tensor:
+    """Any uint8 [H, W, 3] to uint8 [size, size, 3]: bilinear, antialiased, rounded; the aspect is not kept."""
+    return _to_uint8(tf.image.resize(image, [size, size], "bilinear", antialias=True), size)
+
+
+def _to_uint8(pixels: tf.Tensor, size: int) -> tf.Tensor:
+    return tf.ensure_shape(tf.cast(tf.clip_by_value(tf.round(pixels), 0, 255), tf.uint8), [size, size, 3])
+
+
+def _nearest_side(side: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+    """Along `side`: all of a short one; of a long one what the aspect allows, but never less than 8 %."""
+    return tf.minimum(side, tf.maximum(tf.round(other * CROP_ASPECT[1]), tf.math.ceil(side * CROP_AREA[0])))
+
+
+def _uniform(seed: tf.Tensor, bounds, *shape: int) -> tf.Tensor:
+    return tf.random.stateless_uniform(shape, seed, bounds[0], bounds[1], tf.float64)

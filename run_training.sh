@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Shards and trained models of a competition, as far as they are missing:
+#   bash run_training.sh [COMPETITION DATA_DIR [RUN_DIR]]        without arguments the embedded demo
+# Writes RUN_DIR (runs/COMPETITION): records/ with the shards, models/RECIPE/ for each recipe configs/COMPETITION/*.flags.
+#   RECIPES="configs/…/a.flags b.flags"  these recipes instead of all of the competition's
+#   TRAIN_FLAGS="--batch_size=16 …"      flags after each recipe's, which win (also --flagfile=OVERRIDES.flags)
+#   RECORD_FLAGS="--max_side=512 …"      flags for create_tfrecords.py
+#   PYTHON=…                             that interpreter as it is, instead of .venv
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/run_paths.sh"
+source environment.sh
+
+"$PYTHON" create_tfrecords.py --competition="$COMPETITION" --data_dir="$DATA_DIR" --out_dir="$RUN_DIR/records" \
+  ${RECORD_FLAGS:-}
+for recipe in $RECIPES; do
+  "$PYTHON" multi_stage_train.py --flagfile="$recipe" --data_dir="$RUN_DIR/records" \
+    --model_dir="$RUN_DIR/models/$(basename "$recipe" .flags)" ${TRAIN_FLAGS:-}
+done
+echo "trained models: $RUN_DIR/models"
