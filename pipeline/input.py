@@ -75,12 +75,11 @@ def _examples(dataset: Dataset, split: str, shards: tf.data.Dataset) -> tf.data.
     """Parsed records of `shards`, without those that create_tfrecords.py set aside."""
     described = dataset.shards(split)
     kind = dataset.record_kind
-    examples = _read_records(shards, len(described)).map(
-        lambda row, record: parse_record(kind, row, record), num_parallel_calls=AUTOTUNE)
+    records = _read_records(shards, len(described))
     set_aside = tf.constant([row for shard in described for row in shard.set_aside], tf.int64)
-    if set_aside.shape[0]:
-        examples = examples.filter(lambda example: tf.reduce_all(example["row"] != set_aside))
-    return examples
+    if set_aside.shape[0]:  # adopted shards only, whose rows go by position; before the parsing, which they may not stand
+        records = records.filter(lambda row, record: tf.reduce_all(row != set_aside))
+    return records.map(lambda row, record: parse_record(kind, row, record), num_parallel_calls=AUTOTUNE)
 
 
 def training_picture(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPictures) -> tf.Tensor:

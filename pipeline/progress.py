@@ -9,6 +9,7 @@ from absl import logging
 from tqdm import tqdm
 
 LOG_SECONDS = 30.0
+SHORT_SECONDS = 5.0  # what is done sooner needs no line
 
 
 def _duration(seconds: float) -> str:
@@ -32,9 +33,10 @@ class _LogLines:
             self._logged = now
             logging.info("%s", self._line(now))
 
-    def close(self) -> None:
-        if self._done:
-            logging.info("%s", self._line(time.monotonic()))
+    def finish(self) -> None:
+        now = time.monotonic()
+        if now - self._started >= SHORT_SECONDS:
+            logging.info("%s", self._line(now))
 
     def _line(self, now: float) -> str:
         elapsed = max(now - self._started, 1e-6)
@@ -50,13 +52,12 @@ def progress(total: int, description: str, unit: str) -> Iterator:
     """Yields an object whose `update(n)` tells that n more of `total` units are done.
 
     In a terminal a tqdm bar on stderr with rate and ETA; elsewhere absl log lines with the same, at most every
-    `LOG_SECONDS` and one at the end.
+    `LOG_SECONDS`, and one at the end of what took longer than `SHORT_SECONDS` and did not fail.
     """
     if sys.stderr.isatty():
-        bar = tqdm(total=total, desc=description, unit=f" {unit}", dynamic_ncols=True)
-    else:
-        bar = _LogLines(total, description, unit)
-    try:
-        yield bar
-    finally:
-        bar.close()
+        with tqdm(total=total, desc=description, unit=f" {unit}", dynamic_ncols=True) as bar:
+            yield bar
+        return
+    lines = _LogLines(total, description, unit)
+    yield lines
+    lines.finish()

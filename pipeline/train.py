@@ -226,7 +226,8 @@ def _fit(run: Run, stage: Stage, plan: Plan, data: datasets.Dataset, model: Trai
         held_out = held_out.take(plan.validation_steps)
     try:
         model.fit(batches, epochs=plan.epochs, initial_epoch=epochs_done, steps_per_epoch=plan.steps_per_epoch,
-                  validation_data=held_out, callbacks=stage_callbacks, verbose=0)
+                  validation_data=held_out, validation_steps=plan.validation_steps or None,
+                  callbacks=stage_callbacks, verbose=0)
     except tf.errors.DataLossError as error:
         raise UserError(f"a shard under {data.directory} is damaged: {str(error).splitlines()[0]}; write it again "
                         "with create_tfrecords.py") from None

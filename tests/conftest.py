@@ -23,3 +23,11 @@ def lite0_weights() -> pathlib.Path:
     if not path.is_file():
         pytest.skip("the sample weights are not here")
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory):
+    """tiny_records in shards: 50 train, 11 val, 7 test pictures of 3 classes; not to be written to."""
+    import tiny_records
+
+    return tiny_records.make(tmp_path_factory.mktemp("tiny"))

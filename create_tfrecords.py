@@ -1,0 +1,64 @@
+"""Raw competition files in, TFRecord shards out.
+
+  python create_tfrecords.py --competition=inat2021 --data_dir=~/inat2021 --out_dir=runs/inat2021/records
+"""
+
+import os
+
+from absl import flags
+
+from pipeline import command
+from pipeline.errors import UserError
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("competition", None, "inat2017, inat2018, inat2019, inat2021, folder (a class per sub-folder) or "
+                    "demo; with --adopt_records the name that is noted down [by the kind of the records].")
+flags.DEFINE_string("data_dir", None, "Folder of the competition's files; local or gs://. The demo is drawn there.")
+flags.DEFINE_string("out_dir", None, "Folder for shards, dataset.json, examples.csv, rejected.csv; local or gs://.")
+flags.DEFINE_integer("shard_mib", 128, "Size of a shard, in MiB of source files.")
+flags.DEFINE_integer("max_side", 0, "Shrink pictures whose longer side has more pixels; 0: as they are.")
+flags.DEFINE_integer("workers", None, "Processes [all cores].")
+flags.DEFINE_integer("random_seed", 42, "Seed of the shuffle.")
+flags.DEFINE_list("adopt_records", None, "Take existing shards where they lie: comma-separated globs, each maybe after "
+                  "split= (train=/shards/fold.*, val=/shards/val-*), of the two kinds in use for these competitions.")
+flags.DEFINE_integer("num_classes", None, "With --adopt_records: number of classes [the largest label + 1].")
+
+
+def _require(name: str) -> str:
+    if not FLAGS[name].value:
+        raise UserError(f"--{name} is required (--help lists the flags)")
+    return FLAGS[name].value
+
+
+def _require_at_least(name: str, least: int) -> None:
+    value = FLAGS[name].value
+    if value is not None and value < least:
+        raise UserError(f"--{name}={value} must be at least {least}")
+
+
+def main() -> None:
+    for name, least in (("shard_mib", 1), ("max_side", 0), ("workers", 1), ("random_seed", 0), ("num_classes", 1)):
+        _require_at_least(name, least)
+    workers = FLAGS.workers or len(os.sched_getaffinity(0))
+    out_dir = _require("out_dir")
+    # Pictures are decoded on the CPU; whoever trains on this machine keeps the accelerator.
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+    os.environ.setdefault("TPU_LOAD_LIBRARY", "0")
+    from dataset_tools import manifest  # late: pandas takes a second, and --help should not
+
+    if FLAGS.adopt_records:
+        from dataset_tools.adopt import adopt
+
+        made = adopt(FLAGS.adopt_records, out_dir, FLAGS.competition, FLAGS.num_classes, workers)
+    else:
+        from dataset_tools.build import build
+
+        if FLAGS.num_classes is not None:
+            raise UserError("--num_classes goes with --adopt_records; raw files tell their classes themselves")
+        made = build(_require("competition"), _require("data_dir"), out_dir, FLAGS.shard_mib, FLAGS.max_side, workers,
+                     FLAGS.random_seed)
+    print(manifest.summary(made, out_dir))
+
+
+if __name__ == "__main__":
+    command.run(main)

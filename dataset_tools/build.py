@@ -1,0 +1,67 @@
+"""From a competition's raw files to a folder of shards."""
+
+from typing import Any
+
+from absl import logging
+
+from dataset_tools import files, manifest, shard_plan
+from dataset_tools.competitions import find
+from dataset_tools.table import Rejected, Table
+from pipeline import schema
+from pipeline.errors import UserError
+
+
+def build(competition: str, data_dir: str, out_dir: str, shard_mib: int = 128, max_side: int = 0, workers: int = 1,
+          seed: int = 42) -> schema.Manifest:
+    """Writes shards, examples.csv, rejected.csv and, last, dataset.json; a finished folder is left as it is.
+
+    Args:
+      competition: a name of `competitions.COMPETITIONS`.
+      data_dir: raw files; local or gs://.
+      out_dir: made when missing; local or gs://.
+      shard_mib: source MiB a shard.
+      max_side: pixels of the longer side at most, 0 for as it is.
+      workers: processes.
+      seed: of the shuffle.
+
+    Raises:
+      UserError: wrong raw files, no usable picture, or an `out_dir` that holds other shards.
+    """
+    found = find(competition)
+    data_dir, out_dir = files.absolute(data_dir), files.absolute(out_dir)
+    settings = {
+        "competition": competition, "data_dir": data_dir, "random_seed": seed, "max_side": max_side,
+        "shard_mib": shard_mib, "fingerprint": found.fingerprint(data_dir),
+    }
+    finished = manifest.find_finished(out_dir, settings)
+    if finished:
+        logging.info("%s is up to date", out_dir)
+        return finished
+    table = found.read(data_dir)
+    files.make_folder(out_dir)
+    manifest.remove_leftovers(out_dir)
+    return _write(competition, table, settings, out_dir, workers)
+
+
+def _write(competition: str, table: Table, settings: dict[str, Any], out_dir: str, workers: int) -> schema.Manifest:
+    from dataset_tools import shard_writer  # late: it imports TensorFlow
+
+    data_dir = settings["data_dir"]
+    planned = shard_plan.plan(table.examples, data_dir, settings["shard_mib"], settings["random_seed"])
+    written = shard_writer.write_shards(planned, table.classes, data_dir, out_dir, settings["max_side"], workers)
+    rows, rejected = [], list(table.rejected)
+    for plan, result in zip(planned, written):
+        for position, example in enumerate(plan.examples):
+            if position in result.rejected:
+                rejected.append(Rejected(*example[:4], result.rejected[position]))
+            else:
+                rows.append(manifest.Row(plan.first_row + position, None, example))
+    if not rows:
+        reasons = f"; the first: {rejected[0].path}: {rejected[0].reason}" if rejected else ""
+        raise UserError(f"no usable picture in the data folder {data_dir}{reasons}")
+    whole = schema.Manifest(
+        competition=competition, record_kind="fieldmark", multi_label=table.multi_label,
+        classes=manifest.class_infos(table.classes, rows), shards=tuple(one.shard for one in written), folds=0,
+        rejected=len(rejected), settings=settings)
+    manifest.write(out_dir, whole, rows, rejected)
+    return whole

@@ -1,0 +1,199 @@
+"""What raw data needs of files, local and remote (gs://, ram://) alike, beyond pipeline.files.
+
+TensorFlow is imported for remote ones only: its import costs seconds.
+"""
+
+import contextlib
+import csv
+import hashlib
+import io
+import os
+import posixpath
+import stat
+from typing import IO, Iterable, Iterator, NamedTuple, Optional, Sequence
+
+from pipeline.errors import UserError
+from pipeline.files import is_remote, make_dirs, open_file, rename
+
+_CHUNK = 8 << 20  # bytes
+
+
+class FileStat(NamedTuple):
+    path: str       # relative to the folder that was walked, with forward slashes
+    size: int       # bytes
+    mtime_ns: int
+
+
+def absolute(path: str) -> str:
+    return path.rstrip("/") if is_remote(path) else os.path.abspath(os.path.expanduser(path))
+
+
+def join(folder: str, *parts: str) -> str:
+    return posixpath.join(folder, *parts)
+
+
+@contextlib.contextmanager
+def os_errors(path: str) -> Iterator[None]:
+    """Gives TensorFlow's errors about a remote file the names that Python's own have."""
+    if not is_remote(path):
+        yield
+        return
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.NotFoundError as error:
+        raise FileNotFoundError(error.message) from error
+    except tf.errors.OpError as error:
+        raise OSError(error.message) from error
+
+
+def size_of(path: str) -> Optional[int]:
+    """Bytes of a file; None where there is none (or where a folder is)."""
+    found = stat_of(path)
+    return None if found is None else found.size
+
+
+def stat_of(path: str) -> Optional[FileStat]:
+    """Size and time of a file; None where there is none (or where a folder is)."""
+    if is_remote(path):
+        return _remote_stat(path)
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):  # ValueError: a NUL or a lone surrogate in the name
+        return None
+    return FileStat(path, found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
+
+
+def _remote_stat(path: str) -> Optional[FileStat]:
+    import tensorflow as tf
+
+    try:
+        found = tf.io.gfile.stat(path)
+    except tf.errors.OpError:
+        return None
+    return None if found.is_directory else FileStat(path, found.length, found.mtime_nsec)
+
+
+def is_folder(path: str) -> bool:
+    if not is_remote(path):
+        return os.path.isdir(path)
+    import tensorflow as tf
+
+    return tf.io.gfile.isdir(path)
+
+
+def read_bytes(path: str) -> bytes:
+    """The whole file. Raises FileNotFoundError, or another OSError."""
+    with os_errors(path), open_file(path) as file:
+        return file.read()
+
+
+def sha256_of(path: str) -> str:
+    """Hexadecimal digest of a file's bytes, read in chunks. Raises OSError."""
+    digest = hashlib.sha256()
+    with os_errors(path), open_file(path) as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def make_folder(path: str) -> None:
+    """Makes a folder with its parents. Raises UserError where that is impossible."""
+    try:
+        with os_errors(path):
+            make_dirs(path)
+    except OSError as error:
+        raise UserError(f"can't make the folder {path}: {error}") from error
+
+
+def list_names(folder: str) -> list[str]:
+    """Sorted names in a folder. Raises OSError."""
+    if not is_remote(folder):
+        return sorted(os.listdir(folder))
+    import tensorflow as tf
+
+    with os_errors(folder):
+        return sorted(name.rstrip("/") for name in tf.io.gfile.listdir(folder))
+
+
+def walk_files(folder: str) -> list[FileStat]:
+    """Every file below a folder, hidden ones left out, sorted by path; links to folders are followed."""
+    found = list(_walk_remote(folder) if is_remote(folder) else _walk_local(folder))
+    return sorted(found)
+
+
+def _walk_local(root: str) -> Iterator[FileStat]:
+    for folder, folders, names in os.walk(root, followlinks=True):
+        here = os.path.realpath(folder)
+        # A link to one of its own parents would be walked for ever.
+        folders[:] = [name for name in folders if not name.startswith(".") and not _is_parent(
+            os.path.realpath(os.path.join(folder, name)), here)]
+        for name in names:
+            path = os.path.join(folder, name)
+            if not name.startswith("."):
+                found = stat_of(path)
+                # A dangling link is listed with size 0, so that it is set aside as missing and not passed over.
+                size, mtime = (found.size, found.mtime_ns) if found else (0, 0)
+                yield FileStat(os.path.relpath(path, root).replace(os.sep, "/"), size, mtime)
+
+
+def _is_parent(folder: str, path: str) -> bool:
+    return os.path.commonpath([folder, path]) == folder
+
+
+def _walk_remote(root: str) -> Iterator[FileStat]:
+    import tensorflow as tf
+
+    for folder, _, names in tf.io.gfile.walk(root):
+        for name in names:
+            path = posixpath.join(folder, name)
+            relative = path[len(root):].lstrip("/")
+            found = _remote_stat(path)
+            if found and not any(part.startswith(".") for part in relative.split("/")):
+                yield FileStat(relative, found.size, found.mtime_ns)
+
+
+def remove(path: str) -> None:
+    """Raises UserError where the file can't be removed."""
+    try:
+        if not is_remote(path):
+            os.remove(path)
+            return
+        import tensorflow as tf
+
+        with os_errors(path):
+            tf.io.gfile.remove(path)
+    except OSError as error:
+        raise UserError(f"can't remove {path}: {error}") from error
+
+
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[IO[str]]:
+    """A text file (UTF-8) that appears under `path` whole or not at all. Raises UserError where it can't be written."""
+    temporary = f"{path}.tmp"
+    try:
+        with os_errors(path):
+            with open_file(temporary, "w") as file:
+                yield file
+            rename(temporary, path)
+    except OSError as error:
+        raise UserError(f"can't write {path}: {error}") from error
+
+
+def printable(text: str) -> str:
+    """`text` without lone surrogates (a file name that is no UTF-8, a broken JSON escape), which no file could hold."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def write_csv(path: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Writes a CSV whole or not at all. Raises UserError where it can't be written."""
+    with replacing(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([printable(str(field)) for field in row] for row in rows)
+
+
+def read_csv(path: str) -> list[dict[str, str]]:
+    """Rows of a UTF-8 CSV by column. Raises OSError, UnicodeDecodeError."""
+    return list(csv.DictReader(io.StringIO(read_bytes(path).decode("utf-8-sig"), newline="")))

@@ -1,0 +1,119 @@
+"""dataset.json, examples.csv and rejected.csv: written when the shards are there, the manifest last."""
+
+import json
+import math
+import re
+from typing import Any, Iterable, NamedTuple, Optional, Sequence
+
+from absl import logging
+
+from dataset_tools import files
+from dataset_tools.table import SPLITS, Example, Rejected
+from pipeline import schema
+from pipeline.errors import UserError
+
+_OURS = re.compile(rf"(?:(?:{'|'.join(SPLITS)})\.tfrecord-\d{{5}}-of-\d{{5}}"
+                   rf"|{'|'.join(map(re.escape, (schema.DATASET_FILE, schema.EXAMPLES_FILE, schema.REJECTED_FILE)))})"
+                   r"(?:\.tmp)?")
+
+
+class Row(NamedTuple):
+    """An accepted example and where it went."""
+
+    row: int
+    fold: Optional[int]
+    example: Example
+
+
+def summary(manifest: schema.Manifest, out_dir: str) -> str:
+    """The last line of the command."""
+    pictures = sum(shard.examples for shard in manifest.shards)
+    line = (f"{pictures} picture{'s' * (pictures != 1)} in {len(manifest.shards)} "
+            f"shard{'s' * (len(manifest.shards) != 1)} under {out_dir}; {manifest.rejected} set aside")
+    return f"{line}, see {files.join(out_dir, schema.REJECTED_FILE)}" if manifest.rejected else line
+
+
+def find_finished(out_dir: str, settings: dict[str, Any]) -> Optional[schema.Manifest]:
+    """The manifest of an earlier run with the same settings; None where there is none, or its shards are damaged.
+
+    Raises:
+      UserError: where one was made with other settings (naming them), or is no manifest.
+    """
+    path = files.join(out_dir, schema.DATASET_FILE)
+    if files.size_of(path) is None:
+        return None
+    advice = "choose another --out_dir or delete it"
+    try:
+        manifest = schema.Manifest.from_json(json.loads(files.read_bytes(path)))
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no manifest of shards; {advice}") from error
+    differing = [_difference(key, manifest.settings.get(key), settings.get(key))
+                 for key in sorted({*manifest.settings, *settings})
+                 if manifest.settings.get(key) != settings.get(key)]
+    if differing:
+        raise UserError(f"{out_dir} holds shards made otherwise: {', '.join(differing)}; {advice}")
+    damaged = _first_damaged(out_dir, manifest)
+    if damaged:
+        logging.warning("%s is missing or was changed: everything is written again", damaged)
+        files.remove(path)
+        return None
+    return manifest
+
+
+def _first_damaged(out_dir: str, manifest: schema.Manifest) -> Optional[str]:
+    """A file of a finished folder that is not there, or a shard that has another size than it was written with."""
+    for name in (schema.EXAMPLES_FILE, schema.REJECTED_FILE):
+        if files.size_of(files.join(out_dir, name)) is None:
+            return files.join(out_dir, name)
+    shards = {files.join(out_dir, shard.file): shard.bytes for shard in manifest.shards}  # absolute ones stay so
+    return next((path for path, size in shards.items() if files.size_of(path) != size), None)
+
+
+def _difference(key: str, there: Any, asked: Any) -> str:
+    if key == "fingerprint":
+        return "the source files have changed since"
+    return f"{key} was {there!r} and is {asked!r} now"
+
+
+def remove_leftovers(out_dir: str) -> None:
+    """Removes what an unfinished run left: shards and tables under our names, in a folder without a manifest."""
+    for name in files.list_names(out_dir):
+        path = files.join(out_dir, name)
+        if _OURS.fullmatch(name) and files.size_of(path) is not None:
+            files.remove(path)
+
+
+def class_infos(classes: Sequence[tuple[str, str]], rows: Sequence[Row]) -> tuple[schema.ClassInfo, ...]:
+    """Classes with their counts over train, or over train_mini where there is no train."""
+    splits = {row.example.split for row in rows}
+    counted = "train" if "train" in splits else "train_mini"
+    counts = [0] * len(classes)
+    for row in rows:
+        if row.example.split == counted:
+            for label in row.example.labels:
+                counts[label] += 1
+    return tuple(schema.ClassInfo(index, files.printable(source_id), files.printable(name), counts[index])
+                 for index, (source_id, name) in enumerate(classes))
+
+
+def write(out_dir: str, manifest: schema.Manifest, rows: Iterable[Row], rejected: Iterable[Rejected]) -> None:
+    """Writes the three files, each whole or not at all, the manifest last."""
+    files.write_csv(files.join(out_dir, schema.EXAMPLES_FILE), schema.EXAMPLE_COLUMNS, map(_example_fields, rows))
+    files.write_csv(files.join(out_dir, schema.REJECTED_FILE), schema.REJECTED_COLUMNS,
+                    ((*one[:3], _labels(one.labels), " ".join(one.reason.split())) for one in rejected))
+    with files.replacing(files.join(out_dir, schema.DATASET_FILE)) as file:
+        file.write(json.dumps(manifest.to_json(), indent=1, ensure_ascii=False) + "\n")
+
+
+def _labels(labels: Sequence[int]) -> str:
+    return " ".join(map(str, labels))
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else repr(value)
+
+
+def _example_fields(row: Row) -> tuple[object, ...]:
+    one = row.example
+    return (row.row, one.id, one.split, "" if row.fold is None else row.fold, _labels(one.labels),
+            _number(one.latitude), _number(one.longitude), _number(one.date), one.user)

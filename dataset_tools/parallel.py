@@ -1,0 +1,98 @@
+"""Runs tasks on worker processes that tell how far they are."""
+
+import multiprocessing
+import os
+import signal
+from concurrent import futures
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Callable, Sequence
+
+from pipeline.errors import UserError
+from pipeline.progress import progress
+
+_POLL_SECONDS = 0.5
+# Imported once, in the server from which workers are forked. Our own modules are not listed: it knows no sys.path.
+_PRELOAD = ["tensorflow", "numpy", "PIL.Image"]
+
+
+def _no_progress(_: int) -> None:
+    pass
+
+
+_advance: Callable[[int], None] = _no_progress
+
+
+def advance(n: int = 1) -> None:
+    """Called by a running task: n more units are done."""
+    _advance(n)
+
+
+def _start_worker(counter: Any) -> None:
+    global _advance
+    # Ctrl-C reaches every process of the terminal; a worker just ends, the parent tells.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # libjpeg writes its remarks about odd files straight to stderr, into the progress bar; a worker's errors reach
+    # the parent as exceptions.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.config.set_visible_devices([], "GPU")
+
+    def add(n: int) -> None:
+        with counter.get_lock():
+            counter.value += n
+
+    _advance = add
+
+
+def run(function: Callable[[Any], Any], tasks: Sequence[Any], workers: int, total: int, description: str,
+        unit: str = "pictures") -> list[Any]:
+    """`[function(task) for task in tasks]`, on `workers` processes; one worker is this process.
+
+    Args:
+      function: of a module's top level; calls `advance` as it goes.
+      tasks: in the order in which they are started.
+      workers: at most so many processes (ram:// needs 1).
+      total: units over all tasks, for progress in `unit`.
+
+    Raises:
+      UserError: where a worker died; whatever `function` raises.
+    """
+    with progress(total, description, unit) as bar:
+        if min(workers, len(tasks)) <= 1:
+            return _run_here(function, tasks, bar)
+        return _run_processes(function, tasks, min(workers, len(tasks)), bar)
+
+
+def _run_here(function: Callable, tasks: Sequence[Any], bar: Any) -> list[Any]:
+    global _advance
+    _advance = bar.update
+    try:
+        return [function(task) for task in tasks]
+    finally:
+        _advance = _no_progress
+
+
+def _run_processes(function: Callable, tasks: Sequence[Any], workers: int, bar: Any) -> list[Any]:
+    # Forking this process would be wrong once TensorFlow has threads, and spawning pays for its import every time.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOAD)
+    counter = context.Value("q", 0)
+    pool = futures.ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(counter,))
+    try:
+        submitted = [pool.submit(function, task) for task in tasks]
+        pending, shown = set(submitted), 0
+        while pending:
+            done, pending = futures.wait(pending, _POLL_SECONDS, futures.FIRST_EXCEPTION)
+            for future in done:
+                future.result()  # stop at the first failure
+            now = counter.value
+            bar.update(now - shown)
+            shown = now
+        return [future.result() for future in submitted]
+    except BrokenProcessPool as error:
+        raise UserError("a worker process died (out of memory?); try fewer --workers") from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

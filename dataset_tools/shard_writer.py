@@ -1,0 +1,122 @@
+"""Writes planned shards: every picture is read, decoded once, and put into a record or set aside with a reason."""
+
+import hashlib
+import math
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from dataset_tools import files, parallel
+from dataset_tools.image_bytes import BadImage, Prepared, prepare
+from dataset_tools.shard_plan import PlannedShard, inside
+from dataset_tools.table import Example
+from pipeline import schema
+from pipeline.errors import UserError
+from pipeline.schema import Key
+
+
+class ShardTask(NamedTuple):
+    planned: PlannedShard
+    label_texts: tuple[tuple[str, ...], ...]  # class names of every example
+    data_dir: str
+    out_dir: str
+    max_side: int
+
+
+class WrittenShard(NamedTuple):
+    shard: schema.Shard
+    rejected: dict[int, str]   # reason by position in the plan
+
+
+def write_shards(planned: list[PlannedShard], classes: list[tuple[str, str]], data_dir: str, out_dir: str,
+                 max_side: int, workers: int) -> list[WrittenShard]:
+    """Writes all shards, in parallel; the bytes do not depend on `workers`.
+
+    Raises:
+      UserError: where a worker died or a shard can't be written.
+    """
+    names = [name for _, name in classes]
+    tasks = [ShardTask(one, tuple(tuple(names[label] for label in example.labels) for example in one.examples),
+                       data_dir, out_dir, max_side) for one in planned]
+    total = sum(len(one.examples) for one in planned)
+    return parallel.run(write_shard, tasks, workers, total, "pictures into shards")
+
+
+def write_shard(task: ShardTask) -> WrittenShard:
+    """Writes one shard under a temporary name, then renames it."""
+    planned = task.planned
+    path = files.join(task.out_dir, planned.file)
+    temporary = f"{path}.tmp"
+    try:
+        rejected = _write_records(task, temporary)
+    except tf.errors.OpError as error:  # which would not survive the way back from a worker
+        raise UserError(f"can't write {path}: {error.message}") from error
+    size, digest = files.size_of(temporary), files.sha256_of(temporary)
+    files.rename(temporary, path)
+    records = len(planned.examples) - len(rejected)
+    return WrittenShard(
+        schema.Shard(planned.file, planned.split, None, planned.first_row, records, size, digest), rejected)
+
+
+def _write_records(task: ShardTask, path: str) -> dict[int, str]:
+    """Writes the records of all usable pictures; gives the reasons of the others by position."""
+    rejected: dict[int, str] = {}
+    planned = task.planned
+    with tf.io.TFRecordWriter(path) as writer:
+        for position, example in enumerate(planned.examples):
+            try:
+                prepared = prepare(_read(task.data_dir, example.path), task.max_side)
+            except BadImage as reason:
+                rejected[position] = str(reason)
+            else:
+                writer.write(make_record(example, planned.first_row + position, prepared, task.label_texts[position]))
+            parallel.advance()
+    return rejected
+
+
+def _read(data_dir: str, path: str) -> bytes:
+    if not inside(path):
+        raise BadImage("outside the data folder")
+    if files.printable(path) != path:
+        raise BadImage("its name is not UTF-8")
+    try:
+        return files.read_bytes(files.join(data_dir, path))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise BadImage("missing") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise BadImage(f"can't be read: {error}") from error
+
+
+def _bytes(*values: bytes) -> tf.train.Feature:
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=values))
+
+
+def _ints(*values: int) -> tf.train.Feature:
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=values))
+
+
+def _float(value: float) -> tf.train.Feature:
+    return tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
+
+
+def make_record(example: Example, row: int, prepared: Prepared, label_texts: tuple[str, ...]) -> bytes:
+    """A serialized tf.train.Example with every key of `schema.Key`; the same input gives the same bytes."""
+    valid = not (math.isnan(example.latitude) or math.isnan(example.longitude))
+    features = {
+        Key.ENCODED: _bytes(prepared.encoded),
+        Key.HEIGHT: _ints(prepared.height),
+        Key.WIDTH: _ints(prepared.width),
+        Key.FILENAME: _bytes(files.printable(example.path).encode()),
+        Key.SOURCE_ID: _bytes(files.printable(example.id).encode()),
+        Key.SHA256: _bytes(hashlib.sha256(prepared.encoded).hexdigest().encode()),
+        Key.FORMAT: _bytes(b"jpeg"),
+        Key.LATITUDE: _float(example.latitude / 90 if valid else 0.0),
+        Key.LONGITUDE: _float(example.longitude / 180 if valid else 0.0),
+        Key.DATE: _float(0.0 if math.isnan(example.date) else example.date),
+        Key.VALID: _float(float(valid)),
+        Key.LABELS: _ints(*example.labels),
+        Key.LABEL_TEXTS: _bytes(*(files.printable(text).encode() for text in label_texts)),
+        Key.ROW: _ints(row),
+    }
+    message = tf.train.Example(features=tf.train.Features(feature={key: features[key] for key in sorted(features)}))
+    return message.SerializeToString(deterministic=True)  # a proto's map has no order of its own
