@@ -23,7 +23,7 @@ def _lamb(rate, weight_decay: float, clip_norm: float, spared: Sequence[tf.Varia
     import tensorflow_addons as tfa  # late: the only user of the package here (You et al. 2020)
 
     # Names go into a regular expression; with none to spare, a pattern that nothing matches.
-    patterns = [f"^{re.escape(variable.name.split(':')[0])}$" for variable in spared] or ["^$"]
+    patterns = [f"^{re.escape(variable.name)}$" for variable in spared] or ["^$"]
     clip = {"global_clipnorm": clip_norm} if clip_norm else {}
     return tfa.optimizers.LAMB(rate, weight_decay=weight_decay, exclude_from_weight_decay=patterns, **clip)
 
