@@ -17,7 +17,8 @@ def _adopt_records() -> None:
     from dataset_tools import adopt
 
     FLAGS.data_dir = os.path.join(FLAGS.model_dir, "records")
-    adopt.adopt(sixth_place_flags.training_specs(), FLAGS.data_dir, "inat2021", FLAGS.num_classes)
+    adopt.adopt(sixth_place_flags.training_specs(), FLAGS.data_dir, "inat2021", FLAGS.num_classes,
+                workers=os.cpu_count() or 1)
     sixth_place_flags.check_counts(FLAGS.data_dir)
 
 

@@ -26,7 +26,7 @@ def _adopt_records() -> None:
     from dataset_tools import adopt
 
     FLAGS.data_dir = os.path.join(FLAGS.model_dir, "records_test")
-    adopt.adopt([f"test={FLAGS.test_files}"], FLAGS.data_dir, "inat2021", FLAGS.num_classes)
+    adopt.adopt([f"test={FLAGS.test_files}"], FLAGS.data_dir, "inat2021", FLAGS.num_classes, workers=os.cpu_count() or 1)
 
 
 def main() -> None:

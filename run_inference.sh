@@ -30,3 +30,17 @@ done
 if has_split val; then
   "$PYTHON" evaluate.py --data_dir="$RUN_DIR/records" $(predictions_of val) --out="$RUN_DIR/scores.json"
 fi
+if ! has_split test; then
+  echo "no test split, so no submission; trained models: $RUN_DIR/models, scores: $RUN_DIR/scores.json"
+  exit 0
+fi
+if [[ "$COMPETITION" == demo ]]; then
+  # The demo's organiser is ourselves: its test pictures can be scored too.
+  "$PYTHON" evaluate.py --data_dir="$RUN_DIR/records" $(predictions_of test)
+fi
+"$PYTHON" make_submission.py --data_dir="$RUN_DIR/records" $(predictions_of test) --out="$RUN_DIR/submission.csv"
+echo "shards:       $RUN_DIR/records"
+echo "models:       $RUN_DIR/models"
+echo "predictions:  $RUN_DIR/models/*/predictions"
+echo "scores:       $RUN_DIR/scores.json (val)"
+echo "submission:   $RUN_DIR/submission.csv"

@@ -43,8 +43,10 @@ def run(main: Callable[[], None]) -> None:
             main()
         except UserError as error:
             _fail(error)
+        except OSError as error:  # a folder that can't be written, a full disk: it names the file by itself
+            _fail(error)
         except KeyboardInterrupt:
-            print("interrupted; what was finished is on disk, the same command goes on from there", file=sys.stderr)
+            print("interrupted; what was finished is on disk, and the same command goes on from it", file=sys.stderr)
             sys.exit(130)
 
     app.run(guarded, flags_parser=_parse_flags)
