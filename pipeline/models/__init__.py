@@ -1,0 +1,1 @@
+"""Models: one table of names, input scaling, the classifier, and weights from elsewhere."""

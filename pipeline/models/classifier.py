@@ -1,0 +1,173 @@
+"""The classifier: scaling → base → pooling → our head, and which of its layers train."""
+
+import difflib
+from dataclasses import dataclass
+from typing import Optional
+
+import tensorflow as tf
+
+from pipeline.errors import UserError
+from pipeline.models import weights as weights_from
+from pipeline.models import zoo
+from pipeline.models.scaling import Scaling
+
+PLACE_UNITS = 4  # iNat 2021, sixth place: two Dense(4)
+PLACE_DROP_RATE = 0.5
+
+
+@dataclass
+class Classifier:
+    """model: {"image": [B, size, size, 3], "place": [B, 3] where asked for} → [B, num_classes] float32 logits.
+
+    base ("base", a nested model without a top), head ("head", Dense) and place ("place_branch", a nested model, or
+    None) are its parts: tf.train.Checkpoint(base=…, head=…) of one size restores at another.
+    """
+
+    model: tf.keras.Model
+    base: tf.keras.Model
+    head: tf.keras.layers.Dense
+    place: Optional[tf.keras.Model] = None
+
+
+@tf.keras.utils.register_keras_serializable(package="fieldmark")
+class KnownPlace(tf.keras.layers.Layer):
+    """[B, 3] (latitude / 90, longitude / 180, valid 0 or 1) → [B, 2] float32; no place is (0, 0).
+
+    In training the place of each example is dropped, becomes (0, 0), with probability `rate`; nothing is scaled
+    up for it, unlike Dropout.
+    """
+
+    def __init__(self, rate: float = PLACE_DROP_RATE, seed: int = 0, **kwargs):
+        super().__init__(**{**kwargs, "dtype": "float32"})
+        self.rate, self.seed = rate, seed
+
+    def call(self, place: tf.Tensor, training: Optional[bool] = None) -> tf.Tensor:
+        # where, not a product: a record without a place may hold NaN.
+        known = place[:, 2:3] > 0
+        if training:
+            known &= tf.random.uniform(tf.shape(known), seed=self.seed) >= self.rate
+        return tf.where(known, place[:, :2], 0.0)
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+
+
+def build(
+    name: str,
+    size: int,
+    num_classes: int,
+    weights: str = "none",
+    base_training: bool = True,
+    place_input: bool = False,
+    seed: int = 0,
+    scaling: Optional[str] = None,
+) -> Classifier:
+    """A classifier of pictures of size × size px.
+
+    The model takes a dict: "image" [B, size, size, 3] uint8 or float, 0–255, and with `place_input` "place" [B, 3]
+    float32 (latitude / 90, longitude / 180, valid); it returns float32 logits [B, num_classes].
+
+    weights: "none", the library's own name, or a path to an .h5 file (`weights.resolve`).
+    base_training: False calls the whole base in inference mode, so that BatchNorm's statistics stay and its dropout is
+        off even where its layers train (see `needs_base_training`).
+    seed: all initial values depend on it alone: tf.keras.utils.set_random_seed(seed) is called here, since the
+        libraries' initializers have no seeds of their own. That resets the global generators of Python, NumPy and
+        TensorFlow.
+    scaling: a mode of scaling.MODES instead of the one that belongs to the weights.
+    """
+    spec = zoo.find(name)
+    source = weights_from.resolve(name, spec, weights)
+    scaling_layer = Scaling(scaling or source.scaling, name="scaling")
+    if source.path is not None:
+        weights_from.check_h5(source.path)
+    tf.keras.utils.set_random_seed(seed)
+    if source.library is None:
+        base = zoo.build_base(name, size)
+    else:
+        with weights_from.download(name, source.library):
+            base = zoo.build_base(name, size, source.library)
+
+    # float32, also for pictures of bytes: a functional model casts what it gets to the dtype of its input.
+    image = tf.keras.Input((size, size, 3), dtype="float32", name="image")
+    pixels = scaling_layer(image)
+    features = base(pixels) if base_training else base(pixels, training=False)
+    features = _pool(features)
+    inputs, place_branch = {"image": image}, None
+    if place_input:
+        inputs["place"] = tf.keras.Input((3,), dtype="float32", name="place")
+        place_branch = _place_branch(seed)
+        joined = tf.keras.layers.Concatenate(dtype="float32", name="features_and_place")
+        features = joined([features, place_branch(inputs["place"])])
+    head = tf.keras.layers.Dense(
+        num_classes, dtype="float32", name="head", kernel_initializer=tf.keras.initializers.GlorotUniform(seed)
+    )
+    model = tf.keras.Model(inputs, head(features), name="classifier")
+    if source.path is not None:
+        weights_from.load_h5(source.path, base, head)
+    return Classifier(model, base, head, place_branch)
+
+
+def _pool(features: tf.Tensor) -> tf.Tensor:
+    """[B, h, w, C] or [B, C] in the compute dtype → [B, C] float32."""
+    if features.shape.rank == 4:
+        return tf.keras.layers.GlobalAveragePooling2D(dtype="float32", name="pool")(features)
+    return tf.keras.layers.Activation("linear", dtype="float32", name="pool")(features)
+
+
+def _place_branch(seed: int) -> tf.keras.Model:
+    """[B, 3] place → [B, 4] float32: two Dense-BatchNorm-ReLU (iNat 2021, sixth place)."""
+    place = tf.keras.Input((3,), dtype="float32")
+    nn = KnownPlace(seed=seed, name="known_place")(place)
+    for n in (1, 2):
+        nn = tf.keras.layers.Dense(PLACE_UNITS, dtype="float32", name=f"place_dense{n}")(nn)
+        nn = tf.keras.layers.BatchNormalization(dtype="float32", name=f"place_bn{n}")(nn)
+        nn = tf.keras.layers.ReLU(dtype="float32", name=f"place_relu{n}")(nn)
+    return tf.keras.Model(place, nn, name="place_branch")
+
+
+def _parse_train(train: str) -> tuple[str, str]:
+    kind, _, argument = train.partition(":")
+    plain = kind in ("head", "all") and train == kind
+    counted = kind == "last" and argument.isascii() and argument.isdigit() and int(argument) > 0
+    if not (plain or counted or (kind == "from" and argument)):
+        raise UserError(f"unknown train={train!r}; known: head, all, last:N (N = 1 or more layers), from:LAYER")
+    return kind, argument
+
+
+def needs_base_training(train: str) -> bool:
+    """The `base_training` to build with for a stage's `train`.
+
+    head and last:N keep BatchNorm's statistics (the whole base runs in inference mode, as in the iNat 2021 solution);
+    all and from:LAYER update them, in the layers that train.
+    """
+    return _parse_train(train)[0] in ("all", "from")
+
+
+def set_trainable(classifier: Classifier, train: str) -> bool:
+    """Marks what trains: "head" (nothing of the base), "all", "last:N" layers of the base, "from:LAYER" of the base on.
+
+    What is not base (head, place branch) always trains. Call it before the step is traced. Returns
+    needs_base_training(train), which the classifier must have been built with.
+    """
+    kind, argument = _parse_train(train)
+    layers = classifier.base.layers
+    first = {"head": len(layers), "all": 0}.get(kind)
+    if kind == "last":
+        first = len(layers) - int(argument)
+        if first < 0:
+            raise UserError(f"train={train!r}: the base has {len(layers)} layers only")
+    elif kind == "from":
+        first = _position(layers, argument, train)
+    classifier.base.trainable = first < len(layers)  # sets every layer of it, so this comes first
+    for layer in layers[:first]:
+        layer.trainable = False
+    return needs_base_training(train)
+
+
+def _position(layers: list[tf.keras.layers.Layer], name: str, train: str) -> int:
+    names = [layer.name for layer in layers]
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=8, cutoff=0.4)
+        hint = f"near it: {', '.join(near)}" if near else f"it has {names[1]} to {names[-1]}"
+        raise UserError(f"train={train!r}: the base has no layer {name!r}; {hint}")
+    return names.index(name)
