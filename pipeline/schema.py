@@ -61,6 +61,7 @@ class ClassInfo:
     source_id: str   # what the competition calls it in its files and in a submission
     name: str        # what a person calls it
     train_count: int
+    known: bool = True  # False: to be answered by `Manifest.unknown_answer` (open-set competitions)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +92,8 @@ class Manifest:
     folds: int
     rejected: int                # pictures in rejected.csv
     settings: dict[str, Any]     # what create_tfrecords.py was told, and a fingerprint of the source files
+    unknown_answer: str = ""     # what a submission says for a class that is not `known`; empty: all are known
+    duplicates: tuple[tuple[str, ...], ...] = ()  # groups of train ids that show the same picture; each in one fold
     format: int = FORMAT_VERSION
 
     @property
@@ -110,4 +113,5 @@ class Manifest:
         fields = dict(fields)
         fields["classes"] = tuple(ClassInfo(**one) for one in fields["classes"])
         fields["shards"] = tuple(Shard(**{**one, "set_aside": tuple(one["set_aside"])}) for one in fields["shards"])
+        fields["duplicates"] = tuple(map(tuple, fields.get("duplicates", ())))
         return cls(**fields)
