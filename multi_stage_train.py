@@ -1,11 +1,12 @@
 """Trains a classifier in stages: python multi_stage_train.py --flagfile=configs/….flags --data_dir=… --model_dir=…"""
 
 import os
+import sys
 
 from absl import flags
 
 from pipeline import command, sixth_place_flags, stages, training_flags
-from pipeline.flag_types import require
+from pipeline.flag_types import ALL_FOLDS, parse_folds, require
 
 FLAGS = flags.FLAGS
 training_flags.define()
@@ -32,14 +33,24 @@ def main() -> None:
         _adopt_records()
     require("data_dir")
 
-    from pipeline import train  # late: TensorFlow takes seconds to import, and a mistyped flag should not
+    folds = parse_folds(FLAGS.fold) if FLAGS.fold else ()
+    if folds == ALL_FOLDS or len(folds) > 1:
+        from pipeline import fold_runs
 
-    train.run_training(train.Run(
+        fold_runs.run_folds(FLAGS.data_dir, FLAGS.model_dir, () if folds == ALL_FOLDS else folds, sys.argv)
+        return
+    from pipeline import fold_runs, train  # late: TensorFlow takes seconds to import, and a mistyped flag should not
+
+    run = train.Run(
         data_dir=FLAGS.data_dir, model_dir=FLAGS.model_dir, model=FLAGS.model, stages=tuple(resolved),
         weights=FLAGS.weights, init_from=FLAGS.init_from, train_split=FLAGS.train_split,
-        num_classes=FLAGS.num_classes, place_input=FLAGS.place_input, precision=FLAGS.precision,
-        random_seed=FLAGS.random_seed, unordered=FLAGS.unordered, max_steps=FLAGS.max_steps, tta=FLAGS.tta,
-        tpu=FLAGS.tpu, jit=FLAGS.jit, steps_per_execution=FLAGS.steps_per_execution, dry_run=FLAGS.dry_run))
+        fold=folds[0] if folds else None, num_classes=FLAGS.num_classes, place_input=FLAGS.place_input,
+        precision=FLAGS.precision, random_seed=FLAGS.random_seed, unordered=FLAGS.unordered, max_steps=FLAGS.max_steps,
+        tta=FLAGS.tta, tpu=FLAGS.tpu, jit=FLAGS.jit, steps_per_execution=FLAGS.steps_per_execution,
+        dry_run=FLAGS.dry_run)
+    train.run_training(run)
+    if run.fold is not None and not run.dry_run:
+        fold_runs.finish_fold(run)
 
 
 if __name__ == "__main__":

@@ -6,12 +6,14 @@ from absl import flags
 
 import make_submission
 from pipeline import command, sixth_place_flags
-from pipeline.flag_types import require
+from pipeline.flag_types import ALL_FOLDS, parse_folds, require
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data_dir", None, "Folder of shards, as create_tfrecords.py makes it (local or gs://).")
 flags.DEFINE_string("split", "test", "Split to predict.")
 flags.DEFINE_string("model_dir", None, "A finished run of multi_stage_train.py.")
+flags.DEFINE_string("fold", "all", "Folds whose models are averaged: 0, 0:2, or all that have finished. The split that "
+                    "was trained on is predicted by the fold that did not see it.")
 flags.DEFINE_string("tta", None, "Test-time views to average: none, flip, six (whole, left-or-top square, "
                     "right-or-bottom square and their mirror images). Default: the recipe's.")
 flags.DEFINE_integer("size", None, "Pixels, height = width. Default: the last stage's.", 1)
@@ -37,10 +39,12 @@ def main() -> None:
         _adopt_records()
     require("data_dir")
     out = FLAGS.out or os.path.join(FLAGS.model_dir, "predictions", FLAGS.split.replace("+", "_"))
+    folds = parse_folds(FLAGS.fold)
     from pipeline import predict  # late: TensorFlow takes seconds to import, and a mistyped flag should not
 
-    predict.run_prediction(FLAGS.data_dir, FLAGS.split, FLAGS.model_dir, out, tta_name=FLAGS.tta, size=FLAGS.size,
-                           batch_size=FLAGS.batch_size, tpu=FLAGS.tpu)
+    predict.run_prediction(FLAGS.data_dir, predict.Request(
+        model_dir=FLAGS.model_dir, split=FLAGS.split, out=out, folds=() if folds == ALL_FOLDS else folds, tta=FLAGS.tta,
+        size=FLAGS.size, batch_size=FLAGS.batch_size, tpu=FLAGS.tpu))
     if FLAGS.submission_file_path:
         make_submission.make_submission(FLAGS.data_dir, [out], FLAGS.submission_file_path)
 

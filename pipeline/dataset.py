@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+from typing import Optional
 
 import pandas as pd
 
@@ -27,29 +28,51 @@ class Dataset:
         """The competition's own class ids, by class index."""
         return [one.source_id for one in self.manifest.classes]
 
-    def shards(self, split: str) -> list[schema.Shard]:
-        """The shards of a split, or of several joined by + (train+val)."""
+    def part(self, split: str, fold: Optional[int] = None) -> "Part":
+        """A split, or several joined by + (train+val); with `fold`, only that fold of it.
+
+        Raises UserError for a split or a fold that is not there.
+        """
+        shards = self._shards(split)
+        return Part(self, split, tuple(shards if fold is None else [one for one in shards if one.fold == fold]))
+
+    def without_fold(self, split: str, fold: int) -> "Part":
+        """A split without one of its folds; what belongs to no fold (val in train+val) stays."""
+        self._check_fold(fold)
+        return Part(self, split, tuple(one for one in self._shards(split) if one.fold != fold))
+
+    def held_out(self, split: str, fold: int) -> "Part":
+        """The one fold of a split that `without_fold` leaves out."""
+        self._check_fold(fold)
+        return self.part(split, fold)
+
+    def _check_fold(self, fold: int) -> None:
+        if not 0 <= fold < self.manifest.folds:
+            has = f"folds 0 to {self.manifest.folds - 1}" if self.manifest.folds else "no folds"
+            raise UserError(f"--fold={fold}: {self.directory} has {has} (create_tfrecords.py --folds makes them)")
+
+    def _shards(self, split: str) -> list[schema.Shard]:
         parts = split.split("+")
         for part in parts:
             if part not in self.manifest.splits:
                 raise UserError(f"{self.directory} has no split {part!r}; it has: {', '.join(self.manifest.splits)}")
         return [shard for part in parts for shard in self.manifest.shards if shard.split == part]
 
-    def size(self, split: str) -> int:
-        """Number of usable examples in a split (or in several joined by +)."""
-        return sum(shard.examples for shard in self.shards(split))
-
     def path(self, shard: schema.Shard) -> str:
         return os.path.join(self.directory, shard.file)  # an adopted shard's path is absolute and stays so
 
     def examples(self, split: str) -> pd.DataFrame:
-        """The table of a split in row order: schema.EXAMPLE_COLUMNS, ids as text, labels as lists of class indices."""
+        """The table of a split in row order: schema.EXAMPLE_COLUMNS, ids as text, labels as lists of class indices.
+
+        `fold` is an integer, −1 where an example belongs to none.
+        """
         table = _read_table(os.path.join(self.directory, schema.EXAMPLES_FILE))
         table = table[table["split"].isin(split.split("+"))].reset_index(drop=True)
         table["labels"] = [[int(label) for label in text.split()] for text in table["labels"]]
         for column in ("latitude", "longitude", "date"):
             table[column] = pd.to_numeric(table[column])
         table["row"] = table["row"].astype("int64")
+        table["fold"] = pd.to_numeric(table["fold"]).fillna(-1).astype("int64")
         return table
 
     def rejected(self, split: str) -> pd.DataFrame:
@@ -63,13 +86,39 @@ class Dataset:
         return {
             "competition": self.manifest.competition,
             "classes": hashlib.sha256(classes.encode()).hexdigest(),
+            "folds": self.manifest.folds,
             "examples": {split: self.manifest.split_size(split) for split in self.manifest.splits},
         }
 
-    def check_shards(self, split: str) -> None:
-        """Raises UserError for a shard that is missing or has not the size that it was written with."""
-        for shard in self.shards(split):
-            path = self.path(shard)
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Some shards of a dataset: what one reads, trains on or predicts."""
+
+    data: Dataset
+    split: str
+    shards: tuple[schema.Shard, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of usable examples."""
+        return sum(shard.examples for shard in self.shards)
+
+    @property
+    def paths(self) -> list[str]:
+        return [self.data.path(shard) for shard in self.shards]
+
+    def examples(self) -> pd.DataFrame:
+        """Its rows of `Dataset.examples`."""
+        table = self.data.examples(self.split)
+        folds = {-1 if shard.fold is None else shard.fold for shard in self.shards}
+        return table[table["fold"].isin(folds)].reset_index(drop=True)
+
+    def check(self) -> None:
+        """Raises UserError where nothing is in it, or a shard is missing or has not the size it was written with."""
+        if not self.size:
+            raise UserError(f"{self.data.directory}: no usable picture in {self.split}")
+        for shard, path in zip(self.shards, self.paths):
             if not files.exists(path):
                 raise UserError(f"shard {path} is missing; write it again with create_tfrecords.py")
             size = files.size(path)

@@ -1,5 +1,7 @@
 """absl flag kinds that several commands share."""
 
+from typing import Union
+
 from absl import flags
 
 from pipeline.errors import UserError
@@ -16,6 +18,19 @@ class OnOffParser(flags.BooleanParser):
 
 def define_on_off(name: str, default: bool, help_text: str) -> None:
     flags.DEFINE_flag(flags.Flag(OnOffParser(), flags.ArgumentSerializer(), name, default, help_text, boolean=True))
+
+
+ALL_FOLDS = "all"
+
+
+def parse_folds(text: str) -> Union[str, tuple[int, ...]]:
+    """--fold: ALL_FOLDS, or the distinct numbers in 0 or 0:2; raises UserError."""
+    if text == ALL_FOLDS:
+        return ALL_FOLDS
+    numbers = text.split(":")
+    if not all(number.isascii() and number.isdigit() for number in numbers):
+        raise UserError(f"--fold={text} is neither {ALL_FOLDS} nor numbers as in 0 or 0:2")
+    return tuple(dict.fromkeys(int(number) for number in numbers))
 
 
 def require(*names: str) -> None:

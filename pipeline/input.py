@@ -9,7 +9,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from pipeline.dataset import Dataset
+from pipeline.dataset import Part
 from pipeline.ops import decode, randaugment, seeds, simple, tta
 from pipeline.schema import Key, RecordKind
 
@@ -29,11 +29,10 @@ class TrainPictures:
     eval_resize: str        # squash or short:N, for eval
 
 
-def _read_shards(dataset: Dataset, split: str) -> tf.data.Dataset:
-    """(path, first row) of each shard of a split."""
-    shards = dataset.shards(split)
-    return tf.data.Dataset.from_tensor_slices(
-        ([dataset.path(shard) for shard in shards], tf.constant([shard.first_row for shard in shards], tf.int64)))
+def _read_shards(part: Part) -> tf.data.Dataset:
+    """(path, first row) of each shard."""
+    first_rows = tf.constant([shard.first_row for shard in part.shards], tf.int64)
+    return tf.data.Dataset.from_tensor_slices((part.paths, first_rows))
 
 
 def _read_records(shards: tf.data.Dataset, count: int) -> tf.data.Dataset:
@@ -71,12 +70,11 @@ def parse_record(kind: RecordKind, row: tf.Tensor, record: tf.Tensor) -> dict[st
     }
 
 
-def _examples(dataset: Dataset, split: str, shards: tf.data.Dataset) -> tf.data.Dataset:
+def _examples(part: Part, shards: tf.data.Dataset) -> tf.data.Dataset:
     """Parsed records of `shards`, without those that create_tfrecords.py set aside."""
-    described = dataset.shards(split)
-    kind = dataset.record_kind
-    records = _read_records(shards, len(described))
-    set_aside = tf.constant([row for shard in described for row in shard.set_aside], tf.int64)
+    kind = part.data.record_kind
+    records = _read_records(shards, len(part.shards))
+    set_aside = tf.constant([row for shard in part.shards for row in shard.set_aside], tf.int64)
     if set_aside.shape[0]:  # adopted shards only, whose rows go by position; before the parsing, which they may not stand
         records = records.filter(lambda row, record: tf.reduce_all(row != set_aside))
     return records.map(lambda row, record: parse_record(kind, row, record), num_parallel_calls=AUTOTUNE)
@@ -96,21 +94,20 @@ def training_picture(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPicture
     return image
 
 
-def train_examples(dataset: Dataset, split: str, seed: int, start: int = 0) -> tf.data.Dataset:
+def train_examples(part: Part, seed: int, start: int = 0) -> tf.data.Dataset:
     """Endless parsed records with their 'epoch' (int64), from number `start` (counted over all epochs) on.
 
     First shuffle, then repeat: each epoch is a full pass in an order of its own.
     """
-    shards = dataset.shards(split)
-    size = dataset.size(split)
-    paths = tf.constant([dataset.path(shard) for shard in shards])
-    first_rows = tf.constant([shard.first_row for shard in shards], tf.int64)
+    size = part.size
+    paths = tf.constant(part.paths)
+    first_rows = tf.constant([shard.first_row for shard in part.shards], tf.int64)
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         epoch_seed = seeds.example_seed(seed, epoch, tf.constant(-1, tf.int64))  # no example has row -1
-        order = tf.random.experimental.stateless_shuffle(tf.range(len(shards)), epoch_seed)
+        order = tf.random.experimental.stateless_shuffle(tf.range(len(part.shards)), epoch_seed)
         files = tf.data.Dataset.from_tensor_slices((tf.gather(paths, order), tf.gather(first_rows, order)))
-        examples = _examples(dataset, split, files)
+        examples = _examples(part, files)
         examples = examples.shuffle(min(size, SHUFFLE_BUFFER), seed=tf.cast(epoch_seed[0], tf.int64),
                                     reshuffle_each_iteration=False)
         return examples.map(lambda example: {**example, "epoch": epoch})
@@ -119,8 +116,8 @@ def train_examples(dataset: Dataset, split: str, seed: int, start: int = 0) -> t
     return epochs.flat_map(one_epoch).skip(start % size)
 
 
-def train_batches(dataset: Dataset, split: str, pictures: TrainPictures, batch_size: int, seed: int,
-                  start_step: int = 0, ordered: bool = True) -> tf.data.Dataset:
+def train_batches(part: Part, pictures: TrainPictures, batch_size: int, seed: int, start_step: int = 0,
+                  ordered: bool = True) -> tf.data.Dataset:
     """Endless batches ({'image': uint8 [batch, size, size, 3], 'place': float32 [batch, 3]}, int64 labels [batch]).
 
     Args:
@@ -134,7 +131,7 @@ def train_batches(dataset: Dataset, split: str, pictures: TrainPictures, batch_s
         return {"image": image, "place": example["place"]}, example["label"]
 
     batches = (
-        train_examples(dataset, split, seed, start_step * batch_size)
+        train_examples(part, seed, start_step * batch_size)
         .map(prepare, num_parallel_calls=AUTOTUNE)
         .batch(batch_size, drop_remainder=True)
         .prefetch(AUTOTUNE)
@@ -142,8 +139,7 @@ def train_batches(dataset: Dataset, split: str, pictures: TrainPictures, batch_s
     return batches.with_options(_options(ordered))
 
 
-def predict_batches(dataset: Dataset, split: str, size: int, views: tta.Views, eval_resize: str,
-                    batch_size: int) -> tf.data.Dataset:
+def predict_batches(part: Part, size: int, views: tta.Views, eval_resize: str, batch_size: int) -> tf.data.Dataset:
     """Every example once, in file order, the last batch padded.
 
     Elements: {'image': uint8 [batch, crops, size, size, 3], 'place': float32 [batch, 3], 'label': int64 [batch] (-1:
@@ -154,17 +150,16 @@ def predict_batches(dataset: Dataset, split: str, size: int, views: tta.Views, e
         return {"image": tta.host_views(example["encoded"], size, views, eval_resize), "place": example["place"],
                 "label": example["label"], "row": example["row"], "mask": 1.0}
 
-    examples = _examples(dataset, split, _read_shards(dataset, split)).map(prepare, num_parallel_calls=AUTOTUNE)
+    examples = _examples(part, _read_shards(part)).map(prepare, num_parallel_calls=AUTOTUNE)
     padding = tf.data.Dataset.from_tensors({
         "image": tf.zeros([views.crops, size, size, 3], tf.uint8), "place": tf.zeros([3]),
         "label": tf.constant(-1, tf.int64), "row": tf.constant(-1, tf.int64), "mask": 0.0,
-    }).repeat(-dataset.size(split) % batch_size)
+    }).repeat(-part.size % batch_size)
     batches = examples.concatenate(padding).batch(batch_size, drop_remainder=True).prefetch(AUTOTUNE)
     return batches.with_options(_options(ordered=True))
 
 
-def validation_batches(dataset: Dataset, split: str, size: int, eval_resize: str,
-                       batch_size: int) -> tf.data.Dataset:
+def validation_batches(part: Part, size: int, eval_resize: str, batch_size: int) -> tf.data.Dataset:
     """predict_batches of one view, as Keras wants them: (features, labels [batch] ≥ 0, float32 weights [batch])."""
 
     def as_keras(batch):
@@ -172,7 +167,7 @@ def validation_batches(dataset: Dataset, split: str, size: int, eval_resize: str
         known = tf.cast(batch["label"] >= 0, tf.float32)  # an example without a label weighs nothing, like padding
         return features, tf.maximum(batch["label"], 0), batch["mask"] * known
 
-    return predict_batches(dataset, split, size, tta.parse("none"), eval_resize, batch_size).map(as_keras)
+    return predict_batches(part, size, tta.parse("none"), eval_resize, batch_size).map(as_keras)
 
 
 def _options(ordered: bool) -> tf.data.Options:

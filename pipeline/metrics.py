@@ -15,12 +15,16 @@ def label_ranks(labels: np.ndarray, log_probabilities: np.ndarray) -> np.ndarray
 
 
 class SingleLabelScores:
-    """Accumulates top-1, top-5, macro top-1 (mean over the classes that occur) and log loss."""
+    """Accumulates top-1, top-5, macro top-1 (mean over the classes that occur), log loss and MAP@5.
+
+    MAP@5 with one truth a picture: the reciprocal of the truth's rank among the first five, else 0.
+    """
 
     def __init__(self, classes: int):
         self._examples = np.zeros(classes, np.int64)
         self._hits = np.zeros(classes, np.int64)
         self._top5 = 0
+        self._reciprocal_ranks = 0.0
         self._log_loss = 0.0
 
     def update(self, labels: np.ndarray, log_probabilities: np.ndarray) -> None:
@@ -33,12 +37,13 @@ class SingleLabelScores:
         np.add.at(self._examples, labels, 1)
         np.add.at(self._hits, labels, ranks < 1)
         self._top5 += int((ranks < 5).sum())
+        self._reciprocal_ranks += float((1.0 / (ranks[ranks < 5] + 1)).sum())
         normalizers = np.logaddexp.reduce(log_probabilities, axis=1)
         own = np.take_along_axis(log_probabilities, labels[:, np.newaxis], axis=1)[:, 0]
         self._log_loss += float((normalizers - own).sum())
 
     def result(self) -> dict[str, float]:
-        """top1, top5, macro_top1 (shares), log_loss (nats) and examples; needs at least one example."""
+        """top1, top5, macro_top1 (shares), log_loss (nats), map5 and examples; needs at least one example."""
         count = int(self._examples.sum())
         occurring = self._examples > 0
         return {
@@ -46,5 +51,6 @@ class SingleLabelScores:
             "top5": self._top5 / count,
             "macro_top1": float((self._hits[occurring] / self._examples[occurring]).mean()),
             "log_loss": self._log_loss / count,
+            "map5": self._reciprocal_ranks / count,
             "examples": count,
         }

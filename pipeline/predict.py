@@ -1,12 +1,14 @@
-"""Predictions of a finished run, averaged over test-time views, written as a stream."""
+"""Predictions of a finished run, averaged over test-time views and folds, written as a stream."""
 
+import dataclasses
+import itertools
 import os
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Sequence
 
 from absl import logging
 import tensorflow as tf
 
-from pipeline import (checkpoint, dataset as datasets, files, input as inputs, predictions, run_record,
+from pipeline import (checkpoint, dataset as datasets, files, fusion, input as inputs, predictions, run_record,
                       strategy as strategies, train)
 from pipeline.errors import UserError
 from pipeline.models import classifier as classifiers
@@ -15,38 +17,103 @@ from pipeline.progress import progress
 from pipeline.step import apply
 
 
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What predict.py was asked for, beside the data."""
+
+    model_dir: str
+    split: str
+    out: str
+    folds: Sequence[int] = ()          # empty: all that have finished
+    tta: Optional[str] = None          # None: the recipe's
+    size: Optional[int] = None         # pixels; None: the last stage's
+    batch_size: int = 32               # pictures a step, over all replicas
+    tpu: str = "none"
+
+
 def log_mean_probabilities(logits: tf.Tensor, views: int) -> tf.Tensor:
-    """float32 logits [batch · views, classes], views of a picture together → logs of the mean probabilities [batch, classes]."""
+    """Logs of the mean probabilities over a picture's views.
+
+    float32 logits [batch · views, classes], a picture's views together → float32 [batch, classes].
+    """
     logs = tf.nn.log_softmax(tf.cast(logits, tf.float32))
     logs = tf.reshape(logs, [-1, views, logs.shape[-1]])
     return tf.reduce_logsumexp(logs, axis=1) - tf.math.log(float(views))
 
 
 def make_step(model: tf.keras.Model, views: tta.Views) -> Callable[[dict], tf.Tensor]:
-    """The prediction step: a batch of predict_batches → float32 log-probabilities [batch, classes]; XLA can compile it."""
+    """The prediction step: a batch of predict_batches → float32 log-probabilities [batch, classes].
+
+    Pure, so that XLA can compile it.
+    """
 
     def step(batch: dict[str, tf.Tensor]) -> tf.Tensor:
         images = tta.mirror(batch["image"]) if views.mirror else batch["image"]
         flat = tf.reshape(images, [-1, *images.shape[2:]])
         places = tf.repeat(batch["place"], views.total, axis=0)
-        return log_mean_probabilities(apply(model, {"image": flat, "place": places}, training=False), views.total)
+        logits = apply(model, {"image": flat, "place": places}, training=False)
+        return log_mean_probabilities(logits, views.total)
 
     return step
 
 
-def _rebuild(model_dir: str, size: Optional[int]) -> tuple[classifiers.Classifier, dict[str, Any], str, int]:
-    """The trained classifier, its run.json, the checkpoint's path and the picture size."""
-    record = run_record.read(model_dir)
-    last_stage = train.last_stage_dir(model_dir)
-    same = record["same"]
-    size = size or same["stages"][same["stage_order"][-1]]["size"]
-    tf.keras.mixed_precision.set_global_policy(same["precision"])
-    built = classifiers.build(same["model"], size, len(record["free"]["class_ids"]), weights="none",
-                              base_training=False, place_input=same["place_input"], seed=0,
-                              scaling=record["free"]["scaling"])
-    path = checkpoint.find(last_stage)
-    checkpoint.load(path, built)
-    return built, record, path, size
+def run_prediction(data_dir: str, request: Request) -> None:
+    """Writes the predictions of a split to `request.out`, or says that they are up to date.
+
+    A run by folds predicts what it was trained on by the fold that did not see it, and everything else by the mean of
+    its folds, each of which is kept in OUT/fold_K. Raises UserError for what the user can mend.
+    """
+    data = datasets.load(data_dir)
+    whole = data.part(request.split)
+    whole.check()
+    record = run_record.read(request.model_dir)
+    if data.class_ids != record["free"]["class_ids"]:
+        raise UserError(f"--data_dir: {data_dir} has other classes than {request.model_dir} was trained on")
+    tta.parse(request.tta or record["free"]["tta"])
+    folds = _choose_folds(request)
+    strategy = strategies.make(request.tpu, [request.batch_size])
+    if folds == [None]:
+        _predict_part(whole, None, request.out, request, record, strategy)
+        return
+    out_of_fold = request.split == record["same"]["train_split"]
+    if request.split in record["same"]["train_split"].split("+") and not out_of_fold:
+        raise UserError(f"--split={request.split} was trained on as a part of {record['same']['train_split']}; predict that")
+    members = []
+    for fold in folds:
+        part = data.held_out(request.split, fold) if out_of_fold else whole
+        members.append(_predict_part(part, fold, os.path.join(request.out, f"fold_{fold}"), request, record, strategy))
+    _combine(members, request.out, folds, out_of_fold)
+
+
+def predict_held_out(run: train.Run, out: str) -> None:
+    """Predicts what `run.fold` held out, by one view as in its validation, in the process that trained it."""
+    data = datasets.load(run.data_dir)
+    request = Request(run.model_dir, run.train_split, out, tta="none", batch_size=run.stages[-1].batch_size, tpu=run.tpu)
+    _predict_part(data.held_out(run.train_split, run.fold), run.fold, out, request, run_record.read(run.model_dir),
+                  strategies.make(run.tpu, [request.batch_size]))
+
+
+def _choose_folds(request: Request) -> list[Optional[int]]:
+    finished = train.finished_folds(request.model_dir)
+    missing = [fold for fold in request.folds if fold not in finished]
+    if missing:
+        told = ", ".join(str(fold) for fold in finished if fold is not None)
+        raise UserError(f"--fold={missing[0]}: not finished in {request.model_dir} (finished: {told or 'no fold'})")
+    return list(request.folds) or finished
+
+
+def _combine(members: list[predictions.Predictions], out: str, folds: list[int], out_of_fold: bool) -> None:
+    meta = {**members[0].meta, "fold": folds, "checkpoint": [member.meta["checkpoint"] for member in members],
+            "trained": [member.meta["trained"] for member in members], "out_of_fold": out_of_fold}
+    if out_of_fold:
+        meta["examples"] = sum(member.meta["examples"] for member in members)
+    if _is_up_to_date(out, meta):
+        return
+    if out_of_fold:
+        predictions.write(out, itertools.chain.from_iterable(member.chunks() for member in members), meta)
+    else:
+        predictions.write(out, fusion.Mean(members).chunks(), meta)
+    logging.info("%s of folds %s in %s", "out-of-fold predictions" if out_of_fold else "mean", folds, out)
 
 
 def _is_up_to_date(out: str, meta: dict[str, Any]) -> bool:
@@ -54,56 +121,50 @@ def _is_up_to_date(out: str, meta: dict[str, Any]) -> bool:
     return files.exists(path) and files.read_json(path) == meta
 
 
-def _check_classes(data: datasets.Dataset, class_ids: list[str], model_dir: str) -> None:
-    if data.class_ids != class_ids:
-        raise UserError(f"--data_dir: {data.directory} has other classes than {model_dir} was trained on")
-
-
-def run_prediction(data_dir: str, split: str, model_dir: str, out: str, *, tta_name: Optional[str], size: Optional[int],
-                   batch_size: int, tpu: str) -> None:
-    """Writes the predictions of `split` to `out`, or says that they are up to date.
-
-    Args:
-      tta_name: none, flip or six; None takes the recipe's.
-      size: pixels; None takes the last stage's.
-    """
-    data = datasets.load(data_dir)
-    data.check_shards(split)
-    record = run_record.read(model_dir)
-    views = tta.parse(tta_name or record["free"]["tta"])
-    _check_classes(data, record["free"]["class_ids"], model_dir)
-    strategy = strategies.make(tpu, [batch_size])
-    with strategy.scope():
-        built, record, path, size = _rebuild(model_dir, size)
-    stage = record["same"]["stages"][record["same"]["stage_order"][-1]]
+def _predict_part(part: datasets.Part, fold: Optional[int], out: str, request: Request, record: dict[str, Any],
+                  strategy: tf.distribute.Strategy) -> predictions.Predictions:
+    """Predicts one part by one fold's model into `out`, unless that stands already."""
+    same, free = record["same"], record["free"]
+    last_stage = train.last_stage_dir(request.model_dir, fold)
+    stage = same["stages"][same["stage_order"][-1]]
+    size = request.size or stage["size"]
     decode.parse_eval_resize(stage["eval_resize"], size)
+    views = tta.parse(request.tta or free["tta"])
+    path = checkpoint.find(last_stage)
     meta = {
-        "model": record["same"]["model"], "model_dir": model_dir, "fold": None, "checkpoint": path,
-        "trained": files.read_json(os.path.join(os.path.dirname(os.path.dirname(path)), checkpoint.DONE_FILE)),
-        "split": split, "size": size, "tta": views.name, "eval_resize": stage["eval_resize"], "threshold": None,
-        "examples": data.size(split), "dataset": data.identity(), "class_ids": data.class_ids,
+        "model": same["model"], "model_dir": request.model_dir, "fold": fold, "checkpoint": path,
+        "trained": files.read_json(os.path.join(last_stage, checkpoint.DONE_FILE)), "split": request.split, "size": size,
+        "tta": views.name, "eval_resize": stage["eval_resize"], "threshold": None, "examples": part.size,
+        "dataset": part.data.identity(), "class_ids": part.data.class_ids,
     }
     if _is_up_to_date(out, meta):
         print(f"predictions are up to date: {out}")
-        return
-    batches = inputs.predict_batches(data, split, size, views, stage["eval_resize"], batch_size)
-    _predict_and_write(built.model, views, batches, data, split, strategy, out, meta)
-    logging.info("%d predictions (%s, %d px) in %s", data.size(split), views.name, size, out)
+        return predictions.Predictions(out)
+    tf.keras.backend.clear_session()
+    tf.keras.mixed_precision.set_global_policy(same["precision"])
+    with strategy.scope():
+        built = classifiers.build(same["model"], size, len(part.data.class_ids), weights="none", base_training=False,
+                                  place_input=same["place_input"], seed=0, scaling=free["scaling"])
+        checkpoint.load(path, built)
+    batches = inputs.predict_batches(part, size, views, stage["eval_resize"], request.batch_size)
+    _write_predictions(built.model, views, batches, part, strategy, out, meta)
+    logging.info("%d predictions (%s, %d px) in %s", part.size, views.name, size, out)
+    return predictions.Predictions(out)
 
 
-def _predict_and_write(model: tf.keras.Model, views: tta.Views, batches: tf.data.Dataset, data: datasets.Dataset,
-                       split: str, strategy: tf.distribute.Strategy, out: str, meta: dict[str, Any]) -> None:
-    examples = data.examples(split)
+def _write_predictions(model: tf.keras.Model, views: tta.Views, batches: tf.data.Dataset, part: datasets.Part,
+                       strategy: tf.distribute.Strategy, out: str, meta: dict[str, Any]) -> None:
+    examples = part.examples()
     id_of_row = dict(zip(examples["row"], examples["id"]))
     step = make_step(model, views)
     # Rows and masks come back from the step with the probabilities, so that they can't get out of line.
     distributed_step = tf.function(lambda batch: strategy.run(
         lambda one: (step(one), one["row"], one["mask"]), args=(batch,)))
-    writer = predictions.Writer(out, len(examples), len(data.class_ids))
-    with progress(len(examples), f"predict {split}", "pictures") as bar:
+    writer = predictions.Writer(out, len(examples), len(part.data.class_ids))
+    with progress(len(examples), f"predict {part.split}", "pictures") as bar:
         for batch in strategy.experimental_distribute_dataset(batches):
-            logs, rows, mask = (tf.concat(strategy.experimental_local_results(part), axis=0).numpy()
-                                for part in distributed_step(batch))
+            logs, rows, mask = (tf.concat(strategy.experimental_local_results(one), axis=0).numpy()
+                                for one in distributed_step(batch))
             real = mask > 0
             writer.append([id_of_row[row] for row in rows[real]], logs[real])
             bar.update(int(real.sum()))

@@ -5,7 +5,7 @@ line i of ids.txt is the id of row i, in no particular order. 500,000 × 10,000 
 """
 
 import os
-from typing import Any, Iterator, Sequence
+from typing import Any, Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -95,6 +95,20 @@ class Predictions:
                 block = np.frombuffer(file.read(len(run) * row_bytes), self._dtype)
                 result[run] = block.reshape(len(run), self.shape[1])
         return result
+
+
+    def chunks(self) -> Iterator[tuple[list[str], np.ndarray]]:
+        """(ids, float32 log-probabilities [chunk, classes]) over all rows in their order."""
+        for positions in chunks(len(self.ids)):
+            yield [self.ids[i] for i in positions], self.rows(positions)
+
+
+def write(directory: str, rows: Iterable[tuple[list[str], np.ndarray]], meta: dict[str, Any]) -> None:
+    """Writes a predictions folder from (ids, log-probabilities) chunks; meta tells `examples` and `class_ids`."""
+    writer = Writer(directory, meta["examples"], len(meta["class_ids"]))
+    for ids, log_probabilities in rows:
+        writer.append(ids, log_probabilities)
+    writer.finish(meta)
 
 
 def chunks(count: int, rows: int = CHUNK_ROWS) -> Iterator[np.ndarray]:

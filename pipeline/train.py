@@ -28,6 +28,7 @@ class Run:
     weights: str = "none"
     init_from: Optional[str] = None
     train_split: str = "train"
+    fold: Optional[int] = None      # the one held out; the others are trained on
     num_classes: Optional[int] = None
     place_input: bool = False
     precision: str = "float32"
@@ -44,8 +45,9 @@ class Run:
     def identity(self) -> dict[str, Any]:
         """What must not change between two starts in one model directory."""
         fields = dataclasses.asdict(self)
-        for name in ("data_dir", "model_dir", "num_classes", "tta", "tpu", "jit", "steps_per_execution", "dry_run"):
+        for name in ("data_dir", "model_dir", "fold", "num_classes", "tta", "tpu", "jit", "steps_per_execution", "dry_run"):
             del fields[name]
+        fields["by_folds"] = self.fold is not None
         fields["stages"] = {stage.name: dataclasses.asdict(stage) for stage in self.stages}
         fields["stage_order"] = [stage.name for stage in self.stages]
         return fields
@@ -62,21 +64,41 @@ class Plan:
     validation_steps: int     # 0: nothing is held out
 
 
-def stage_dir(model_dir: str, stages: tuple[Stage, ...], stage: Stage) -> str:
-    return os.path.join(model_dir, f"stage_{stages.index(stage) + 1}_{stage.name}")
+def fold_dir(model_dir: str, fold: Optional[int]) -> str:
+    """Where the stages of a fold go: the model directory itself where no fold is held out."""
+    return model_dir if fold is None else os.path.join(model_dir, f"fold_{fold}")
 
 
-def validation_split(data: datasets.Dataset, train_split: str) -> Optional[str]:
-    """val, unless there is none or it is trained on."""
-    return "val" if "val" in data.manifest.splits and "val" not in train_split.split("+") else None
+def stage_dir(run: Run, stage: Stage) -> str:
+    return os.path.join(fold_dir(run.model_dir, run.fold), _stage_name(run, stage))
+
+
+def _stage_name(run: Run, stage: Stage) -> str:
+    return f"stage_{run.stages.index(stage) + 1}_{stage.name}"
+
+
+def training_part(run: Run, data: datasets.Dataset) -> datasets.Part:
+    """What the run learns from."""
+    if run.fold is None:
+        return data.part(run.train_split)
+    return data.without_fold(run.train_split, run.fold)
+
+
+def held_out_part(run: Run, data: datasets.Dataset) -> Optional[datasets.Part]:
+    """What the run is validated on: its fold; else val, unless there is none or it is trained on."""
+    if run.fold is not None:
+        return data.held_out(run.train_split, run.fold)
+    if "val" in data.manifest.splits and "val" not in run.train_split.split("+"):
+        return data.part("val")
+    return None
 
 
 def plan_stage(run: Run, stage: Stage, data: datasets.Dataset) -> Plan:
-    steps_per_epoch = max(data.size(run.train_split) // stage.batch_size, 1)
+    steps_per_epoch = max(training_part(run, data).size // stage.batch_size, 1)
     total_steps = schedules.epochs_to_steps(stage.epochs, steps_per_epoch)
     warmup_steps = schedules.epochs_to_steps(stage.warmup_epochs, steps_per_epoch)
-    held_out = validation_split(data, run.train_split)
-    validation_steps = -(-data.size(held_out) // stage.batch_size) if held_out else 0
+    held_out = held_out_part(run, data)
+    validation_steps = -(-held_out.size // stage.batch_size) if held_out else 0
     epochs = stage.epochs
     if run.max_steps:
         epochs = min(epochs, max(run.max_steps // steps_per_epoch, 1))
@@ -98,10 +120,10 @@ def _check(run: Run, data: datasets.Dataset) -> None:
     if data.manifest.multi_label:
         raise UserError(f"{data.directory} has several labels a picture, which --loss=softmax can't learn")
     tta.parse(run.tta)
-    has_validation = validation_split(data, run.train_split) is not None
-    data.check_shards(run.train_split)
-    if has_validation:
-        data.check_shards("val")
+    training_part(run, data).check()
+    held_out = held_out_part(run, data)
+    if held_out:
+        held_out.check()
     for stage in run.stages:
         decode.parse_eval_resize(stage.eval_resize, stage.size)
         if stage.randaugment:
@@ -112,9 +134,10 @@ def _check(run: Run, data: datasets.Dataset) -> None:
 
 
 def _log_plan(run: Run, data: datasets.Dataset) -> None:
-    logging.info("%s: %d examples of %d classes to train on (%s), %s", data.directory, data.size(run.train_split),
-                 len(data.manifest.classes), run.train_split,
-                 f"{data.size('val')} to validate" if validation_split(data, run.train_split) else "none held out")
+    held_out = held_out_part(run, data)
+    logging.info("%s: %d examples of %d classes to train on (%s), %s", data.directory, training_part(run, data).size,
+                 len(data.manifest.classes), run.train_split if run.fold is None else f"without fold {run.fold}",
+                 f"{held_out.size} to validate" if held_out else "none held out")
     for stage in run.stages:
         plan = plan_stage(run, stage, data)
         logging.info("stage %s: train=%s, %d px, %d epoch(s) of %d steps of %d, %s peak rate %.3g, warm-up %d of %d "
@@ -138,9 +161,11 @@ def _build(run: Run, stage: Stage, num_classes: int, initial_weights: str) -> cl
     return built
 
 
-def _load_earlier_run(model_dir: str, built: classifiers.Classifier, data: datasets.Dataset) -> None:
+def _load_earlier_run(model_dir: str, fold: Optional[int], built: classifiers.Classifier, data: datasets.Dataset) -> None:
     """--init_from: all weights where the classes are the same, else the base alone."""
-    path = checkpoint.find(last_stage_dir(model_dir))
+    folds = finished_folds(model_dir)
+    # The same fold's where there is one: any other has seen what this one holds out.
+    path = checkpoint.find(last_stage_dir(model_dir, fold if fold in folds else folds[0]))
     same_classes = run_record.read(model_dir)["free"]["class_ids"] == data.class_ids
     logging.info("starting from %s (%s)", path, "all weights" if same_classes else "the base: its classes are others")
     if same_classes:
@@ -149,13 +174,27 @@ def _load_earlier_run(model_dir: str, built: classifiers.Classifier, data: datas
         checkpoint.load_base(path, built)
 
 
-def last_stage_dir(model_dir: str) -> str:
+def last_stage_dir(model_dir: str, fold: Optional[int]) -> str:
     """The folder of a run's last stage; raises UserError where that one has not finished."""
-    last = os.path.join(model_dir, run_record.read(model_dir)["free"]["stage_dirs"][-1])
+    last = os.path.join(fold_dir(model_dir, fold), run_record.read(model_dir)["free"]["stage_dirs"][-1])
     if not checkpoint.is_done(last):
-        raise UserError(f"{model_dir} has not finished its last stage ({os.path.basename(last)}): run "
-                        "multi_stage_train.py with the same flags to go on")
+        raise UserError(f"{last} has not finished: run multi_stage_train.py with the same flags to go on")
     return last
+
+
+def finished_folds(model_dir: str) -> list[Optional[int]]:
+    """The folds whose last stage has finished, in order; [None] for a finished run without folds.
+
+    Raises UserError where nothing has finished.
+    """
+    free = run_record.read(model_dir)["free"]
+    candidates: list[Optional[int]] = [None, *range(free["folds"])]
+    finished = [fold for fold in candidates
+                if checkpoint.is_done(os.path.join(fold_dir(model_dir, fold), free["stage_dirs"][-1]))]
+    if not finished:
+        raise UserError(f"{model_dir} has not finished its last stage ({free['stage_dirs'][-1]}): run "
+                        "multi_stage_train.py with the same flags to go on")
+    return finished
 
 
 def _forget_epochs_after(history_path: str, epochs_done: int) -> None:
@@ -169,7 +208,7 @@ def _forget_epochs_after(history_path: str, epochs_done: int) -> None:
 
 
 def _train_stage(run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.distribute.Strategy) -> None:
-    folder = stage_dir(run.model_dir, run.stages, stage)
+    folder = stage_dir(run, stage)
     plan = plan_stage(run, stage, data)
     files.make_dirs(folder)
     started = time.monotonic()
@@ -197,9 +236,9 @@ def _train_stage(run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.di
             pass
         elif not first:
             before = run.stages[run.stages.index(stage) - 1]
-            checkpoint.load(checkpoint.find(stage_dir(run.model_dir, run.stages, before)), built)
+            checkpoint.load(checkpoint.find(stage_dir(run, before)), built)
         elif run.init_from:
-            _load_earlier_run(run.init_from, built, data)
+            _load_earlier_run(run.init_from, run.fold, built, data)
     history_path = os.path.join(folder, "history.csv")
     _forget_epochs_after(history_path, checkpoints.epochs_done)
     _fit(run, stage, plan, data, model, [
@@ -218,11 +257,11 @@ def _train_stage(run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.di
 def _fit(run: Run, stage: Stage, plan: Plan, data: datasets.Dataset, model: TrainableClassifier,
          stage_callbacks: list, epochs_done: int) -> None:
     pictures = inputs.TrainPictures(stage.size, stage.augment, stage.randaugment, stage.eval_resize)
-    batches = inputs.train_batches(data, run.train_split, pictures, stage.batch_size, run.random_seed,
+    batches = inputs.train_batches(training_part(run, data), pictures, stage.batch_size, run.random_seed,
                                    start_step=epochs_done * plan.steps_per_epoch, ordered=not run.unordered)
     held_out = None
     if plan.validation_steps:
-        held_out = inputs.validation_batches(data, "val", stage.size, stage.eval_resize, stage.batch_size)
+        held_out = inputs.validation_batches(held_out_part(run, data), stage.size, stage.eval_resize, stage.batch_size)
         held_out = held_out.take(plan.validation_steps)
     try:
         model.fit(batches, epochs=plan.epochs, initial_epoch=epochs_done, steps_per_epoch=plan.steps_per_epoch,
@@ -245,12 +284,13 @@ def run_training(run: Run) -> None:
         "class_ids": data.class_ids,
         "scaling": input_scaling(run),
         "tta": run.tta,
-        "stage_dirs": [os.path.basename(stage_dir(run.model_dir, run.stages, stage)) for stage in run.stages],
+        "folds": data.manifest.folds,
+        "stage_dirs": [_stage_name(run, stage) for stage in run.stages],
     })
     tf.keras.mixed_precision.set_global_policy(run.precision)
     strategy = strategies.make(run.tpu, [stage.batch_size for stage in run.stages])
     for stage in run.stages:
-        if checkpoint.is_done(stage_dir(run.model_dir, run.stages, stage)):
+        if checkpoint.is_done(stage_dir(run, stage)):
             logging.info("stage %s is finished already", stage.name)
             continue
         _train_stage(run, stage, data, strategy)

@@ -20,7 +20,7 @@ def rows_of(examples, count):
 
 
 def test_every_example_stands_once_in_every_epoch(tiny_data):
-    drawn = rows_of(inputs.train_examples(tiny_data, "train", seed=1), 150)
+    drawn = rows_of(inputs.train_examples(tiny_data.part("train"), seed=1), 150)
     wanted = set(tiny_data.examples("train")["row"])
     orders = []
     for epoch in range(3):
@@ -31,22 +31,22 @@ def test_every_example_stands_once_in_every_epoch(tiny_data):
 
 
 def test_the_order_is_a_function_of_the_seed(tiny_data):
-    first, again = (rows_of(inputs.train_examples(tiny_data, "train", seed=1), 70) for _ in range(2))
+    first, again = (rows_of(inputs.train_examples(tiny_data.part("train"), seed=1), 70) for _ in range(2))
     assert first == again
-    assert first != rows_of(inputs.train_examples(tiny_data, "train", seed=2), 70)
+    assert first != rows_of(inputs.train_examples(tiny_data.part("train"), seed=2), 70)
 
 
 @pytest.mark.parametrize("start", [1, 37, 50, 113])
 def test_a_later_start_sees_what_would_have_come(tiny_data, start):
-    whole = rows_of(inputs.train_examples(tiny_data, "train", seed=1), start + 20)
-    assert rows_of(inputs.train_examples(tiny_data, "train", 1, start), 20) == whole[start:]
+    whole = rows_of(inputs.train_examples(tiny_data.part("train"), seed=1), start + 20)
+    assert rows_of(inputs.train_examples(tiny_data.part("train"), 1, start), 20) == whole[start:]
 
 
 def test_several_shards_are_read_whole_and_mixed(tmp_path, monkeypatch):
     monkeypatch.setattr(inputs, "BLOCK_LENGTH", 2)
     data = _many_shards(tmp_path)
-    assert len(data.shards("train")) == 3
-    rows = [row for _, row in rows_of(inputs.train_examples(data, "train", seed=0), 24)]
+    assert len(data.part("train").shards) == 3
+    rows = [row for _, row in rows_of(inputs.train_examples(data.part("train"), seed=0), 24)]
     assert sorted(rows) == sorted(data.examples("train")["row"])
 
 
@@ -65,7 +65,7 @@ def _many_shards(folder):
 
 def test_pictures_do_not_depend_on_threads_or_batches(tiny_data):
     def pictures(batch_size, threads):
-        batches = inputs.train_batches(tiny_data, "train", inputs.TrainPictures(32, "inception", "2:9", "squash"),
+        batches = inputs.train_batches(tiny_data.part("train"), inputs.TrainPictures(32, "inception", "2:9", "squash"),
                                        batch_size, seed=3)
         options = tf.data.Options()
         options.threading.private_threadpool_size = threads
@@ -76,7 +76,7 @@ def test_pictures_do_not_depend_on_threads_or_batches(tiny_data):
 
 
 def test_the_second_epoch_shows_other_crops(tiny_data):
-    features = list(inputs.train_batches(tiny_data, "train", PLAIN, 50, seed=3).take(2))
+    features = list(inputs.train_batches(tiny_data.part("train"), PLAIN, 50, seed=3).take(2))
     labels = [np.sort(labels) for _, labels in features]
     np.testing.assert_array_equal(labels[0], labels[1])
     means = [np.sort(one["image"].numpy().mean(axis=(1, 2, 3))) for one, _ in features]
@@ -84,7 +84,7 @@ def test_the_second_epoch_shows_other_crops(tiny_data):
 
 
 def test_train_batches_have_static_shapes_and_raw_pixels(tiny_data):
-    batches = inputs.train_batches(tiny_data, "train", PLAIN, 8, seed=0)
+    batches = inputs.train_batches(tiny_data.part("train"), PLAIN, 8, seed=0)
     features, labels = batches.element_spec
     assert features["image"].shape == [8, 32, 32, 3] and features["image"].dtype == tf.uint8
     assert labels.shape == [8]
@@ -96,7 +96,7 @@ def test_train_batches_have_static_shapes_and_raw_pixels(tiny_data):
 
 @pytest.mark.parametrize("batch_size", [1, 4, 11, 16])
 def test_prediction_batches_hold_each_example_once_and_padding(tiny_data, batch_size):
-    batches = list(inputs.predict_batches(tiny_data, "val", 32, tta.parse("six"), "squash", batch_size))
+    batches = list(inputs.predict_batches(tiny_data.part("val"), 32, tta.parse("six"), "squash", batch_size))
     assert all(batch["image"].shape == [batch_size, 3, 32, 32, 3] for batch in batches)
     rows, mask, labels = (np.concatenate([batch[name] for batch in batches]) for name in ("row", "mask", "label"))
     assert len(mask) == -(-11 // batch_size) * batch_size and mask.sum() == 11
@@ -108,14 +108,14 @@ def test_prediction_batches_hold_each_example_once_and_padding(tiny_data, batch_
 def test_the_evaluation_picture_is_pillows_resize(tiny_data):
     ids = tiny_data.examples("val").set_index("row")["id"]
     raw = f"{tiny_data.directory}/../raw/val"
-    batch = next(iter(inputs.predict_batches(tiny_data, "val", 32, tta.parse("none"), "squash", 4)))
+    batch = next(iter(inputs.predict_batches(tiny_data.part("val"), 32, tta.parse("none"), "squash", 4)))
     for row, image in zip(batch["row"].numpy(), batch["image"].numpy()[:, 0]):
         expected = Image.open(f"{raw}/{ids[row]}.jpg").resize((32, 32), Image.Resampling.BILINEAR)
         assert np.abs(np.asarray(expected, int) - image).max() <= 2
 
 
 def test_labels_that_are_unknown_weigh_nothing(tiny_data):
-    batches = list(inputs.validation_batches(tiny_data, "test", 32, "squash", 4))
+    batches = list(inputs.validation_batches(tiny_data.part("test"), 32, "squash", 4))
     assert sum(float(tf.reduce_sum(weights)) for _, _, weights in batches) == 0
     assert all(int(tf.reduce_min(labels)) == 0 for _, labels, _ in batches)
 
@@ -127,8 +127,8 @@ def test_set_aside_rows_are_passed_over(tiny_data):
     shards = tuple(dataclasses.replace(shard, set_aside=tuple(rows)) if shard.split == "val" else shard
                    for shard in tiny_data.manifest.shards)
     data = dataclasses.replace(tiny_data, manifest=dataclasses.replace(tiny_data.manifest, shards=shards))
-    assert data.size("val") == 9
-    batches = inputs.predict_batches(data, "val", 32, tta.parse("none"), "squash", 5)
+    assert data.part("val").size == 9
+    batches = inputs.predict_batches(data.part("val"), 32, tta.parse("none"), "squash", 5)
     seen = np.concatenate([batch["row"][batch["mask"] > 0] for batch in batches])
     assert len(seen) == 9 and not set(seen) & set(rows)
 
@@ -136,7 +136,7 @@ def test_set_aside_rows_are_passed_over(tiny_data):
 def test_simple_and_eval_augmentation(tiny_data):
     def pictures(augment):
         how = inputs.TrainPictures(32, augment, "", "squash")
-        return inputs.train_batches(tiny_data, "train", how, 50, seed=0)
+        return inputs.train_batches(tiny_data.part("train"), how, 50, seed=0)
 
     first, second = (features["image"].numpy() for features, _ in pictures("eval").take(2))
     # Without augmentation two epochs show the same pictures in another order.
@@ -151,7 +151,7 @@ def test_simple_and_eval_augmentation(tiny_data):
 
 def test_unordered_batches_hold_the_same_pictures(tiny_data):
     def pictures(ordered):
-        batches = inputs.train_batches(tiny_data, "train", PLAIN, 10, seed=4, ordered=ordered).take(5)
+        batches = inputs.train_batches(tiny_data.part("train"), PLAIN, 10, seed=4, ordered=ordered).take(5)
         return collections.Counter(image.tobytes() for features, _ in batches for image in features["image"].numpy())
 
     assert pictures(True) == pictures(False)

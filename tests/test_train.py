@@ -78,8 +78,8 @@ def test_other_flags_are_refused_by_name(two_stages, tiny_data):
 
 def test_predictions_equal_the_model_applied_by_hand(two_stages, tiny_data, tmp_path):
     out = tmp_path / "predictions"
-    predict.run_prediction(tiny_data.directory, "val", str(two_stages), str(out), tta_name="flip", size=None,
-                           batch_size=4, tpu="none")
+    predict.run_prediction(tiny_data.directory, predict.Request(str(two_stages), "val", str(out), tta="flip",
+                                                                batch_size=4))
     predicted = predictions.Predictions(str(out))
     assert sorted(predicted.ids) == sorted(tiny_data.examples("val")["id"]) and len(predicted.ids) == 11
     built = classifiers.build("kecam/EfficientNetV2Tiny", 40, 3)
@@ -95,13 +95,13 @@ def test_predictions_equal_the_model_applied_by_hand(two_stages, tiny_data, tmp_
 
 def test_predictions_that_are_up_to_date_stay(two_stages, tiny_data, tmp_path, capsys):
     def once(**changes):
-        predict.run_prediction(tiny_data.directory, "val", str(two_stages), str(tmp_path), size=None, tpu="none",
-                               **{"tta_name": "none", "batch_size": 11, **changes})
+        predict.run_prediction(tiny_data.directory, predict.Request(
+            str(two_stages), "val", str(tmp_path), **{"tta": "none", "batch_size": 11, **changes}))
         return (tmp_path / "meta.json").stat().st_mtime_ns
 
     first = once()
     assert once() == first and "up to date" in capsys.readouterr().out
-    assert once(tta_name="flip") > first
+    assert once(tta="flip") > first
 
 
 class Killed(Exception):
@@ -168,8 +168,8 @@ def test_ways_to_run(changes, tiny_data, tmp_path):
     done = json.loads((tmp_path / "stage_1_all" / "DONE").read_text())
     assert done["steps_per_epoch"] == {"train_split": 6, "max_steps": 2}.get(next(iter(changes)), 5)
     if "precision" in changes:
-        predict.run_prediction(tiny_data.directory, "test", str(tmp_path), str(tmp_path / "p"), tta_name="six",
-                               size=None, batch_size=4, tpu="none")
+        predict.run_prediction(tiny_data.directory, predict.Request(str(tmp_path), "test", str(tmp_path / "p"), tta="six",
+                                                                    batch_size=4))
         assert np.isfinite(predictions.Predictions(str(tmp_path / "p")).rows(np.arange(7))).all()
 
 

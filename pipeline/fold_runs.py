@@ -1,0 +1,96 @@
+"""--fold=0:2 or all: each fold in a process of its own, then a table of what they scored.
+
+A process per fold gives all memory back and takes only itself along when it dies; this one never touches the
+accelerator, so it imports no TensorFlow.
+"""
+
+import os
+import subprocess
+import sys
+from typing import Sequence
+
+from absl import logging
+
+from pipeline import dataset as datasets, evaluation, files, predictions
+from pipeline.command import USAGE_EXIT_CODE
+from pipeline.errors import UserError
+
+RESULT_FILE = "result.json"       # in a fold's directory: its line of the table
+OUT_OF_FOLD = "out_of_fold"       # predictions of what the fold held out; in the model directory, of all folds
+COLUMNS = ("fold", "accuracy", "top5", "map5", "epochs", "minutes")
+
+
+def run_folds(data_dir: str, model_dir: str, folds: Sequence[int], arguments: Sequence[str]) -> None:
+    """Trains the folds one after another by running this same command with --fold=K, then prints their table.
+
+    Args:
+      folds: their numbers; empty for all that the data has.
+      arguments: of this command; a --fold after them wins.
+
+    Raises UserError where a fold doesn't exist, or, after all others were tried, where one failed.
+    """
+    count = datasets.load(data_dir).manifest.folds
+    folds = list(folds) or list(range(count))
+    if not folds or max(folds) >= count:
+        has = f"folds 0 to {count - 1}" if count else "no folds"
+        raise UserError(f"--fold: {data_dir} has {has} (create_tfrecords.py --folds makes them)")
+    failed = []
+    for fold in folds:
+        # Finished ones too: the process sees in seconds that nothing is to be done, and whether the flags still agree.
+        code = subprocess.run([sys.executable, *arguments, f"--fold={fold}"], check=False).returncode
+        if code == USAGE_EXIT_CODE:
+            sys.exit(code)  # a mistake in the flags, which it has told, is the same for every fold
+        if code:
+            logging.error("fold %d died with exit code %d; going on with the others", fold, code)
+            failed.append(fold)
+    print_table(data_dir, model_dir)
+    if failed:
+        raise UserError(f"folds {', '.join(map(str, failed))} failed; the same command trains what is left")
+
+
+def finish_fold(run: "train.Run") -> None:
+    """Predicts what the fold held out and writes the fold's line of the table; called in the fold's own process."""
+    from pipeline import checkpoint, predict, train  # here, because the parent of the folds must not import TensorFlow
+
+    directory = train.fold_dir(run.model_dir, run.fold)
+    predict.predict_held_out(run, os.path.join(directory, OUT_OF_FOLD))
+    scores = _score(run.data_dir, os.path.join(directory, OUT_OF_FOLD))
+    stages = [files.read_json(os.path.join(train.stage_dir(run, stage), checkpoint.DONE_FILE)) for stage in run.stages]
+    files.write_json(os.path.join(directory, RESULT_FILE), {
+        "fold": run.fold, "accuracy": scores["top1"], "top5": scores["top5"], "map5": scores["map5"],
+        "epochs": [stage["epochs"] for stage in stages],
+        "minutes": sum(stage["seconds"] for stage in stages) / 60})
+
+
+def _score(data_dir: str, directory: str) -> dict[str, float]:
+    data = datasets.load(data_dir)
+    one = predictions.Predictions(directory)
+    return evaluation.score(one, evaluation.labels_by_id(data, one.meta["split"]))
+
+
+def print_table(data_dir: str, model_dir: str) -> None:
+    """One line a finished fold, then all of them out of fold."""
+    data = datasets.load(data_dir)
+    paths = [os.path.join(model_dir, f"fold_{fold}", RESULT_FILE) for fold in range(data.manifest.folds)]
+    results = [files.read_json(path) for path in paths if files.exists(path)]
+    if not results:
+        return
+    print("".join(f"{name:>10}" for name in COLUMNS))
+    for result in results:
+        epochs = "+".join(map(str, result["epochs"]))
+        print(f"{result['fold']:>10}{result['accuracy']:>10.4f}{result['top5']:>10.4f}{result['map5']:>10.4f}"
+              f"{epochs:>10}{result['minutes']:>10.1f}")
+    directory = _merge(model_dir, [result["fold"] for result in results])
+    scores = _score(data_dir, directory)
+    print(f"{'all':>10}{scores['top1']:>10.4f}{scores['top5']:>10.4f}{scores['map5']:>10.4f}"
+          f"{'':>10}{sum(result['minutes'] for result in results):>10.1f}")
+    print(f"out-of-fold predictions: {directory}")
+
+
+def _merge(model_dir: str, folds: Sequence[int]) -> str:
+    """Out-of-fold predictions of all finished folds as one folder."""
+    members = [predictions.Predictions(os.path.join(model_dir, f"fold_{fold}", OUT_OF_FOLD)) for fold in folds]
+    out = os.path.join(model_dir, OUT_OF_FOLD)
+    meta = {**members[0].meta, "fold": list(folds), "examples": sum(len(member.ids) for member in members)}
+    predictions.write(out, (chunk for member in members for chunk in member.chunks()), meta)
+    return out
