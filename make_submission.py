@@ -24,7 +24,7 @@ def make_submission(data_dir: str, patterns: Sequence[str], out: str) -> None:
 
     data = datasets.load(data_dir)
     competition = competitions.find(data.manifest.competition)
-    mean = fusion.Mean(fusion.find(patterns))
+    mean = fusion.Blend(fusion.find(patterns))
     if mean.class_ids != data.class_ids:
         raise UserError(f"--predictions: their classes are not those of {data_dir}")
     answers = competition.submission.answers_for(len(data.class_ids))

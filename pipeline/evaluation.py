@@ -14,7 +14,7 @@ def labels_by_id(data: datasets.Dataset, split: str) -> dict[str, int]:
     return {one: labels[0] for one, labels in zip(examples["id"], examples["labels"]) if labels}
 
 
-def score(mean: fusion.Mean, labels: dict[str, int]) -> dict[str, float]:
+def score(mean: fusion.Blend, labels: dict[str, int]) -> dict[str, float]:
     """metrics.SingleLabelScores over the examples whose label is known."""
     scores = metrics.SingleLabelScores(len(mean.class_ids))
     for ids, log_probabilities in mean.chunks():
@@ -27,7 +27,7 @@ def score(mean: fusion.Mean, labels: dict[str, int]) -> dict[str, float]:
 def run_evaluation(data_dir: str, patterns: Sequence[str], out: Optional[str]) -> None:
     """Prints the scores of the mean of the predictions and writes them to `out` as JSON."""
     data = datasets.load(data_dir)
-    mean = fusion.Mean(fusion.find(patterns))
+    mean = fusion.Blend(fusion.find(patterns))
     if mean.class_ids != data.class_ids:
         raise UserError(f"--predictions: their classes are not those of {data_dir}")
     split = mean.meta["split"]

@@ -112,7 +112,7 @@ def _combine(members: list[predictions.Predictions], out: str, folds: list[int],
     if out_of_fold:
         predictions.write(out, itertools.chain.from_iterable(member.chunks() for member in members), meta)
     else:
-        predictions.write(out, fusion.Mean(members).chunks(), meta)
+        predictions.write(out, fusion.Blend(members).chunks(), meta)
     logging.info("%s of folds %s in %s", "out-of-fold predictions" if out_of_fold else "mean", folds, out)
 
 

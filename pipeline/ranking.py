@@ -5,7 +5,7 @@ import numpy as np
 from pipeline import dataset as datasets, fusion
 
 
-def best_classes(mean: fusion.Mean, answers: int) -> tuple[list[str], list[list[str]]]:
+def best_classes(mean: fusion.Blend, answers: int) -> tuple[list[str], list[list[str]]]:
     """(ids, for each the source ids of its `answers` most probable classes, best first; of equals the lower index)."""
     ids: list[str] = []
     rows: list[list[str]] = []

@@ -72,7 +72,7 @@ def test_the_mean_aligns_ids_and_classes_by_name(tmp_path):
     write(tmp_path / "one", ids, one)
     write(tmp_path / "two", [ids[i] for i in id_order], two[id_order][:, class_order],
           [CLASSES[i] for i in class_order])
-    mean = fusion.Mean(fusion.find([str(tmp_path / "*")]))
+    mean = fusion.Blend(fusion.find([str(tmp_path / "*")]))
     (chunk_ids, logs), = mean.chunks()
     assert chunk_ids == ids and mean.class_ids == CLASSES
     np.testing.assert_allclose(np.exp(logs), (np.exp(one) + np.exp(two)) / 2, rtol=3e-3)
@@ -87,7 +87,7 @@ def test_members_that_do_not_agree_are_named(tmp_path, ids, class_ids, told):
     write(tmp_path / "1", ["a", "b"], random_logs(2, 5))
     write(tmp_path / "2", ids, random_logs(len(ids), 6), class_ids)
     with pytest.raises(UserError, match=told) as caught:
-        fusion.Mean(fusion.find([str(tmp_path / "1"), str(tmp_path / "2")]))
+        fusion.Blend(fusion.find([str(tmp_path / "1"), str(tmp_path / "2")]))
     assert str(tmp_path / "2") in str(caught.value)
 
 
