@@ -8,14 +8,19 @@ from pipeline.flag_types import require
 FLAGS = flags.FLAGS
 flags.DEFINE_string("data_dir", None, "Folder of shards, as create_tfrecords.py makes it (local or gs://).")
 flags.DEFINE_multi_string("predictions", [], "Folder of predict.py, or a glob; repeated. Several are averaged.")
+flags.DEFINE_string("blend", "equal", "Weights of several predictions: equal, given (2:1), or oof: fitted on the labels "
+                    "and scored by cross-fitting.")
 flags.DEFINE_string("out", None, "Write the scores as JSON to this file too.")
+flags.DEFINE_string("report", None, "Write a page of scores, mistakes and training curves to this file (HTML).")
+flags.DEFINE_multi_string("model_dir", [], "Runs whose training curves the report draws. Default: the predictions' own.")
 
 
 def main() -> None:
     require("data_dir", "predictions")
     from pipeline import evaluation  # late: NumPy and pandas take a moment to import, and a mistyped flag should not
 
-    evaluation.run_evaluation(FLAGS.data_dir, FLAGS.predictions, FLAGS.out)
+    evaluation.run_evaluation(FLAGS.data_dir, evaluation.Request(
+        predictions=FLAGS.predictions, blend=FLAGS.blend, out=FLAGS.out, report=FLAGS.report, model_dirs=FLAGS.model_dir))
 
 
 if __name__ == "__main__":

@@ -14,17 +14,24 @@ FLAGS = flags.FLAGS
 def define_flags() -> None:
     flags.DEFINE_string("data_dir", None, "Folder of shards, as create_tfrecords.py makes it (local or gs://).")
     flags.DEFINE_multi_string("predictions", [], "Folder of predict.py, or a glob; repeated. Several are averaged.")
+    flags.DEFINE_string("blend", "equal", "Weights of several predictions: equal, given (2:1), or oof: fitted on the same "
+                        "models' out-of-fold (or val) predictions.")
     flags.DEFINE_string("out", None, "The CSV.")
 
 
-def make_submission(data_dir: str, patterns: Sequence[str], out: str) -> None:
+def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text: str = "equal") -> None:
     """Ranks the mean of the predictions and writes a row for every picture of their split, rejected ones included."""
     from dataset_tools import competitions, submission
-    from pipeline import dataset as datasets, fusion, ranking
+    from pipeline import blend, dataset as datasets, evaluation, fusion, ranking
 
     data = datasets.load(data_dir)
     competition = competitions.find(data.manifest.competition)
-    mean = fusion.Blend(fusion.find(patterns))
+    members = fusion.find(patterns)
+    if blend_text == blend.FITTED:
+        weights = evaluation.fitted_weights(members, data)
+    else:
+        weights = blend.parse(blend_text, len(members))
+    mean = fusion.Blend(members, weights)
     if mean.class_ids != data.class_ids:
         raise UserError(f"--predictions: their classes are not those of {data_dir}")
     answers = competition.submission.answers_for(len(data.class_ids))
@@ -42,7 +49,7 @@ def make_submission(data_dir: str, patterns: Sequence[str], out: str) -> None:
 
 def main() -> None:
     require("data_dir", "predictions", "out")
-    make_submission(FLAGS.data_dir, FLAGS.predictions, FLAGS.out)
+    make_submission(FLAGS.data_dir, FLAGS.predictions, FLAGS.out, FLAGS.blend)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,16 @@
 #   RECIPES="configs/…/a.flags b.flags"  these recipes instead of all of the competition's
 #   TRAIN_FLAGS="--batch_size=16 …"      flags after each recipe's, which win (also --flagfile=OVERRIDES.flags)
 #   RECORD_FLAGS="--max_side=512 …"      flags for create_tfrecords.py
+#   FOLDS=5                              folds, where a recipe trains by folds (--fold=…)
 #   PYTHON=…                             that interpreter as it is, instead of .venv
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/run_paths.sh"
 source environment.sh
 
+# A recipe that trains by folds wants shards by folds.
+if grep -qs '^--fold=' $RECIPES; then
+  RECORD_FLAGS="--folds=${FOLDS:-5} ${RECORD_FLAGS:-}"
+fi
 "$PYTHON" create_tfrecords.py --competition="$COMPETITION" --data_dir="$DATA_DIR" --out_dir="$RUN_DIR/records" \
   ${RECORD_FLAGS:-}
 for recipe in $RECIPES; do

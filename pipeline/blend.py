@@ -1,10 +1,12 @@
 """Blend weights: equal, given, or found on predictions whose labels are known."""
 
+import os
 from typing import Sequence
 
 import numpy as np
 from scipy import optimize
 
+from pipeline import files, predictions
 from pipeline.errors import UserError
 
 EQUAL, FITTED = "equal", "oof"
@@ -58,3 +60,17 @@ def cross_fit(label_probabilities: np.ndarray, groups: Sequence[int]) -> np.ndar
     for group in np.unique(groups):
         weights[groups == group] = fit(label_probabilities[groups != group])
     return weights
+
+
+def out_of_fold_of(member: predictions.Predictions) -> predictions.Predictions:
+    """Predictions of the same model whose labels are known: of its folds, else of val.
+
+    Raises UserError where the model directory has neither.
+    """
+    model_dir = member.meta["model_dir"]
+    for place in (predictions.OUT_OF_FOLD, os.path.join("predictions", "val")):
+        directory = os.path.join(model_dir, place)
+        if files.exists(os.path.join(directory, predictions.META_FILE)):
+            return predictions.Predictions(directory)
+    raise UserError(f"--blend={FITTED}: {model_dir} has no out-of-fold predictions and none of val; train it by "
+                    "--fold=all, or predict val into its predictions/val")

@@ -1,5 +1,6 @@
 """How every command starts and ends: flags parsed before TensorFlow is imported, one line for a mistake."""
 
+import logging as standard_logging
 import os
 import sys
 from typing import Callable, Sequence
@@ -33,12 +34,24 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
     return rest
 
 
+def _show_flags_in_help() -> None:
+    """--help lists the flags of the main's own module; ours stand in modules of the pipeline.
+
+    (Those that are only there for a published solution's flagfiles are left to --helpfull.)
+    """
+    for name, defined in list(flags.FLAGS.flags_by_module_dict().items()):
+        if name in ("pipeline.training_flags", "pipeline.flag_types"):
+            for flag in defined:
+                flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # absl's name for the main module
+
+
 def run(main: Callable[[], None]) -> None:
     """Parses the flags and calls `main`; a `UserError` ends with its one line on stderr and exit code 2."""
 
     def guarded(_: list[str]) -> None:
         logging.use_absl_handler()
         logging.set_verbosity(logging.INFO)
+        standard_logging.getLogger("matplotlib").setLevel(standard_logging.WARNING)  # it tells of every font
         try:
             main()
         except UserError as error:
@@ -49,4 +62,5 @@ def run(main: Callable[[], None]) -> None:
             print("interrupted; what was finished is on disk, and the same command goes on from it", file=sys.stderr)
             sys.exit(130)
 
+    _show_flags_in_help()
     app.run(guarded, flags_parser=_parse_flags)

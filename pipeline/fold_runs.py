@@ -16,7 +16,6 @@ from pipeline.command import USAGE_EXIT_CODE
 from pipeline.errors import UserError
 
 RESULT_FILE = "result.json"       # in a fold's directory: its line of the table
-OUT_OF_FOLD = "out_of_fold"       # predictions of what the fold held out; in the model directory, of all folds
 COLUMNS = ("fold", "accuracy", "top5", "map5", "epochs", "minutes")
 
 
@@ -53,8 +52,8 @@ def finish_fold(run: "train.Run") -> None:
     from pipeline import checkpoint, predict, train  # here, because the parent of the folds must not import TensorFlow
 
     directory = train.fold_dir(run.model_dir, run.fold)
-    predict.predict_held_out(run, os.path.join(directory, OUT_OF_FOLD))
-    scores = _score(run.data_dir, os.path.join(directory, OUT_OF_FOLD))
+    predict.predict_held_out(run, os.path.join(directory, predictions.OUT_OF_FOLD))
+    scores = _score(run.data_dir, os.path.join(directory, predictions.OUT_OF_FOLD))
     stages = [files.read_json(os.path.join(train.stage_dir(run, stage), checkpoint.DONE_FILE)) for stage in run.stages]
     files.write_json(os.path.join(directory, RESULT_FILE), {
         "fold": run.fold, "accuracy": scores["top1"], "top5": scores["top5"], "map5": scores["map5"],
@@ -65,7 +64,7 @@ def finish_fold(run: "train.Run") -> None:
 def _score(data_dir: str, directory: str) -> dict[str, float]:
     data = datasets.load(data_dir)
     one = predictions.Predictions(directory)
-    return evaluation.score(one, evaluation.labels_by_id(data, one.meta["split"]))
+    return evaluation.score(one, evaluation.labels_by_id(data, one.meta["split"]), data)
 
 
 def print_table(data_dir: str, model_dir: str) -> None:
@@ -89,8 +88,8 @@ def print_table(data_dir: str, model_dir: str) -> None:
 
 def _merge(model_dir: str, folds: Sequence[int]) -> str:
     """Out-of-fold predictions of all finished folds as one folder."""
-    members = [predictions.Predictions(os.path.join(model_dir, f"fold_{fold}", OUT_OF_FOLD)) for fold in folds]
-    out = os.path.join(model_dir, OUT_OF_FOLD)
+    members = [predictions.Predictions(os.path.join(model_dir, f"fold_{fold}", predictions.OUT_OF_FOLD)) for fold in folds]
+    out = os.path.join(model_dir, predictions.OUT_OF_FOLD)
     meta = {**members[0].meta, "fold": list(folds), "examples": sum(len(member.ids) for member in members)}
     predictions.write(out, (chunk for member in members for chunk in member.chunks()), meta)
     return out

@@ -15,6 +15,7 @@ from pipeline.errors import UserError
 MATRIX_FILE = "log_probabilities.npy"
 IDS_FILE = "ids.txt"
 META_FILE = "meta.json"
+OUT_OF_FOLD = "out_of_fold"  # folder of a model directory: what each of its folds predicts of the pictures it held out
 # The smallest value that float16 can hold, so that log 0 stays finite.
 LOWEST = float(np.finfo(np.float16).min)
 CHUNK_ROWS = 1024

@@ -27,8 +27,8 @@ def write_raw(folder: pathlib.Path, train: int = 50, val: int = 11, test: int = 
     return folder
 
 
-def make(folder: pathlib.Path, shard_mib: int = 128, **counts: int) -> dataset.Dataset:
+def make(folder: pathlib.Path, shard_mib: int = 128, folds: int = 0, **counts: int) -> dataset.Dataset:
     """Raw files and shards under `folder`; returns the dataset of the shards."""
     raw = write_raw(folder / "raw", **counts)
-    build.build("inat2021", str(raw), str(folder / "records"), shard_mib=shard_mib)
+    build.build("inat2021", str(raw), str(folder / "records"), shard_mib=shard_mib, folds=folds)
     return dataset.load(str(folder / "records"))
