@@ -15,9 +15,11 @@ def define_flags() -> None:
     flags.DEFINE_string("data_dir", None, "Folder of shards, as create_tfrecords.py makes it (local or gs://).")
     flags.DEFINE_multi_string("predictions", [], "Folder of predict.py, or a glob; repeated. Several are averaged.")
     flags.DEFINE_string("out", None, "The CSV.")
+    flags.DEFINE_enum("open_set", "first", ["first", "sum"], "Where some classes may only be answered as unknown "
+                      "(turtle_recall): unknown ranks as the first of them, or by the sum of their probabilities.")
 
 
-def make_submission(data_dir: str, patterns: Sequence[str], out: str) -> None:
+def make_submission(data_dir: str, patterns: Sequence[str], out: str, open_set: str = "first") -> None:
     """Ranks the mean of the predictions and writes a row for every picture of their split, rejected ones included."""
     from dataset_tools import competitions, submission
     from pipeline import dataset as datasets, fusion, ranking
@@ -27,22 +29,23 @@ def make_submission(data_dir: str, patterns: Sequence[str], out: str) -> None:
     mean = fusion.Mean(fusion.find(patterns))
     if mean.class_ids != data.class_ids:
         raise UserError(f"--predictions: their classes are not those of {data_dir}")
-    answers = competition.submission.answers_for(len(data.class_ids))
-    ids, rows = ranking.best_classes(mean, answers)
+    possible = ranking.count_answers(data)
+    answers = competition.submission.answers_for(possible)
+    ids, rows = ranking.best_classes(data, mean, answers, open_set)
     split = mean.meta["split"]
     missing = ranking.missing_ids(data, split, ids)
     if missing:
         raise UserError(f"--predictions: {mean.directory} lacks {len(missing)} pictures of {split}, such as {missing[0]}")
     rejected = list(data.rejected(split)["id"])
-    rows += [ranking.most_frequent_classes(data, answers)] * len(rejected)
-    submission.write_submission(out, competition.submission, ids + rejected, rows, len(data.class_ids))
+    rows += [ranking.most_frequent_classes(data, answers, open_set)] * len(rejected)
+    submission.write_submission(out, competition.submission, ids + rejected, rows, possible)
     print(f"{len(ids) + len(rejected)} rows in {out}"
           + (f"; {len(rejected)} of rejected pictures hold the most frequent classes" if rejected else ""))
 
 
 def main() -> None:
     require("data_dir", "predictions", "out")
-    make_submission(FLAGS.data_dir, FLAGS.predictions, FLAGS.out)
+    make_submission(FLAGS.data_dir, FLAGS.predictions, FLAGS.out, FLAGS.open_set)
 
 
 if __name__ == "__main__":
