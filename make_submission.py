@@ -17,9 +17,12 @@ def define_flags() -> None:
     flags.DEFINE_string("blend", "equal", "Weights of several predictions: equal, given (2:1), or oof: fitted on the same "
                         "models' out-of-fold (or val) predictions.")
     flags.DEFINE_string("out", None, "The CSV.")
+    flags.DEFINE_enum("open_set", "first", ["first", "sum"], "Where some classes may only be answered as unknown "
+                      "(turtle_recall): unknown ranks as the first of them, or by the sum of their probabilities.")
 
 
-def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text: str = "equal") -> None:
+def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text: str = "equal",
+                    open_set: str = "first") -> None:
     """Ranks the mean of the predictions and writes a row for every picture of their split, rejected ones included."""
     from dataset_tools import competitions, submission
     from pipeline import blend, dataset as datasets, evaluation, fusion, ranking
@@ -34,22 +37,23 @@ def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text
     mean = fusion.Blend(members, weights)
     if mean.class_ids != data.class_ids:
         raise UserError(f"--predictions: their classes are not those of {data_dir}")
-    answers = competition.submission.answers_for(len(data.class_ids))
-    ids, rows = ranking.best_classes(mean, answers)
+    possible = ranking.count_answers(data)
+    answers = competition.submission.answers_for(possible)
+    ids, rows = ranking.best_classes(data, mean, answers, open_set)
     split = mean.meta["split"]
     missing = ranking.missing_ids(data, split, ids)
     if missing:
         raise UserError(f"--predictions: {mean.directory} lacks {len(missing)} pictures of {split}, such as {missing[0]}")
     rejected = list(data.rejected(split)["id"])
-    rows += [ranking.most_frequent_classes(data, answers)] * len(rejected)
-    submission.write_submission(out, competition.submission, ids + rejected, rows, len(data.class_ids))
+    rows += [ranking.most_frequent_classes(data, answers, open_set)] * len(rejected)
+    submission.write_submission(out, competition.submission, ids + rejected, rows, possible)
     print(f"{len(ids) + len(rejected)} rows in {out}"
           + (f"; {len(rejected)} of rejected pictures hold the most frequent classes" if rejected else ""))
 
 
 def main() -> None:
     require("data_dir", "predictions", "out")
-    make_submission(FLAGS.data_dir, FLAGS.predictions, FLAGS.out, FLAGS.blend)
+    make_submission(FLAGS.data_dir, FLAGS.predictions, FLAGS.out, FLAGS.blend, FLAGS.open_set)
 
 
 if __name__ == "__main__":

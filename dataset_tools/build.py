@@ -61,7 +61,7 @@ def _write(competition: str, table: Table, settings: dict[str, Any], out_dir: st
         raise UserError(f"no usable picture in the data folder {data_dir}{reasons}")
     whole = schema.Manifest(
         competition=competition, record_kind="fieldmark", multi_label=table.multi_label,
-        classes=manifest.class_infos(table.classes, rows), shards=tuple(one.shard for one in written), folds=0,
-        rejected=len(rejected), settings=settings)
+        classes=manifest.class_infos(table.classes, rows, table.known), shards=tuple(one.shard for one in written),
+        folds=0, rejected=len(rejected), settings=settings, unknown_answer=table.unknown_answer)
     manifest.write(out_dir, whole, rows, rejected)
     return whole

@@ -8,7 +8,7 @@ from typing import Any, Iterable, NamedTuple, Optional, Sequence
 from absl import logging
 
 from dataset_tools import files
-from dataset_tools.table import SPLITS, Example, Rejected
+from dataset_tools.table import SPLITS, Example, Rejected, trained_split
 from pipeline import schema
 from pipeline.errors import UserError
 
@@ -83,16 +83,17 @@ def remove_leftovers(out_dir: str) -> None:
             files.remove(path)
 
 
-def class_infos(classes: Sequence[tuple[str, str]], rows: Sequence[Row]) -> tuple[schema.ClassInfo, ...]:
-    """Classes with their counts over train, or over train_mini where there is no train."""
-    splits = {row.example.split for row in rows}
-    counted = "train" if "train" in splits else "train_mini"
+def class_infos(classes: Sequence[tuple[str, str]], rows: Sequence[Row],
+                known: Optional[Sequence[bool]] = None) -> tuple[schema.ClassInfo, ...]:
+    """Classes with their counts over train, or over train_mini where there is no train; `known` None: all are."""
+    counted = trained_split(row.example.split for row in rows)
     counts = [0] * len(classes)
     for row in rows:
         if row.example.split == counted:
             for label in row.example.labels:
                 counts[label] += 1
-    return tuple(schema.ClassInfo(index, files.printable(source_id), files.printable(name), counts[index])
+    known = known or [True] * len(classes)
+    return tuple(schema.ClassInfo(index, files.printable(source_id), files.printable(name), counts[index], known[index])
                  for index, (source_id, name) in enumerate(classes))
 
 

@@ -12,12 +12,18 @@ _INTEGER = re.compile(r"-?[0-9]+")
 
 @dataclasses.dataclass(frozen=True)
 class SubmissionFormat:
-    columns: tuple[str, str]   # header: id, answers
+    columns: tuple[str, ...]   # header: id and one column for all answers, separated by spaces, or a column for each
     answers: int               # distinct answers in a row, best first
 
     def answers_for(self, num_classes: int) -> int:
         """A small competition may have fewer classes than a row has answers."""
         return min(self.answers, num_classes)
+
+    def fields(self, answers: Sequence[str]) -> list[str]:
+        """What stands behind the id in a row with these answers."""
+        if len(self.columns) == 2:
+            return [" ".join(answers)]
+        return [*answers, *[""] * (len(self.columns) - 1 - len(answers))]
 
 
 def _order(ids: Sequence[str]) -> list[int]:
@@ -47,11 +53,11 @@ def write_submission(path: str, submission: SubmissionFormat, ids: Sequence[str]
       submission: header and number of answers.
       ids: the examples' ids, distinct, in any order.
       answers: per id the classes' source ids, best first, all distinct.
-      num_classes: of the competition; where it is smaller than the answers of a row, a row has that many.
+      num_classes: possible answers; where they are fewer than the answers of a row, a row has that many.
 
     Raises:
       UserError: a duplicated id, a row with too few, too many or duplicated answers, or a path that can't be written.
     """
     wanted = submission.answers if num_classes is None else submission.answers_for(num_classes)
     _check(path, ids, answers, wanted)
-    files.write_csv(path, submission.columns, ([ids[i], " ".join(answers[i])] for i in _order(ids)))
+    files.write_csv(path, submission.columns, ([ids[i], *submission.fields(answers[i])] for i in _order(ids)))

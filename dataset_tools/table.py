@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import time
-from typing import Any, Callable, NamedTuple, Sequence
+from typing import Any, Callable, Iterable, NamedTuple, Optional, Sequence
 
 import pandas as pd
 
@@ -41,14 +41,18 @@ class Rejected(NamedTuple):
 class Table:
     """A competition as read: its examples and classes.
 
-    `examples` has the columns of `Example`; `classes` holds (source id, name) by class index; `rejected` what the
-    competition's own files rule out (pictures without a label in train).
+    `examples` has the columns of `Example` and maybe `group` (text; what shares one never stands in two folds; empty:
+    on its own); `classes` holds (source id, name) by class index; `rejected` what the competition's own files rule out
+    (pictures without a label in train). In an open set `known` says by class index whether it may be answered;
+    the others are answered by `unknown_answer`.
     """
 
     examples: pd.DataFrame
     classes: list[tuple[str, str]]
     multi_label: bool = False
     rejected: tuple[Rejected, ...] = ()
+    known: Optional[tuple[bool, ...]] = None  # None: all
+    unknown_answer: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +68,11 @@ class Competition:
     fingerprint: Callable[[str], str]
     metric: str
     submission: SubmissionFormat
+
+
+def trained_split(splits: Iterable[str]) -> str:
+    """The split that folds divide and classes are counted in: train, or train_mini where there is no train."""
+    return "train" if "train" in set(splits) else "train_mini"
 
 
 def make_examples(rows: Sequence[Example]) -> pd.DataFrame:

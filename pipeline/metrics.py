@@ -1,4 +1,4 @@
-"""Scores of single-label predictions, gathered chunk by chunk."""
+"""Scores of single-label predictions, gathered chunk by chunk, and of ranked answers."""
 
 import numpy as np
 
@@ -12,6 +12,16 @@ def label_ranks(labels: np.ndarray, log_probabilities: np.ndarray) -> np.ndarray
     indices = np.arange(log_probabilities.shape[1])[np.newaxis]
     before = (log_probabilities > own) | ((log_probabilities == own) & (indices < labels[:, np.newaxis]))
     return before.sum(axis=1)
+
+
+def mean_average_precision(truth: np.ndarray, answers: np.ndarray) -> float:
+    """MAP@k with one true answer an example: the mean of 1 / (the rank at which it stands), 0 where it does not.
+
+    Args: int [n] truth, int [n, k] answers, best first, in the same numbers (open_set.UNKNOWN is one of them); n >= 1.
+    """
+    hits = answers == truth[:, np.newaxis]
+    ranks = hits.argmax(axis=1) + 1  # of the first hit
+    return float(np.where(hits.any(axis=1), 1 / ranks, 0.0).mean())
 
 
 class SingleLabelScores:

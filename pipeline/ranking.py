@@ -2,24 +2,45 @@
 
 import numpy as np
 
-from pipeline import dataset as datasets, fusion
+from pipeline import dataset as datasets, fusion, open_set
 
 
-def best_classes(mean: fusion.Blend, answers: int) -> tuple[list[str], list[list[str]]]:
-    """(ids, for each the source ids of its `answers` most probable classes, best first; of equals the lower index)."""
+def known_classes(data: datasets.Dataset) -> np.ndarray:
+    """bool [classes]: which of them may be answered as themselves."""
+    return np.array([one.known for one in data.manifest.classes], bool)
+
+
+def count_answers(data: datasets.Dataset) -> int:
+    """How many distinct answers a submission of this competition can hold."""
+    return open_set.count_answers(known_classes(data))
+
+
+def answer_texts(data: datasets.Dataset, answers: np.ndarray) -> list[list[str]]:
+    """The source ids of int [n, answers] class indices; open_set.UNKNOWN is the manifest's unknown_answer."""
+    texts = [*data.class_ids, data.manifest.unknown_answer]  # so that UNKNOWN, -1, is the last
+    return [[texts[index] for index in row] for row in answers.tolist()]
+
+
+def best_classes(data: datasets.Dataset, mean: fusion.Blend, answers: int,
+                 rule: str = "first") -> tuple[list[str], list[list[str]]]:
+    """(ids, for each the source ids of its `answers` best answers by open_set.rank).
+
+    `mean` has the classes of `data`, in the same order.
+    """
     ids: list[str] = []
     rows: list[list[str]] = []
+    known = known_classes(data)
     for chunk_ids, log_probabilities in mean.chunks():
-        order = np.argsort(-log_probabilities, axis=1, kind="stable")[:, :answers]
         ids += chunk_ids
-        rows += [[mean.class_ids[index] for index in row] for row in order]
+        rows += answer_texts(data, open_set.rank(log_probabilities, known, answers, rule))
     return ids, rows
 
 
-def most_frequent_classes(data: datasets.Dataset, answers: int) -> list[str]:
-    """The best guess for a picture that can't be read: the source ids of the most frequent classes in train."""
-    classes = sorted(data.manifest.classes, key=lambda one: (-one.train_count, one.index))
-    return [one.source_id for one in classes[:answers]]
+def most_frequent_classes(data: datasets.Dataset, answers: int, rule: str = "first") -> list[str]:
+    """The best guess for a picture that can't be read: ranked as if counts in train were probabilities."""
+    counts = np.array([[one.train_count for one in data.manifest.classes]], np.float64)
+    with np.errstate(divide="ignore"):  # log 0
+        return answer_texts(data, open_set.rank(np.log(counts), known_classes(data), answers, rule))[0]
 
 
 def missing_ids(data: datasets.Dataset, split: str, ids: list[str]) -> list[str]:
