@@ -48,7 +48,7 @@ def make_step(model: tf.keras.Model, views: tta.Views) -> Callable[[dict], tf.Te
     """
 
     def step(batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        images = tta.mirror(batch["image"]) if views.mirror else batch["image"]
+        images = views.on_device(batch["image"])
         flat = tf.reshape(images, [-1, *images.shape[2:]])
         places = tf.repeat(batch["place"], views.total, axis=0)
         logits = apply(model, {"image": flat, "place": places}, training=False)

@@ -4,7 +4,7 @@ from absl import flags
 
 from pipeline.flag_types import define_on_off
 
-AUGMENTATIONS = ("inception", "simple", "eval")
+AUGMENTATIONS = ("inception", "rot45", "simple", "eval")
 OPTIMIZERS = ("sgd", "adam", "adamw", "lamb")
 LR_SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -45,7 +45,8 @@ def _define_data_and_model() -> None:
 
 def _define_pictures() -> None:
     flags.DEFINE_enum("augment", "inception", AUGMENTATIONS, "inception: random crop and mirror; simple: that and "
-                      "colour and rotation; eval: the evaluation's preprocessing (FixRes).")
+                      "colour and rotation; rot45: half of the whole pictures flipped or turned by a multiple of 45 "
+                      "degrees; eval: the evaluation's preprocessing (FixRes).")
     flags.DEFINE_string("randaugment", "", "N:M: N random operations a picture at magnitude M. Not with augment=eval.")
     flags.DEFINE_string("eval_resize", "squash", "squash: the whole picture to the size; short:360: its short side to "
                         "360 px, then the centre.")
