@@ -10,14 +10,20 @@ from pipeline.progress import progress
 
 
 class LogLearningRate(tf.keras.callbacks.Callback):
-    """Adds the rate of the epoch's last step to the logs, so that history.csv and TensorBoard have it."""
+    """Adds the rate of the epoch's last step to the logs, so that history.csv and TensorBoard have it.
+
+    `rate` is what the optimizer was built with: a schedule, or the number that its variable began with. Stands before
+    what changes that variable between epochs.
+    """
 
     def __init__(self, rate):
         super().__init__()
         self._rate = rate
 
     def on_epoch_end(self, epoch: int, logs=None) -> None:
-        logs["lr"] = float(self._rate(self.model.optimizer.iterations - 1))
+        optimizer = self.model.optimizer
+        rate = self._rate(optimizer.iterations - 1) if callable(self._rate) else optimizer.learning_rate
+        logs["lr"] = float(rate.numpy())
 
 
 class StopOnNan(tf.keras.callbacks.Callback):

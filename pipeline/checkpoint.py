@@ -4,7 +4,7 @@ They are TensorFlow's own checkpoints (written whole, on gs:// too). An old one 
 """
 
 import os
-from typing import Optional
+from typing import Mapping, Optional
 
 from absl import logging
 import tensorflow as tf
@@ -26,14 +26,16 @@ def better(monitor: str, value: float, best: Optional[float]) -> bool:
 class StageCheckpoints(tf.keras.callbacks.Callback):
     """Keeps a stage's checkpoints; as a Keras callback it saves after every epoch."""
 
-    def __init__(self, stage_dir: str, classifier: Classifier, optimizer, monitor: str, has_validation: bool):
+    def __init__(self, stage_dir: str, classifier: Classifier, optimizer, monitor: str, has_validation: bool,
+                 also: Optional[Mapping[str, tf.train.Checkpoint]] = None):
+        """`also`: by name, what else `last` holds. As a callback this one stands behind those that change it."""
         super().__init__()
         self._monitor = monitor if has_validation else None
         self._epochs_done = tf.Variable(0, dtype=tf.int64, trainable=False)
         # NaN stands for "no epoch yet": a checkpoint holds tensors, not None.
         self._best_value = tf.Variable(float("nan"), dtype=tf.float32, trainable=False)
         state = tf.train.Checkpoint(model=classifier.model, base=classifier.base, head=classifier.head,
-                                    optimizer=optimizer, epochs_done=self._epochs_done, best_value=self._best_value)
+                                    optimizer=optimizer, epochs_done=self._epochs_done, best_value=self._best_value, **(also or {}))
         self._last = tf.train.CheckpointManager(state, os.path.join(stage_dir, "last"), max_to_keep=1)
         weights = tf.train.Checkpoint(model=classifier.model, base=classifier.base, head=classifier.head)
         self._best = tf.train.CheckpointManager(weights, os.path.join(stage_dir, "best"), max_to_keep=1)

@@ -9,7 +9,7 @@ from absl import logging
 import tensorflow as tf
 
 from pipeline import (callbacks, checkpoint, dataset as datasets, files, input as inputs, losses, optimizers,
-                      run_record, schedules, strategy as strategies)
+                      patience, run_record, schedules, strategy as strategies)
 from pipeline.errors import UserError
 from pipeline.models import classifier as classifiers, weights, zoo
 from pipeline.ops import decode, randaugment, tta
@@ -125,6 +125,7 @@ def _check(run: Run, data: datasets.Dataset) -> None:
     if held_out:
         held_out.check()
     for stage in run.stages:
+        patience.check(stage, has_validation)
         decode.parse_eval_resize(stage.eval_resize, stage.size)
         if stage.randaugment:
             randaugment.parse(stage.randaugment)
@@ -221,7 +222,7 @@ def _train_stage(run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.di
         built = _build(run, stage, len(data.manifest.classes), initial_weights)
         model = TrainableClassifier(
             built.model, losses.softmax_cross_entropy(stage.label_smoothing), stage.batch_size)
-        rate = schedules.WarmupSchedule(stage.lr_schedule, stage.peak_lr, plan.warmup_steps, plan.total_steps)
+        rate = schedules.make_rate(stage.lr_schedule, stage.peak_lr, plan.warmup_steps, plan.total_steps)
         optimizer = optimizers.build(
             stage.optimizer, rate, momentum=stage.momentum, weight_decay=stage.weight_decay,
             clip_norm=stage.clip_norm, variables=built.model.trainable_variables)
@@ -229,7 +230,9 @@ def _train_stage(run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.di
             optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
         model.compile(optimizer=optimizer, jit_compile=run.jit, steps_per_execution=run.steps_per_execution,
                       weighted_metrics=[])  # the model has its own; said so that Keras does not ask for some
-        checkpoints = checkpoint.StageCheckpoints(folder, built, optimizer, stage.monitor, plan.validation_steps > 0)
+        waiting = patience.make(stage)
+        checkpoints = checkpoint.StageCheckpoints(folder, built, optimizer, stage.monitor, plan.validation_steps > 0,
+                                                  {name: callback.state for name, callback in waiting.items()})
         # Where the weights come from, in this order: this stage's own last epoch; the stage before; an earlier run;
         # --weights, which the build above has already loaded; else they are random.
         if checkpoints.restore():
@@ -247,9 +250,10 @@ def _train_stage(run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.di
         callbacks.Progress(f"stage {stage.name}", plan.steps_per_epoch, plan.epochs, stage.batch_size),
         tf.keras.callbacks.CSVLogger(history_path, append=True),
         tf.keras.callbacks.TensorBoard(os.path.join(folder, "tensorboard"), write_graph=False),
+        *waiting.values(),
         checkpoints,
-    ], checkpoints.epochs_done)
-    checkpoint.mark_done(folder, {"epochs": plan.epochs, "steps_per_epoch": plan.steps_per_epoch,
+    ], plan.epochs if patience.is_over(waiting) else checkpoints.epochs_done)
+    checkpoint.mark_done(folder, {"epochs": checkpoints.epochs_done, "steps_per_epoch": plan.steps_per_epoch,
                                   "monitor": stage.monitor, "best": checkpoints.best_value,
                                   "seconds": round(time.monotonic() - started, 1)})
 
