@@ -111,6 +111,9 @@ def train_examples(part: Part, seed: int, start: int = 0) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(tf.range(len(part.shards)), epoch_seed)
         files = tf.data.Dataset.from_tensor_slices((tf.gather(paths, order), tf.gather(first_rows, order)))
         examples = _examples(part, files)
+        # tf.data mixes in the seed of the graph, here of this function's own, which would be the process's global one;
+        # a constant leaves the order to ours (and not 0, with which TensorFlow can't compare a seed that is a tensor).
+        tf.compat.v1.set_random_seed(1)
         examples = examples.shuffle(min(size, SHUFFLE_BUFFER), seed=tf.cast(epoch_seed[0], tf.int64),
                                     reshuffle_each_iteration=False)
         return examples.map(lambda example: {**example, "epoch": epoch})
