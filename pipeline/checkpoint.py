@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from pipeline import files
 from pipeline.errors import UserError
+from pipeline.models import classifier as classifiers, weights, zoo
 from pipeline.models.classifier import Classifier
 
 DONE_FILE = "DONE"
@@ -85,6 +86,32 @@ def load(path: str, classifier: Classifier) -> None:
 def load_base(path: str, classifier: Classifier) -> None:
     """Reads the weights of the base alone, for a model with other classes."""
     _read(path, tf.train.Checkpoint(base=classifier.base))
+
+
+def load_at_size(path: str, classifier: Classifier, model: str, size: int, seed: int = 0,
+                 with_head: bool = True) -> None:
+    """`load`, or without the head `load_base`, of a checkpoint of pictures of `size` px for a classifier of any size.
+
+    Where weights depend on the size (BEiT's tables of relative positions), the checkpoint is read into the same network
+    built at its own size, and its tables are interpolated.
+
+    Args:
+      model: the classifier's name in the zoo.
+      seed: the global generators are reset to it, as by classifiers.build, where another network is built.
+      with_head: False reads the base alone.
+    """
+    read = load if with_head else load_base
+    if zoo.find(model).any_size or classifier.model.input["image"].shape[1] == size:
+        read(path, classifier)
+        return
+    other = classifiers.build(model, size, classifier.head.units, base_training=False,
+                              place_input=classifier.place is not None, seed=seed)
+    read(path, other)
+    weights.copy_weights(other.base, classifier.base)
+    if with_head:
+        classifier.head.set_weights(other.head.get_weights())
+        if classifier.place is not None:
+            classifier.place.set_weights(other.place.get_weights())
 
 
 def _read(path: str, wanted: tf.train.Checkpoint) -> None:

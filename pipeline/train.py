@@ -125,7 +125,7 @@ def _check(run: Run, data: datasets.Dataset) -> None:
     if held_out:
         held_out.check()
     for stage in run.stages:
-        patience.check(stage, has_validation)
+        patience.check(stage, has_validation=held_out is not None)
         decode.parse_eval_resize(stage.eval_resize, stage.size)
         if stage.randaugment:
             randaugment.parse(stage.randaugment)
@@ -162,17 +162,16 @@ def _build(run: Run, stage: Stage, num_classes: int, initial_weights: str) -> cl
     return built
 
 
-def _load_earlier_run(model_dir: str, fold: Optional[int], built: classifiers.Classifier, data: datasets.Dataset) -> None:
+def _load_earlier_run(run: Run, built: classifiers.Classifier, data: datasets.Dataset) -> None:
     """--init_from: all weights where the classes are the same, else the base alone."""
-    folds = finished_folds(model_dir)
+    folds = finished_folds(run.init_from)
     # The same fold's where there is one: any other has seen what this one holds out.
-    path = checkpoint.find(last_stage_dir(model_dir, fold if fold in folds else folds[0]))
-    same_classes = run_record.read(model_dir)["free"]["class_ids"] == data.class_ids
+    path = checkpoint.find(last_stage_dir(run.init_from, run.fold if run.fold in folds else folds[0]))
+    record = run_record.read(run.init_from)
+    same_classes = record["free"]["class_ids"] == data.class_ids
     logging.info("starting from %s (%s)", path, "all weights" if same_classes else "the base: its classes are others")
-    if same_classes:
-        checkpoint.load(path, built)
-    else:
-        checkpoint.load_base(path, built)
+    checkpoint.load_at_size(path, built, run.model, run_record.last_stage(record)["size"], run.random_seed,
+                            with_head=same_classes)
 
 
 def last_stage_dir(model_dir: str, fold: Optional[int]) -> str:
@@ -196,16 +195,6 @@ def finished_folds(model_dir: str) -> list[Optional[int]]:
         raise UserError(f"{model_dir} has not finished its last stage ({free['stage_dirs'][-1]}): run "
                         "multi_stage_train.py with the same flags to go on")
     return finished
-
-
-def _forget_epochs_after(history_path: str, epochs_done: int) -> None:
-    """Drops rows that were written but whose checkpoint was not, so that no epoch stands twice in history.csv."""
-    if not files.exists(history_path):
-        return
-    with files.open_file(history_path, "r") as file:
-        lines = file.read().splitlines()
-    kept = [line for line in lines if not line.split(",")[0].isdigit() or int(line.split(",")[0]) < epochs_done]
-    files.write_whole(history_path, "".join(f"{line}\n" for line in kept))
 
 
 def _train_stage(run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.distribute.Strategy) -> None:
@@ -239,11 +228,12 @@ def _train_stage(run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.di
             pass
         elif not first:
             before = run.stages[run.stages.index(stage) - 1]
-            checkpoint.load(checkpoint.find(stage_dir(run, before)), built)
+            path = checkpoint.find(stage_dir(run, before))
+            checkpoint.load_at_size(path, built, run.model, before.size, run.random_seed)
         elif run.init_from:
-            _load_earlier_run(run.init_from, run.fold, built, data)
+            _load_earlier_run(run, built, data)
     history_path = os.path.join(folder, "history.csv")
-    _forget_epochs_after(history_path, checkpoints.epochs_done)
+    callbacks.forget_epochs_after(history_path, checkpoints.epochs_done)
     _fit(run, stage, plan, data, model, [
         callbacks.LogLearningRate(rate),
         callbacks.StopOnNan(stage.name),
