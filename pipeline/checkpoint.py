@@ -36,7 +36,8 @@ class StageCheckpoints(tf.keras.callbacks.Callback):
         # NaN stands for "no epoch yet": a checkpoint holds tensors, not None.
         self._best_value = tf.Variable(float("nan"), dtype=tf.float32, trainable=False)
         state = tf.train.Checkpoint(model=classifier.model, base=classifier.base, head=classifier.head,
-                                    optimizer=optimizer, epochs_done=self._epochs_done, best_value=self._best_value, **(also or {}))
+                                    optimizer=optimizer, epochs_done=self._epochs_done, best_value=self._best_value,
+                                    **(also or {}))
         self._last = tf.train.CheckpointManager(state, os.path.join(stage_dir, "last"), max_to_keep=1)
         weights = tf.train.Checkpoint(model=classifier.model, base=classifier.base, head=classifier.head)
         self._best = tf.train.CheckpointManager(weights, os.path.join(stage_dir, "best"), max_to_keep=1)

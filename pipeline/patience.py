@@ -72,8 +72,8 @@ def check(stage: Stage, has_validation: bool) -> None:
     waiting = ([f"lr_schedule={stage.lr_schedule}"] if schedule.kind == "plateau" else []) + (
         [f"early_stop={stage.early_stop}"] if stage.early_stop else [])
     if waiting and not has_validation:
-        raise UserError(f"stage {stage.name}: {' and '.join(waiting)} wait for {stage.monitor}, but nothing is held out "
-                        "to measure it on; train on fewer splits, or take another lr_schedule and --early_stop=0")
+        raise UserError(f"stage {stage.name}: {' and '.join(waiting)} wait for {stage.monitor}, but nothing is held "
+                        "out to measure it on; train on fewer splits, or take another lr_schedule and --early_stop=0")
 
 
 def make(stage: Stage) -> dict[str, tf.keras.callbacks.Callback]:

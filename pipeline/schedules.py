@@ -35,8 +35,8 @@ def parse(text: str) -> Schedule:
     except (IndexError, ValueError):
         factor, patience = 0.0, 0
     if len(arguments) != 2 or not 0 < factor < 1 or patience < 1:
-        raise UserError(f"lr_schedule={text}: write plateau:FACTOR:PATIENCE with a factor between 0 and 1 and a patience "
-                        "of 1 or more epochs, e.g. plateau:0.5:4")
+        raise UserError(f"lr_schedule={text}: write plateau:FACTOR:PATIENCE with a factor between 0 and 1 and a "
+                        "patience of 1 or more epochs, e.g. plateau:0.5:4")
     return Schedule(kind, factor, patience)
 
 

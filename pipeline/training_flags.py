@@ -73,8 +73,8 @@ def _define_run() -> None:
     define_on_off("jit", False, "Compile the training step with XLA.")
     flags.DEFINE_integer("steps_per_execution", 1, "Steps in one call from Python.", 1)
     flags.DEFINE_string("tpu", "none", "none, local, a TPU's name, or grpc://…; none uses all GPUs, else the CPU.")
-    flags.DEFINE_enum("monitor", "val_loss", MONITORS, "What the best checkpoint is chosen by, and what plateau and early_stop "
-                      "watch.")
+    flags.DEFINE_enum("monitor", "val_loss", MONITORS, "What the best checkpoint is chosen by, and what plateau and "
+                      "early_stop watch.")
     flags.DEFINE_integer("early_stop", 0, "End a stage after so many epochs without a better --monitor; 0: don't.", 0)
     flags.DEFINE_integer("max_steps", 0, "Cut every stage (and its validation) to this many steps, for trying out; "
                          "0: all.", 0)

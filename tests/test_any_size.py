@@ -36,8 +36,8 @@ def assert_same_but_for_the_tables(source, target):
 def two_sizes(tiny_data, tmp_path_factory):
     """One epoch at 32 px, then one at 48 px that changes nothing (rate 0; the place branch has moving averages)."""
     model_dir = tmp_path_factory.mktemp("beit")
-    train.run_training(run(tiny_data, model_dir, stage(name="small"), stage(name="large", size=48, lr=0.0, train="last:3"),
-                           model=BEIT, place_input=True))
+    train.run_training(run(tiny_data, model_dir, stage(name="small"),
+                           stage(name="large", size=48, lr=0.0, train="last:3"), model=BEIT, place_input=True))
     return model_dir
 
 

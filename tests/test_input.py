@@ -162,5 +162,6 @@ def test_the_order_depends_on_our_seed_alone(tiny_data):
     orders = []
     for seed, of_process in ((5, 0), (5, 1), (0, 0)):
         tf.random.set_seed(of_process)
-        orders.append([int(example["row"]) for example in inputs.train_examples(tiny_data.part("train"), seed).take(50)])
+        examples = inputs.train_examples(tiny_data.part("train"), seed).take(50)
+        orders.append([int(example["row"]) for example in examples])
     assert orders[0] == orders[1] != orders[2] and sorted(orders[0]) == sorted(orders[2])

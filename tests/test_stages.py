@@ -38,7 +38,8 @@ def test_zero_epochs_skip_a_stage():
 
 
 @pytest.mark.parametrize("scale_lr, batch, lr_batch, peak", [
-    (True, 32, 256, 0.1 * 32 / 256), (True, 512, 256, 0.2), (False, 32, 256, 0.1), (True, 64, 64, 0.1), (True, 8, 64, 0.0125)])
+    (True, 32, 256, 0.1 * 32 / 256), (True, 512, 256, 0.2), (False, 32, 256, 0.1), (True, 64, 64, 0.1),
+    (True, 8, 64, 0.0125)])
 def test_the_rate_is_scaled_by_the_batch(scale_lr, batch, lr_batch, peak):
     changed = {**DEFAULTS, "scale_lr": scale_lr, "batch_size": batch, "lr_batch": lr_batch}
     (stage,) = stages.parse(["name=a,epochs=1,size=32,lr=0.1"], changed, PARSERS)

@@ -1,7 +1,7 @@
 """The ten views of Turtle Recall's fifth place: the picture, two flips, rotations by multiples of 45°.
 
-An odd rotation leaves black corners, so its centre is cut out and enlarged to the picture's size again. One odd rotation
-is enough to make all: 135° is 45° and then a right angle, which moves pixels but does not change them.
+An odd rotation leaves black corners, so its centre is cut out and enlarged to the picture's size again. One odd
+rotation is enough to make all: 135° is 45° and then a right angle, which moves pixels but does not change them.
 """
 
 import math
