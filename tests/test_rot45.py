@@ -90,7 +90,7 @@ def jpeg(height, width):
 def test_training_pictures_are_views_of_the_whole_picture(eval_resize):
     pictures = inputs.TrainPictures(32, "rot45", "", eval_resize)
     encoded = jpeg(60, 90)
-    dataset = tf.data.Dataset.range(60).map(
+    dataset = tf.data.Dataset.range(24).map(
         lambda row: inputs.training_picture(encoded, tf.stack([row, tf.constant(0, tf.int64)]), pictures),
         num_parallel_calls=4)
     assert dataset.element_spec == tf.TensorSpec([32, 32, 3], tf.uint8)
@@ -103,7 +103,7 @@ def test_training_pictures_are_views_of_the_whole_picture(eval_resize):
         assert np.array_equal(got, eager)
         which, = (number for number in range(10) if np.array_equal(got, views[number]))
         seen.add(which)
-    assert len(seen) > 6
+    assert len(seen) > 4
 
 
 @pytest.mark.parametrize("jit", [False, True])
