@@ -23,12 +23,17 @@ def _adopt_records() -> None:
     sixth_place_flags.check_counts(FLAGS.data_dir)
 
 
+def resolve_stages() -> list[stages.Stage]:
+    """The --stage lines over the flags that have been parsed."""
+    return stages.parse(FLAGS.stage, {name: FLAGS[name].value for name in training_flags.STAGE_FLAGS},
+                        {name: FLAGS[name].parser.parse for name in training_flags.STAGE_FLAGS})
+
+
 def main() -> None:
     if sixth_place_flags.is_used():
         sixth_place_flags.translate_training()
     require("model_dir", "model")
-    resolved = stages.parse(FLAGS.stage, {name: FLAGS[name].value for name in training_flags.STAGE_FLAGS},
-                            {name: FLAGS[name].parser.parse for name in training_flags.STAGE_FLAGS})
+    resolved = resolve_stages()
     if FLAGS.training_files:
         _adopt_records()
     require("data_dir")

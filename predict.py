@@ -15,7 +15,8 @@ flags.DEFINE_string("model_dir", None, "A finished run of multi_stage_train.py."
 flags.DEFINE_string("fold", "all", "Folds whose models are averaged: 0, 0:2, or all that have finished. The split that "
                     "was trained on is predicted by the fold that did not see it.")
 flags.DEFINE_string("tta", None, "Test-time views to average: none, flip, six (whole, left-or-top square, "
-                    "right-or-bottom square and their mirror images). Default: the recipe's.")
+                    "right-or-bottom square and their mirror images), rot45 (whole, two flips, rotations by multiples "
+                    "of 45 degrees). Default: the recipe's.")
 flags.DEFINE_integer("size", None, "Pixels, height = width. Default: the last stage's.", 1)
 flags.DEFINE_integer("batch_size", 32, "Pictures a step, over all replicas; a picture counts once for each view.", 1)
 flags.DEFINE_string("tpu", "none", "none, local, a TPU's name, or grpc://…; none uses all GPUs, else the CPU.")

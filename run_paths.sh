@@ -24,7 +24,7 @@ if [[ -z "${RECIPES:-}" ]]; then
     RECIPES=$(echo configs/"$COMPETITION"/*.flags)
   else
     echo "no recipe configs/$COMPETITION/*.flags; name one by RECIPES=… (there are recipes for:" \
-      "$(cd configs && ls -d -- */ | tr -d '/' | tr '\n' ' ')demo)" >&2
+      "$(cd configs && ls -d -- */ | grep -v overrides | tr -d '/' | tr '\n' ' ')demo)" >&2
     exit 2
   fi
 fi

@@ -1,23 +1,40 @@
-"""Small Keras callbacks: the rate in the logs, a stop on NaN, progress."""
+"""Small Keras callbacks: the rate in the logs, a stop on NaN, progress; and the history that they write."""
 
 import contextlib
 import math
 
 import tensorflow as tf
 
+from pipeline import files
 from pipeline.errors import UserError
 from pipeline.progress import progress
 
 
+def forget_epochs_after(history_path: str, epochs_done: int) -> None:
+    """Drops rows that were written but whose checkpoint was not, so that no epoch stands twice in history.csv."""
+    if not files.exists(history_path):
+        return
+    with files.open_file(history_path, "r") as file:
+        lines = file.read().splitlines()
+    kept = [line for line in lines if not line.split(",")[0].isdigit() or int(line.split(",")[0]) < epochs_done]
+    files.write_whole(history_path, "".join(f"{line}\n" for line in kept))
+
+
 class LogLearningRate(tf.keras.callbacks.Callback):
-    """Adds the rate of the epoch's last step to the logs, so that history.csv and TensorBoard have it."""
+    """Adds the rate of the epoch's last step to the logs, so that history.csv and TensorBoard have it.
+
+    `rate` is what the optimizer was built with: a schedule, or the number that its variable began with. Stands before
+    what changes that variable between epochs.
+    """
 
     def __init__(self, rate):
         super().__init__()
         self._rate = rate
 
     def on_epoch_end(self, epoch: int, logs=None) -> None:
-        logs["lr"] = float(self._rate(self.model.optimizer.iterations - 1))
+        optimizer = self.model.optimizer
+        rate = self._rate(optimizer.iterations - 1) if callable(self._rate) else optimizer.learning_rate
+        logs["lr"] = float(rate.numpy())
 
 
 class StopOnNan(tf.keras.callbacks.Callback):

@@ -4,13 +4,14 @@ They are TensorFlow's own checkpoints (written whole, on gs:// too). An old one 
 """
 
 import os
-from typing import Optional
+from typing import Mapping, Optional
 
 from absl import logging
 import tensorflow as tf
 
 from pipeline import files
 from pipeline.errors import UserError
+from pipeline.models import classifier as classifiers, weights, zoo
 from pipeline.models.classifier import Classifier
 
 DONE_FILE = "DONE"
@@ -26,14 +27,17 @@ def better(monitor: str, value: float, best: Optional[float]) -> bool:
 class StageCheckpoints(tf.keras.callbacks.Callback):
     """Keeps a stage's checkpoints; as a Keras callback it saves after every epoch."""
 
-    def __init__(self, stage_dir: str, classifier: Classifier, optimizer, monitor: str, has_validation: bool):
+    def __init__(self, stage_dir: str, classifier: Classifier, optimizer, monitor: str, has_validation: bool,
+                 also: Optional[Mapping[str, tf.train.Checkpoint]] = None):
+        """`also`: by name, what else `last` holds. As a callback this one stands behind those that change it."""
         super().__init__()
         self._monitor = monitor if has_validation else None
         self._epochs_done = tf.Variable(0, dtype=tf.int64, trainable=False)
         # NaN stands for "no epoch yet": a checkpoint holds tensors, not None.
         self._best_value = tf.Variable(float("nan"), dtype=tf.float32, trainable=False)
         state = tf.train.Checkpoint(model=classifier.model, base=classifier.base, head=classifier.head,
-                                    optimizer=optimizer, epochs_done=self._epochs_done, best_value=self._best_value)
+                                    optimizer=optimizer, epochs_done=self._epochs_done, best_value=self._best_value,
+                                    **(also or {}))
         self._last = tf.train.CheckpointManager(state, os.path.join(stage_dir, "last"), max_to_keep=1)
         weights = tf.train.Checkpoint(model=classifier.model, base=classifier.base, head=classifier.head)
         self._best = tf.train.CheckpointManager(weights, os.path.join(stage_dir, "best"), max_to_keep=1)
@@ -83,6 +87,32 @@ def load(path: str, classifier: Classifier) -> None:
 def load_base(path: str, classifier: Classifier) -> None:
     """Reads the weights of the base alone, for a model with other classes."""
     _read(path, tf.train.Checkpoint(base=classifier.base))
+
+
+def load_at_size(path: str, classifier: Classifier, model: str, size: int, seed: int = 0,
+                 with_head: bool = True) -> None:
+    """`load`, or without the head `load_base`, of a checkpoint of pictures of `size` px for a classifier of any size.
+
+    Where weights depend on the size (BEiT's tables of relative positions), the checkpoint is read into the same network
+    built at its own size, and its tables are interpolated.
+
+    Args:
+      model: the classifier's name in the zoo.
+      seed: the global generators are reset to it, as by classifiers.build, where another network is built.
+      with_head: False reads the base alone.
+    """
+    read = load if with_head else load_base
+    if zoo.find(model).any_size or classifier.model.input["image"].shape[1] == size:
+        read(path, classifier)
+        return
+    other = classifiers.build(model, size, classifier.head.units, base_training=False,
+                              place_input=classifier.place is not None, seed=seed)
+    read(path, other)
+    weights.copy_weights(other.base, classifier.base)
+    if with_head:
+        classifier.head.set_weights(other.head.get_weights())
+        if classifier.place is not None:
+            classifier.place.set_weights(other.place.get_weights())
 
 
 def _read(path: str, wanted: tf.train.Checkpoint) -> None:

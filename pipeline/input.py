@@ -10,7 +10,7 @@ import dataclasses
 import tensorflow as tf
 
 from pipeline.dataset import Part
-from pipeline.ops import decode, randaugment, seeds, simple, tta
+from pipeline.ops import decode, randaugment, rot45, seeds, simple, tta
 from pipeline.schema import Key, RecordKind
 
 AUTOTUNE = tf.data.AUTOTUNE
@@ -24,9 +24,9 @@ class TrainPictures:
     """How a training picture is made of its bytes."""
 
     size: int               # pixels, height = width
-    augment: str            # inception, simple or eval
+    augment: str            # inception, simple, rot45 or eval
     randaugment: str        # N:M, or empty for none; not used with eval
-    eval_resize: str        # squash or short:N, for eval
+    eval_resize: str        # squash or short:N, for rot45 and eval
 
 
 def _read_shards(part: Part) -> tf.data.Dataset:
@@ -85,7 +85,10 @@ def training_picture(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPicture
     if pictures.augment == "eval":
         return decode.whole(encoded, pictures.size, pictures.eval_resize)
     crop_seed, flip_seed, simple_seed, randaugment_seed = seeds.split(seed, 4)
-    image = decode.flip(decode.random_crop(encoded, pictures.size, crop_seed), flip_seed)
+    if pictures.augment == "rot45":
+        image = rot45.rot45(decode.whole(encoded, pictures.size, pictures.eval_resize), flip_seed)
+    else:
+        image = decode.flip(decode.random_crop(encoded, pictures.size, crop_seed), flip_seed)
     if pictures.augment == "simple":
         image = simple.simple(image, simple_seed)
     if pictures.randaugment:
@@ -108,6 +111,9 @@ def train_examples(part: Part, seed: int, start: int = 0) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(tf.range(len(part.shards)), epoch_seed)
         files = tf.data.Dataset.from_tensor_slices((tf.gather(paths, order), tf.gather(first_rows, order)))
         examples = _examples(part, files)
+        # tf.data mixes in the seed of the graph, here of this function's own, which would be the process's global one;
+        # a constant leaves the order to ours (and not 0, with which TensorFlow can't compare a seed that is a tensor).
+        tf.compat.v1.set_random_seed(1)
         examples = examples.shuffle(min(size, SHUFFLE_BUFFER), seed=tf.cast(epoch_seed[0], tf.int64),
                                     reshuffle_each_iteration=False)
         return examples.map(lambda example: {**example, "epoch": epoch})

@@ -5,6 +5,8 @@ from typing import Sequence
 
 import tensorflow as tf
 
+from pipeline import addons
+
 
 def _is_spared(variable: tf.Variable) -> bool:
     """Biases, norms' scales and offsets: decay would only fight the data there (He et al. 2019, "bag of tricks")."""
@@ -20,12 +22,12 @@ def _keras_optimizer(name: str, rate, momentum: float, common: dict) -> tf.keras
 
 
 def _lamb(rate, weight_decay: float, clip_norm: float, spared: Sequence[tf.Variable]):
-    import tensorflow_addons as tfa  # late: the only user of the package here (You et al. 2020)
-
+    """You et al. 2020."""
     # Names go into a regular expression; with none to spare, a pattern that nothing matches.
     patterns = [f"^{re.escape(variable.name)}$" for variable in spared] or ["^$"]
     clip = {"global_clipnorm": clip_norm} if clip_norm else {}
-    return tfa.optimizers.LAMB(rate, weight_decay=weight_decay, exclude_from_weight_decay=patterns, **clip)
+    optimizers = addons.load("--optimizer=lamb").optimizers
+    return optimizers.LAMB(rate, weight_decay=weight_decay, exclude_from_weight_decay=patterns, **clip)
 
 
 def build(name: str, rate, *, momentum: float, weight_decay: float, clip_norm: float,
@@ -34,7 +36,7 @@ def build(name: str, rate, *, momentum: float, weight_decay: float, clip_norm: f
 
     Args:
       name: sgd, adam, adamw or lamb.
-      rate: a learning-rate schedule.
+      rate: a learning-rate schedule, or a number, which then becomes a variable of the optimizer.
       momentum: of sgd; the others keep their own defaults.
       weight_decay: decoupled (each step takes rate · weight_decay off a weight); vectors and scalars are spared.
       clip_norm: the gradients' global norm is clipped to it; 0: not.

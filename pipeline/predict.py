@@ -48,7 +48,7 @@ def make_step(model: tf.keras.Model, views: tta.Views) -> Callable[[dict], tf.Te
     """
 
     def step(batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        images = tta.mirror(batch["image"]) if views.mirror else batch["image"]
+        images = views.on_device(batch["image"])
         flat = tf.reshape(images, [-1, *images.shape[2:]])
         places = tf.repeat(batch["place"], views.total, axis=0)
         logits = apply(model, {"image": flat, "place": places}, training=False)
@@ -126,7 +126,7 @@ def _predict_part(part: datasets.Part, fold: Optional[int], out: str, request: R
     """Predicts one part by one fold's model into `out`, unless that stands already."""
     same, free = record["same"], record["free"]
     last_stage = train.last_stage_dir(request.model_dir, fold)
-    stage = same["stages"][same["stage_order"][-1]]
+    stage = run_record.last_stage(record)
     size = request.size or stage["size"]
     decode.parse_eval_resize(stage["eval_resize"], size)
     views = tta.parse(request.tta or free["tta"])
@@ -145,7 +145,7 @@ def _predict_part(part: datasets.Part, fold: Optional[int], out: str, request: R
     with strategy.scope():
         built = classifiers.build(same["model"], size, len(part.data.class_ids), weights="none", base_training=False,
                                   place_input=same["place_input"], seed=0, scaling=free["scaling"])
-        checkpoint.load(path, built)
+        checkpoint.load_at_size(path, built, same["model"], stage["size"])
     batches = inputs.predict_batches(part, size, views, stage["eval_resize"], request.batch_size)
     _write_predictions(built.model, views, batches, part, strategy, out, meta)
     logging.info("%d predictions (%s, %d px) in %s", part.size, views.name, size, out)

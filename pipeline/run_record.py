@@ -65,6 +65,11 @@ def claim(model_dir: str, same: dict[str, Any], free: dict[str, Any]) -> None:
     files.write_json(path, {"same": same, "free": free, "versions": _versions(), "git": _git_revision()})
 
 
+def last_stage(record: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a run's last stage, as stages.Stage names them, out of its run.json."""
+    return record["same"]["stages"][record["same"]["stage_order"][-1]]
+
+
 def read(model_dir: str) -> dict[str, Any]:
     """run.json of a model directory; raises UserError where there is none."""
     path = os.path.join(model_dir, RUN_FILE)

@@ -1,8 +1,43 @@
-"""Learning-rate schedules as pure functions of the step, so that they live inside the compiled step."""
+"""Learning-rate schedules as pure functions of the step, so that they live inside the compiled step.
 
+`plateau` is none: its rate is a variable of the optimizer, which patience.ReduceOnPlateau sets between epochs.
+"""
+
+import dataclasses
 import math
+from typing import Union
 
 import tensorflow as tf
+
+from pipeline.errors import UserError, unknown
+
+KNOWN = ("cosine", "constant", "plateau:FACTOR:PATIENCE")
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """--lr_schedule, parsed."""
+
+    kind: str            # cosine, constant or plateau
+    factor: float = 1.0  # plateau: what the rate is multiplied by
+    patience: int = 0    # plateau: after so many epochs without a better --monitor
+
+
+def parse(text: str) -> Schedule:
+    """cosine, constant or plateau:0.5:4; raises UserError, for an unknown kind with the known ones."""
+    kind, *arguments = text.split(":")
+    if kind in ("cosine", "constant") and not arguments:
+        return Schedule(kind)
+    if kind != "plateau":
+        raise unknown("lr_schedule", text, KNOWN)
+    try:
+        factor, patience = float(arguments[0]), int(arguments[1])
+    except (IndexError, ValueError):
+        factor, patience = 0.0, 0
+    if len(arguments) != 2 or not 0 < factor < 1 or patience < 1:
+        raise UserError(f"lr_schedule={text}: write plateau:FACTOR:PATIENCE with a factor between 0 and 1 and a "
+                        "patience of 1 or more epochs, e.g. plateau:0.5:4")
+    return Schedule(kind, factor, patience)
 
 
 def epochs_to_steps(epochs: float, steps_per_epoch: int) -> int:
@@ -39,3 +74,9 @@ class WarmupSchedule(tf.keras.optimizers.schedules.LearningRateSchedule):
     def get_config(self) -> dict:
         return {"kind": self.kind, "peak": self.peak, "warmup_steps": self.warmup_steps,
                 "total_steps": self.total_steps}
+
+
+def make_rate(text: str, peak: float, warmup_steps: int, total_steps: int) -> Union[WarmupSchedule, float]:
+    """What the optimizer is built with: a schedule, or for plateau the first rate. Arguments as WarmupSchedule's."""
+    kind = parse(text).kind
+    return peak if kind == "plateau" else WarmupSchedule(kind, peak, warmup_steps, total_steps)

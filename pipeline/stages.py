@@ -28,12 +28,14 @@ class Stage:
     lr_schedule: str
     warmup_epochs: float
     scale_lr: bool
+    lr_batch: int
     monitor: str
+    early_stop: int      # epochs; 0: off
 
     @property
     def peak_lr(self) -> float:
-        """The rate after warm-up: × batch/256 where scale_lr asks for it (Goyal et al. 2017)."""
-        return self.lr * self.batch_size / 256 if self.scale_lr else self.lr
+        """The rate after warm-up: × batch/lr_batch where scale_lr asks for it (Goyal et al. 2017, with 256)."""
+        return self.lr * self.batch_size / self.lr_batch if self.scale_lr else self.lr
 
 
 def _whole(text: str) -> int:

@@ -9,7 +9,7 @@ from absl import logging
 import tensorflow as tf
 
 from pipeline import (callbacks, checkpoint, dataset as datasets, files, input as inputs, losses, optimizers,
-                      run_record, schedules, strategy as strategies)
+                      patience, run_record, schedules, strategy as strategies)
 from pipeline.errors import UserError
 from pipeline.models import classifier as classifiers, weights, zoo
 from pipeline.ops import decode, randaugment, tta
@@ -125,6 +125,7 @@ def _check(run: Run, data: datasets.Dataset) -> None:
     if held_out:
         held_out.check()
     for stage in run.stages:
+        patience.check(stage, has_validation=held_out is not None)
         decode.parse_eval_resize(stage.eval_resize, stage.size)
         if stage.randaugment:
             randaugment.parse(stage.randaugment)
@@ -161,17 +162,16 @@ def _build(run: Run, stage: Stage, num_classes: int, initial_weights: str) -> cl
     return built
 
 
-def _load_earlier_run(model_dir: str, fold: Optional[int], built: classifiers.Classifier, data: datasets.Dataset) -> None:
+def _load_earlier_run(run: Run, built: classifiers.Classifier, data: datasets.Dataset) -> None:
     """--init_from: all weights where the classes are the same, else the base alone."""
-    folds = finished_folds(model_dir)
+    folds = finished_folds(run.init_from)
     # The same fold's where there is one: any other has seen what this one holds out.
-    path = checkpoint.find(last_stage_dir(model_dir, fold if fold in folds else folds[0]))
-    same_classes = run_record.read(model_dir)["free"]["class_ids"] == data.class_ids
+    path = checkpoint.find(last_stage_dir(run.init_from, run.fold if run.fold in folds else folds[0]))
+    record = run_record.read(run.init_from)
+    same_classes = record["free"]["class_ids"] == data.class_ids
     logging.info("starting from %s (%s)", path, "all weights" if same_classes else "the base: its classes are others")
-    if same_classes:
-        checkpoint.load(path, built)
-    else:
-        checkpoint.load_base(path, built)
+    checkpoint.load_at_size(path, built, run.model, run_record.last_stage(record)["size"], run.random_seed,
+                            with_head=same_classes)
 
 
 def last_stage_dir(model_dir: str, fold: Optional[int]) -> str:
@@ -197,16 +197,6 @@ def finished_folds(model_dir: str) -> list[Optional[int]]:
     return finished
 
 
-def _forget_epochs_after(history_path: str, epochs_done: int) -> None:
-    """Drops rows that were written but whose checkpoint was not, so that no epoch stands twice in history.csv."""
-    if not files.exists(history_path):
-        return
-    with files.open_file(history_path, "r") as file:
-        lines = file.read().splitlines()
-    kept = [line for line in lines if not line.split(",")[0].isdigit() or int(line.split(",")[0]) < epochs_done]
-    files.write_whole(history_path, "".join(f"{line}\n" for line in kept))
-
-
 def _train_stage(run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.distribute.Strategy) -> None:
     folder = stage_dir(run, stage)
     plan = plan_stage(run, stage, data)
@@ -221,7 +211,7 @@ def _train_stage(run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.di
         built = _build(run, stage, len(data.manifest.classes), initial_weights)
         model = TrainableClassifier(
             built.model, losses.softmax_cross_entropy(stage.label_smoothing), stage.batch_size)
-        rate = schedules.WarmupSchedule(stage.lr_schedule, stage.peak_lr, plan.warmup_steps, plan.total_steps)
+        rate = schedules.make_rate(stage.lr_schedule, stage.peak_lr, plan.warmup_steps, plan.total_steps)
         optimizer = optimizers.build(
             stage.optimizer, rate, momentum=stage.momentum, weight_decay=stage.weight_decay,
             clip_norm=stage.clip_norm, variables=built.model.trainable_variables)
@@ -229,27 +219,31 @@ def _train_stage(run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.di
             optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
         model.compile(optimizer=optimizer, jit_compile=run.jit, steps_per_execution=run.steps_per_execution,
                       weighted_metrics=[])  # the model has its own; said so that Keras does not ask for some
-        checkpoints = checkpoint.StageCheckpoints(folder, built, optimizer, stage.monitor, plan.validation_steps > 0)
+        waiting = patience.make(stage)
+        checkpoints = checkpoint.StageCheckpoints(folder, built, optimizer, stage.monitor, plan.validation_steps > 0,
+                                                  {name: callback.state for name, callback in waiting.items()})
         # Where the weights come from, in this order: this stage's own last epoch; the stage before; an earlier run;
         # --weights, which the build above has already loaded; else they are random.
         if checkpoints.restore():
             pass
         elif not first:
             before = run.stages[run.stages.index(stage) - 1]
-            checkpoint.load(checkpoint.find(stage_dir(run, before)), built)
+            path = checkpoint.find(stage_dir(run, before))
+            checkpoint.load_at_size(path, built, run.model, before.size, run.random_seed)
         elif run.init_from:
-            _load_earlier_run(run.init_from, run.fold, built, data)
+            _load_earlier_run(run, built, data)
     history_path = os.path.join(folder, "history.csv")
-    _forget_epochs_after(history_path, checkpoints.epochs_done)
+    callbacks.forget_epochs_after(history_path, checkpoints.epochs_done)
     _fit(run, stage, plan, data, model, [
         callbacks.LogLearningRate(rate),
         callbacks.StopOnNan(stage.name),
         callbacks.Progress(f"stage {stage.name}", plan.steps_per_epoch, plan.epochs, stage.batch_size),
         tf.keras.callbacks.CSVLogger(history_path, append=True),
         tf.keras.callbacks.TensorBoard(os.path.join(folder, "tensorboard"), write_graph=False),
+        *waiting.values(),
         checkpoints,
-    ], checkpoints.epochs_done)
-    checkpoint.mark_done(folder, {"epochs": plan.epochs, "steps_per_epoch": plan.steps_per_epoch,
+    ], plan.epochs if patience.is_over(waiting) else checkpoints.epochs_done)
+    checkpoint.mark_done(folder, {"epochs": checkpoints.epochs_done, "steps_per_epoch": plan.steps_per_epoch,
                                   "monitor": stage.monitor, "best": checkpoints.best_value,
                                   "seconds": round(time.monotonic() - started, 1)})
 

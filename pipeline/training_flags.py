@@ -4,14 +4,14 @@ from absl import flags
 
 from pipeline.flag_types import define_on_off
 
-AUGMENTATIONS = ("inception", "simple", "eval")
+AUGMENTATIONS = ("inception", "rot45", "simple", "eval")
 OPTIMIZERS = ("sgd", "adam", "adamw", "lamb")
-LR_SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 MONITORS = ("val_loss", "val_accuracy", "val_top5")
 
 STAGE_FLAGS = ("batch_size", "augment", "randaugment", "eval_resize", "label_smoothing", "optimizer", "momentum",
-               "weight_decay", "clip_norm", "lr_schedule", "warmup_epochs", "scale_lr", "monitor")
+               "weight_decay", "clip_norm", "lr_schedule", "warmup_epochs", "scale_lr", "lr_batch", "monitor",
+               "early_stop")
 
 # Where a run stands and how fast it goes, not what it computes: a second start may change these.
 PLACE_FLAGS = ("data_dir", "tpu", "steps_per_execution", "jit", "dry_run", "tta", "flagfile")
@@ -45,7 +45,8 @@ def _define_data_and_model() -> None:
 
 def _define_pictures() -> None:
     flags.DEFINE_enum("augment", "inception", AUGMENTATIONS, "inception: random crop and mirror; simple: that and "
-                      "colour and rotation; eval: the evaluation's preprocessing (FixRes).")
+                      "colour and rotation; rot45: half of the whole pictures flipped or turned by a multiple of 45 "
+                      "degrees; eval: the evaluation's preprocessing (FixRes).")
     flags.DEFINE_string("randaugment", "", "N:M: N random operations a picture at magnitude M. Not with augment=eval.")
     flags.DEFINE_string("eval_resize", "squash", "squash: the whole picture to the size; short:360: its short side to "
                         "360 px, then the centre.")
@@ -59,9 +60,11 @@ def _define_optimization() -> None:
     flags.DEFINE_float("weight_decay", 0.0, "Decoupled weight decay, a share of the rate; biases and norms are spared.",
                        0.0)
     flags.DEFINE_float("clip_norm", 0.0, "Clip the gradients' global norm to this; 0: don't.", 0.0)
-    flags.DEFINE_enum("lr_schedule", "cosine", LR_SCHEDULES, "Learning rate after the warm-up: cosine to 0, or constant.")
+    flags.DEFINE_string("lr_schedule", "cosine", "Learning rate after the warm-up: cosine (to 0) or constant; or "
+                        "plateau:0.5:4, without a warm-up: halved after 4 epochs without a better --monitor.")
     flags.DEFINE_float("warmup_epochs", 0.0, "Epochs (or a part of one) over which the rate rises linearly.", 0.0)
-    define_on_off("scale_lr", False, "Multiply the rate by batch_size/256.")
+    define_on_off("scale_lr", False, "Multiply the rate by batch_size/lr_batch.")
+    flags.DEFINE_integer("lr_batch", 256, "With --scale_lr: the batch that a stage's lr is meant for.", 1)
 
 
 def _define_run() -> None:
@@ -70,7 +73,9 @@ def _define_run() -> None:
     define_on_off("jit", False, "Compile the training step with XLA.")
     flags.DEFINE_integer("steps_per_execution", 1, "Steps in one call from Python.", 1)
     flags.DEFINE_string("tpu", "none", "none, local, a TPU's name, or grpc://…; none uses all GPUs, else the CPU.")
-    flags.DEFINE_enum("monitor", "val_loss", MONITORS, "What the best checkpoint is chosen by.")
+    flags.DEFINE_enum("monitor", "val_loss", MONITORS, "What the best checkpoint is chosen by, and what plateau and "
+                      "early_stop watch.")
+    flags.DEFINE_integer("early_stop", 0, "End a stage after so many epochs without a better --monitor; 0: don't.", 0)
     flags.DEFINE_integer("max_steps", 0, "Cut every stage (and its validation) to this many steps, for trying out; "
                          "0: all.", 0)
     flags.DEFINE_boolean("dry_run", False, "Print the plan (stages, steps, sizes) and stop.")

@@ -8,7 +8,8 @@ from pipeline.training_flags import STAGE_FLAGS
 
 DEFAULTS = {"batch_size": 32, "augment": "inception", "randaugment": "6:4", "eval_resize": "squash",
             "label_smoothing": 0.1, "optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.0, "clip_norm": 0.0,
-            "lr_schedule": "cosine", "warmup_epochs": 0.3, "scale_lr": True, "monitor": "val_loss"}
+            "lr_schedule": "cosine", "warmup_epochs": 0.3, "scale_lr": True, "lr_batch": 256,
+            "monitor": "val_loss", "early_stop": 0}
 PARSERS = {name: (lambda kind: lambda text: kind(text))(type(value)) for name, value in DEFAULTS.items()}
 
 
@@ -36,10 +37,12 @@ def test_zero_epochs_skip_a_stage():
     assert [stage.name for stage in parse("name=a,epochs=0,size=32,lr=1", "name=b,epochs=2,size=32,lr=1")] == ["b"]
 
 
-@pytest.mark.parametrize("scale_lr, batch, peak", [(True, 32, 0.1 * 32 / 256), (True, 512, 0.2), (False, 32, 0.1)])
-def test_the_rate_is_scaled_by_batch_over_256(scale_lr, batch, peak):
-    (stage,) = stages.parse(["name=a,epochs=1,size=32,lr=0.1"], {**DEFAULTS, "scale_lr": scale_lr, "batch_size": batch},
-                            PARSERS)
+@pytest.mark.parametrize("scale_lr, batch, lr_batch, peak", [
+    (True, 32, 256, 0.1 * 32 / 256), (True, 512, 256, 0.2), (False, 32, 256, 0.1), (True, 64, 64, 0.1),
+    (True, 8, 64, 0.0125)])
+def test_the_rate_is_scaled_by_the_batch(scale_lr, batch, lr_batch, peak):
+    changed = {**DEFAULTS, "scale_lr": scale_lr, "batch_size": batch, "lr_batch": lr_batch}
+    (stage,) = stages.parse(["name=a,epochs=1,size=32,lr=0.1"], changed, PARSERS)
     assert stage.peak_lr == pytest.approx(peak)
 
 

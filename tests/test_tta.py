@@ -28,10 +28,10 @@ def resized(encoded, box, size):
 
 
 def test_parse():
-    assert [(tta.parse(name).crops, tta.parse(name).mirror, tta.parse(name).total)
-            for name in ("none", "flip", "six")] == [(1, False, 1), (1, True, 2), (3, True, 6)]
+    assert [(tta.parse(name).crops, tta.parse(name).total)
+            for name in ("none", "flip", "six", "rot45")] == [(1, 1), (1, 2), (3, 6), (2, 10)]
     assert all(views.name == name for name, views in tta.TTA.items())
-    with pytest.raises(UserError, match="unknown tta 'seven'; known: flip, none, six"):
+    with pytest.raises(UserError, match="unknown tta 'seven'; known: flip, none, rot45, six"):
         tta.parse("seven")
 
 
@@ -50,13 +50,15 @@ def test_six(height, width, first, second, progressive):
         assert np.abs(view - resized(encoded, box, 48)).max() <= 1
 
 
-@pytest.mark.parametrize("name", ["none", "flip", "six"])
+@pytest.mark.parametrize("name", list(tta.TTA))
 @pytest.mark.parametrize("resize", ["squash", "short:40"])
 def test_the_first_view_is_that_of_evaluation(name, resize):
     encoded = jpeg(60, 100)
     got = tta.host_views(encoded, 32, tta.parse(name), resize)
     assert got.shape == [tta.parse(name).crops, 32, 32, 3]
     assert np.array_equal(got[0], decode.whole(encoded, 32, resize))
+    views = tta.parse(name).on_device(got[tf.newaxis])
+    assert views.shape == [1, tta.parse(name).total, 32, 32, 3] and np.array_equal(views[0, 0], got[0])
 
 
 def test_the_jpeg_is_decoded_once():

@@ -1,30 +1,57 @@
 """Test-time augmentation: the views of one picture whose predictions are averaged."""
 
 import dataclasses
+from typing import Callable
 
 import tensorflow as tf
 
 from pipeline import errors
-from pipeline.ops import decode
+from pipeline.ops import decode, rot45
 
 
 @dataclasses.dataclass(frozen=True)
 class Views:
-    """What the host cuts out of a picture, and whether the device adds the mirror images."""
+    """Which views there are, and who makes them: what the device can make need not be sent to it."""
 
     name: str
-    crops: int    # views made on the host
-    mirror: bool  # made on the device: half the bytes to send
+    crops: int    # views made on the host, the first of them the picture as evaluation sees it
+    total: int    # after the device's part
+    on_host: Callable[[tf.Tensor, tf.Tensor, int], list[tf.Tensor]]  # decoded, first view, size → the other crops
+    on_device: Callable[[tf.Tensor], tf.Tensor]                      # [B, crops, S, S, C] → [B, total, S, S, C]
 
-    @property
-    def total(self) -> int:
-        return self.crops * (2 if self.mirror else 1)
+
+def end_squares(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The left-or-top and the right-or-bottom square, of side min(H, W), of an image [H, W, C]."""
+    shape = tf.shape(image)
+    side = tf.minimum(shape[0], shape[1])
+    return image[:side, :side], image[shape[0] - side:, shape[1] - side:]
+
+
+def mirror(batch_of_views: tf.Tensor) -> tf.Tensor:
+    """Appends to the views of each picture their left-right mirror images: [B, V, H, W, C] to [B, 2V, H, W, C]."""
+    return tf.concat([batch_of_views, tf.reverse(batch_of_views, axis=[3])], axis=1)
+
+
+def _no_more(decoded: tf.Tensor, first: tf.Tensor, size: int) -> list[tf.Tensor]:
+    return []
+
+
+def _resized_end_squares(decoded: tf.Tensor, first: tf.Tensor, size: int) -> list[tf.Tensor]:
+    return [decode.resize(square, size) for square in end_squares(decoded)]
+
+
+def _diagonal(decoded: tf.Tensor, first: tf.Tensor, size: int) -> list[tf.Tensor]:
+    return [rot45.diagonal(first)]
 
 
 TTA = {
-    "none": Views("none", crops=1, mirror=False),
-    "flip": Views("flip", crops=1, mirror=True),
-    "six": Views("six", crops=3, mirror=True),  # iNat 2021, sixth place
+    "none": Views("none", 1, 1, _no_more, tf.identity),
+    "flip": Views("flip", 1, 2, _no_more, mirror),
+    # iNat 2021, sixth place: the whole and the squares at the two ends of its long side (left and right of a
+    # landscape, top and bottom of a portrait), and the mirror images of the three.
+    "six": Views("six", 3, 6, _resized_end_squares, mirror),
+    # Turtle Recall, fifth place: what its augmentation draws from.
+    "rot45": Views("rot45", 2, len(rot45.VIEWS), _diagonal, rot45.expand),
 }
 
 
@@ -38,9 +65,6 @@ def parse(name: str) -> Views:
 def host_views(encoded: tf.Tensor, size: int, views: Views, resize: str) -> tf.Tensor:
     """The views made on the host; the JPEG is decoded once.
 
-    The first is the whole picture as evaluation sees it. `six` adds the two squares of side min(H, W) at the ends of
-    the long side: left and right of a landscape, top and bottom of a portrait.
-
     Args:
         encoded: string scalar, a JPEG.
         size: side of the views in pixels.
@@ -51,19 +75,5 @@ def host_views(encoded: tf.Tensor, size: int, views: Views, resize: str) -> tf.T
         uint8 [views.crops, size, size, 3], RGB.
     """
     image = decode.decode(encoded)
-    made = [decode.resize_whole(image, size, resize)]
-    if views.crops == 3:
-        made += [decode.resize(square, size) for square in end_squares(image)]
-    return tf.stack(made)
-
-
-def end_squares(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The left-or-top and the right-or-bottom square, of side min(H, W), of an image [H, W, C]."""
-    shape = tf.shape(image)
-    side = tf.minimum(shape[0], shape[1])
-    return image[:side, :side], image[shape[0] - side:, shape[1] - side:]
-
-
-def mirror(batch_of_views: tf.Tensor) -> tf.Tensor:
-    """Appends to the views of each picture their left-right mirror images: [B, V, H, W, C] to [B, 2V, H, W, C]."""
-    return tf.concat([batch_of_views, tf.reverse(batch_of_views, axis=[3])], axis=1)
+    first = decode.resize_whole(image, size, resize)
+    return tf.stack([first, *views.on_host(image, first, size)])

@@ -1,0 +1,109 @@
+"""Every flagfile under configs/: parsed by the real flags, checked on data, and Turtle Recall's networks built."""
+
+import functools
+import json
+import subprocess
+import sys
+
+import pytest
+
+from conftest import ROOT
+from pipeline import stages, train
+from pipeline.models import zoo
+
+CONFIGS = ROOT / "configs"
+GPU = CONFIGS / "overrides" / "gpu.flags"
+RECIPES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.flags") if path != GPU)
+
+# A fresh process, since absl's flags are global; without TensorFlow, which multi_stage_train.py imports late.
+READ = """
+import dataclasses, json, sys
+import multi_stage_train as command
+rest = command.FLAGS(sys.argv)
+assert rest[1:] == [], rest
+names = ("model", "weights", "num_classes", "precision", "random_seed", "tta", "fold", "tpu", "train_split")
+print(json.dumps({**{name: command.FLAGS[name].value for name in names},
+                  "stages": [dataclasses.asdict(stage) for stage in command.resolve_stages()]}))
+assert "tensorflow" not in sys.modules
+"""
+
+# Model, weights, batch, rate, monitor, published millions of parameters without the head, at 512 px.
+TURTLE_RECALL = {
+    "ef1b7": ("efficientnet/b7", "imagenet", 64, 5e-4, "val_accuracy", 64.1),
+    "beitl": ("kecam/BeitLargePatch16", "imagenet21k-ft1k", 32, 5e-5, "val_loss", 304.6),
+    "ef1l2_a": ("kecam/EfficientNetV1L2", "noisy_student", 32, 5e-5, "val_loss", 475.9),
+    "ef1l2_b": ("kecam/EfficientNetV1L2", "noisy_student", 32, 5e-5, "val_loss", 475.9),
+    "ef2xl": ("kecam/EfficientNetV2XL", "imagenet21k-ft1k", 64, 1e-4, "val_accuracy", 207.6),
+    "ef2l": ("kecam/EfficientNetV2L", "imagenet", 64, 5e-4, "val_loss", 117.7),
+}
+
+
+def python(code, *arguments):
+    done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+@functools.cache
+def read(*flagfiles):
+    """The flags of a recipe, its stages as Stage; not to be written to."""
+    recipe = json.loads(python(READ, *(f"--flagfile={path}" for path in flagfiles)))
+    return {**recipe, "stages": tuple(stages.Stage(**stage) for stage in recipe["stages"])}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_parses_and_passes_the_checks(name, tiny_data, tmp_path):
+    recipe = read(CONFIGS / name)
+    # All that is checked before training, on a competition that is not its own, which max_steps allows.
+    of_run = ("model", "stages", "weights", "num_classes", "precision", "tta", "train_split")
+    train.run_training(train.Run(data_dir=tiny_data.directory, model_dir=str(tmp_path / "m"), dry_run=True, max_steps=1,
+                                 **{key: recipe[key] for key in of_run}))
+    assert (CONFIGS / name).read_text().count(f"--flagfile=configs/{name}") >= 1  # the header's own command
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_override_for_one_gpu_follows_any_recipe(name):
+    recipe, on_gpu = read(CONFIGS / name), read(CONFIGS / name, GPU)
+    assert (on_gpu["precision"], on_gpu["tpu"]) == ("mixed_float16", "none")
+    for before, after in zip(recipe["stages"], on_gpu["stages"]):
+        assert (after.batch_size, after.lr) == (8, before.lr)
+        if before.scale_lr:
+            assert after.peak_lr == pytest.approx(before.peak_lr * 8 / before.batch_size)
+
+
+@pytest.mark.parametrize("name", TURTLE_RECALL)
+def test_turtle_recall_is_as_published(name):
+    recipe = read(CONFIGS / "turtle_recall" / f"{name}.flags")
+    model, weights, batch, rate, monitor, _ = TURTLE_RECALL[name]
+    assert (recipe["model"], recipe["weights"]) == (model, weights) and weights in zoo.find(model).weights
+    assert (recipe["num_classes"], recipe["precision"], recipe["tta"]) == (2265, "float32", "rot45")
+    assert recipe["fold"] == "all"
+    stage, = recipe["stages"]
+    assert (stage.size, stage.epochs, stage.train, stage.batch_size) == (512, 200, "all", batch)
+    assert stage.peak_lr == stage.lr == rate
+    assert (stage.optimizer, stage.augment, stage.randaugment, stage.label_smoothing) == ("adam", "rot45", "", 0)
+    assert (stage.lr_schedule, stage.early_stop, stage.monitor) == ("plateau:0.5:4", 8, monitor)
+
+
+def test_two_runs_of_one_network_differ_in_their_seeds():
+    first, second = (read(CONFIGS / "turtle_recall" / f"ef1l2_{run}.flags") for run in "ab")
+    assert {name for name in first if first[name] != second[name]} == {"random_seed"}
+
+
+BUILD = """
+import sys
+from pipeline.models import classifier
+built = classifier.build(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), weights="none")
+assert built.model.output_shape == (None, int(sys.argv[3])) and built.model.output.dtype == "float32"
+print(built.base.count_params())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TURTLE_RECALL)
+def test_turtle_recalls_networks_have_the_published_size(name):
+    """A process each, as L2 takes 3 GB."""
+    recipe, published = read(CONFIGS / "turtle_recall" / f"{name}.flags"), TURTLE_RECALL[name][-1]
+    parameters = int(python(BUILD, recipe["model"], recipe["stages"][0].size, recipe["num_classes"]))
+    assert abs(parameters / 1e6 - published) <= 0.05, parameters
