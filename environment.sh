@@ -25,7 +25,10 @@ make_environment() {
   touch .venv/complete
 }
 
-if [[ -z "${PYTHON:-}" ]]; then
+if [[ -n "${PYTHON:-}" ]]; then
+  # A path is the caller's, who may stand elsewhere than we do.
+  if [[ "$PYTHON" == */* && "$PYTHON" != /* ]]; then PYTHON=$CALLER_DIR/$PYTHON; fi
+else
   if [[ ! -e .venv/complete || requirements.txt -nt .venv/complete ]]; then
     make_environment
   fi

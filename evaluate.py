@@ -3,16 +3,16 @@
 from absl import flags
 
 from pipeline import command
-from pipeline.flag_types import require
+from pipeline.flag_types import define_path, define_paths, require
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("data_dir", None, "Folder of shards, as create_tfrecords.py makes it (local or gs://).")
-flags.DEFINE_multi_string("predictions", [], "Folder of predict.py, or a glob; repeated. Several are averaged.")
+define_path("data_dir", "Folder of shards, as create_tfrecords.py makes it (local or gs://).")
+define_paths("predictions", "Folder of predict.py, or a glob; repeated. Several are averaged.")
 flags.DEFINE_string("blend", "equal", "Weights of several predictions: equal, given (2:1), or oof: fitted on the labels "
                     "and scored by cross-fitting.")
-flags.DEFINE_string("out", None, "Write the scores as JSON to this file too.")
-flags.DEFINE_string("report", None, "Write a page of scores, mistakes and training curves to this file (HTML).")
-flags.DEFINE_multi_string("model_dir", [], "Runs whose training curves the report draws. Default: the predictions' own.")
+define_path("out", "Write the scores as JSON to this file too.")
+define_path("report", "Write a page of scores, mistakes and training curves to this file (HTML).")
+define_paths("model_dir", "Runs whose training curves the report draws. Default: the predictions' own.")
 
 
 def main() -> None:

@@ -6,17 +6,17 @@ from absl import flags
 
 from pipeline import command
 from pipeline.errors import UserError
-from pipeline.flag_types import require
+from pipeline.flag_types import define_path, define_paths, require
 
 FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
-    flags.DEFINE_string("data_dir", None, "Folder of shards, as create_tfrecords.py makes it (local or gs://).")
-    flags.DEFINE_multi_string("predictions", [], "Folder of predict.py, or a glob; repeated. Several are averaged.")
+    define_path("data_dir", "Folder of shards, as create_tfrecords.py makes it (local or gs://).")
+    define_paths("predictions", "Folder of predict.py, or a glob; repeated. Several are averaged.")
     flags.DEFINE_string("blend", "equal", "Weights of several predictions: equal, given (2:1), or oof: fitted on the same "
                         "models' out-of-fold (or val) predictions.")
-    flags.DEFINE_string("out", None, "The CSV.")
+    define_path("out", "The CSV.")
     flags.DEFINE_enum("open_set", "first", ["first", "sum"], "Where some classes may only be answered as unknown "
                       "(turtle_recall): unknown ranks as the first of them, or by the sum of their probabilities.")
 
@@ -44,7 +44,8 @@ def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text
     missing = ranking.missing_ids(data, split, ids)
     if missing:
         raise UserError(f"--predictions: {mean.directory} lacks {len(missing)} pictures of {split}, such as {missing[0]}")
-    rejected = list(data.rejected(split)["id"])
+    predicted = set(ids)  # an id that stood twice was set aside once
+    rejected = [one for one in dict.fromkeys(data.rejected(split)["id"]) if one not in predicted]
     rows += [ranking.most_frequent_classes(data, answers, open_set)] * len(rejected)
     submission.write_submission(out, competition.submission, ids + rejected, rows, possible)
     print(f"{len(ids) + len(rejected)} rows in {out}"

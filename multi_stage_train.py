@@ -44,9 +44,9 @@ def main() -> None:
 
         fold_runs.run_folds(FLAGS.data_dir, FLAGS.model_dir, () if folds == ALL_FOLDS else folds, sys.argv)
         return
-    from pipeline import fold_runs, train  # late: TensorFlow takes seconds to import, and a mistyped flag should not
+    from pipeline import fold_runs, runs, train  # late: TensorFlow takes seconds to import, and a mistyped flag should not
 
-    run = train.Run(
+    run = runs.Run(
         data_dir=FLAGS.data_dir, model_dir=FLAGS.model_dir, model=FLAGS.model, stages=tuple(resolved),
         weights=FLAGS.weights, init_from=FLAGS.init_from, train_split=FLAGS.train_split,
         fold=folds[0] if folds else None, num_classes=FLAGS.num_classes, place_input=FLAGS.place_input,

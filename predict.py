@@ -1,26 +1,27 @@
 """Predicts a split with a trained model: python predict.py --data_dir=… --model_dir=… --split=test --out=…"""
 
+import hashlib
 import os
 
 from absl import flags
 
 import make_submission
 from pipeline import command, sixth_place_flags
-from pipeline.flag_types import ALL_FOLDS, parse_folds, require
+from pipeline.flag_types import ALL_FOLDS, define_path, parse_folds, require
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("data_dir", None, "Folder of shards, as create_tfrecords.py makes it (local or gs://).")
+define_path("data_dir", "Folder of shards, as create_tfrecords.py makes it (local or gs://).")
 flags.DEFINE_string("split", "test", "Split to predict.")
-flags.DEFINE_string("model_dir", None, "A finished run of multi_stage_train.py.")
+define_path("model_dir", "A finished run of multi_stage_train.py.")
 flags.DEFINE_string("fold", "all", "Folds whose models are averaged: 0, 0:2, or all that have finished. The split that "
                     "was trained on is predicted by the fold that did not see it.")
 flags.DEFINE_string("tta", None, "Test-time views to average: none, flip, six (whole, left-or-top square, "
                     "right-or-bottom square and their mirror images), rot45 (whole, two flips, rotations by multiples "
                     "of 45 degrees). Default: the recipe's.")
 flags.DEFINE_integer("size", None, "Pixels, height = width. Default: the last stage's.", 1)
-flags.DEFINE_integer("batch_size", 32, "Pictures a step, over all replicas; a picture counts once for each view.", 1)
+flags.DEFINE_integer("batch_size", 32, "Pictures a step, over all replicas; each goes through in all its views.", 1)
 flags.DEFINE_string("tpu", "none", "none, local, a TPU's name, or grpc://…; none uses all GPUs, else the CPU.")
-flags.DEFINE_string("out", None, "Folder of the predictions. Default: MODEL_DIR/predictions/SPLIT.")
+define_path("out", "Folder of the predictions. Default: MODEL_DIR/predictions/SPLIT.")
 sixth_place_flags.define_prediction()
 
 
@@ -28,7 +29,8 @@ def _adopt_records() -> None:
     """The sixth-place solution's flags name TFRecords, ours a folder with a manifest: makes one beside the model."""
     from dataset_tools import adopt
 
-    FLAGS.data_dir = os.path.join(FLAGS.model_dir, "records_test")
+    name = hashlib.sha256(FLAGS.test_files.encode()).hexdigest()[:8]  # other files of a second call get another folder
+    FLAGS.data_dir = os.path.join(FLAGS.model_dir, f"records_test_{name}")
     adopt.adopt([f"test={FLAGS.test_files}"], FLAGS.data_dir, "inat2021", FLAGS.num_classes, workers=os.cpu_count() or 1)
 
 

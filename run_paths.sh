@@ -1,5 +1,6 @@
 # Sourced by run_training.sh and run_inference.sh: reads [COMPETITION DATA_DIR [RUN_DIR]], enters the project's folder.
 
+CALLER_DIR=$PWD
 absolute() {  # of a path as the caller wrote it; gs://… stays
   case $1 in
     /* | *://*) echo "$1" ;;
@@ -16,15 +17,16 @@ else
   exit 2
 fi
 cd "$(dirname "${BASH_SOURCE[0]}")"
-# A recipe is one experiment: every configs/COMPETITION/*.flags, or the demo's one.
-if [[ -z "${RECIPES:-}" ]]; then
-  if [[ -f "configs/$COMPETITION.flags" ]]; then
-    RECIPES=configs/$COMPETITION.flags
-  elif compgen -G "configs/$COMPETITION/*.flags" >/dev/null; then
-    RECIPES=$(echo configs/"$COMPETITION"/*.flags)
-  else
-    echo "no recipe configs/$COMPETITION/*.flags; name one by RECIPES=… (there are recipes for:" \
-      "$(cd configs && ls -d -- */ | grep -v overrides | tr -d '/' | tr '\n' ' ')demo)" >&2
-    exit 2
-  fi
+# A recipe is one experiment: RECIPES (separated by spaces), else every configs/COMPETITION/*.flags, else configs/base.flags.
+shopt -s nullglob
+if [[ -n "${RECIPES:-}" ]]; then
+  read -r -a recipes <<<"$RECIPES"
+elif [[ -f "configs/$COMPETITION.flags" ]]; then
+  recipes=("configs/$COMPETITION.flags")
+else
+  recipes=(configs/"$COMPETITION"/*.flags)
+fi
+if [[ ${#recipes[@]} -eq 0 ]]; then
+  echo "no recipes in configs/$COMPETITION/: using configs/base.flags" >&2
+  recipes=(configs/base.flags)
 fi

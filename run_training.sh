@@ -12,12 +12,12 @@ source "$(dirname "${BASH_SOURCE[0]}")/run_paths.sh"
 source environment.sh
 
 # A recipe that trains by folds wants shards by folds.
-if grep -qs '^--fold=' $RECIPES; then
+if grep -qs '^--fold=' "${recipes[@]}"; then
   RECORD_FLAGS="--folds=${FOLDS:-5} ${RECORD_FLAGS:-}"
 fi
 "$PYTHON" create_tfrecords.py --competition="$COMPETITION" --data_dir="$DATA_DIR" --out_dir="$RUN_DIR/records" \
   ${RECORD_FLAGS:-}
-for recipe in $RECIPES; do
+for recipe in "${recipes[@]}"; do
   "$PYTHON" multi_stage_train.py --flagfile="$recipe" --data_dir="$RUN_DIR/records" \
     --model_dir="$RUN_DIR/models/$(basename "$recipe" .flags)" ${TRAIN_FLAGS:-}
 done

@@ -2,12 +2,14 @@
 
 import contextlib
 import math
+import time
+from typing import Optional
 
 import tensorflow as tf
 
 from pipeline import files
 from pipeline.errors import UserError
-from pipeline.progress import progress
+from pipeline.progress import duration, progress
 
 
 def forget_epochs_after(history_path: str, epochs_done: int) -> None:
@@ -46,12 +48,13 @@ class StopOnNan(tf.keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs=None) -> None:
         if not math.isfinite(logs["loss"]):
-            raise UserError(f"stage {self._stage}: the loss became {logs['loss']} in epoch {epoch + 1}; the checkpoint "
-                            "of the epoch before stands. Try a lower lr, a longer --warmup_epochs or --clip_norm")
+            before = "; the checkpoint of the epoch before stands" if epoch else ""
+            raise UserError(f"stage {self._stage}: the loss became {logs['loss']} in epoch {epoch + 1}{before}. Try a "
+                            "lower lr, a longer --warmup_epochs or --clip_norm")
 
 
 class Progress(tf.keras.callbacks.Callback):
-    """Pictures done, rate and time left of a stage, and a line of scores after each epoch."""
+    """Pictures done, rate and time left of an epoch, and then its scores and the time left of the stage."""
 
     _supports_tf_logs = True  # without it Keras fetches the step's results to the host at every step
 
@@ -64,6 +67,8 @@ class Progress(tf.keras.callbacks.Callback):
         self._open_bar = contextlib.ExitStack()  # Keras opens and closes an epoch in two calls
         self._bar = None
         self._step = 0
+        self._started = time.monotonic()
+        self._first_epoch: Optional[int] = None  # a stage that goes on does not begin with epoch 0
 
     def on_epoch_begin(self, epoch: int, logs=None) -> None:
         self._step = 0
@@ -82,4 +87,8 @@ class Progress(tf.keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs=None) -> None:
         self._open_bar.close()
         scores = ", ".join(f"{name} {float(value):.4g}" for name, value in logs.items())
-        print(f"{self._title}, epoch {epoch + 1}/{self._epochs}: {scores}", flush=True)
+        now = time.monotonic()
+        self._first_epoch = self._first_epoch if self._first_epoch is not None else epoch
+        left = (now - self._started) / (epoch + 1 - self._first_epoch) * (self._epochs - epoch - 1)
+        to_go = f", {duration(left)} to go" if left else ""
+        print(f"{self._title}, epoch {epoch + 1}/{self._epochs}: {scores}{to_go}", flush=True)

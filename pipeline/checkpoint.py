@@ -9,12 +9,9 @@ from typing import Mapping, Optional
 from absl import logging
 import tensorflow as tf
 
-from pipeline import files
 from pipeline.errors import UserError
 from pipeline.models import classifier as classifiers, weights, zoo
 from pipeline.models.classifier import Classifier
-
-DONE_FILE = "DONE"
 
 
 def better(monitor: str, value: float, best: Optional[float]) -> bool:
@@ -51,12 +48,22 @@ class StageCheckpoints(tf.keras.callbacks.Callback):
         value = float(self._best_value.numpy())
         return None if value != value else value
 
+    @property
+    def best_epoch(self) -> int:
+        """Number of the epoch (from 1) that `best` holds; the last one where nothing is held out."""
+        path = self._best.latest_checkpoint
+        return int(path.rsplit("-", 1)[1]) if path else self.epochs_done
+
     def restore(self) -> bool:
         """Restores the last epoch's state, if there is one."""
         path = self._last.latest_checkpoint
         if path is None:
             return False
-        self._last.checkpoint.restore(path).assert_existing_objects_matched()
+        try:
+            self._last.checkpoint.restore(path).assert_existing_objects_matched()
+        except _UNREADABLE as error:
+            raise UserError(f"checkpoint {path} is damaged ({_first_line(error)}): delete the stage's folder to train "
+                            "the stage anew") from None
         logging.info("going on after epoch %d, from %s", self.epochs_done, path)
         return True
 
@@ -118,13 +125,13 @@ def load_at_size(path: str, classifier: Classifier, model: str, size: int, seed:
 def _read(path: str, wanted: tf.train.Checkpoint) -> None:
     try:
         wanted.read(path).assert_existing_objects_matched().expect_partial()
-    except (AssertionError, ValueError, tf.errors.OpError) as error:
-        raise UserError(f"checkpoint {path} is not of this model, or is damaged: {str(error)[:300]}") from None
+    except _UNREADABLE as error:
+        raise UserError(f"checkpoint {path} is not of this model, or is damaged: {_first_line(error)}") from None
 
 
-def is_done(stage_dir: str) -> bool:
-    return files.exists(os.path.join(stage_dir, DONE_FILE))
+# What TensorFlow raises for a checkpoint of other objects or shapes, or one that is cut short (IndexError).
+_UNREADABLE = (AssertionError, IndexError, ValueError, tf.errors.OpError)
 
 
-def mark_done(stage_dir: str, result: dict) -> None:
-    files.write_json(os.path.join(stage_dir, DONE_FILE), result)
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200]

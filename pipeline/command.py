@@ -27,11 +27,21 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         rest = flags.FLAGS(list(argv))
     except flags.Error as error:
         _fail(f"{error} (--help lists the flags)")
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         _fail(f"--flagfile: {error}")
     if len(rest) > 1:
         _fail(f"unexpected argument {rest[1]!r}; flags are written --name=value (--help lists them)")
     return rest
+
+
+def _is_of_the_machine(error: Exception) -> bool:
+    """Whether TensorFlow ran out of memory or disk, or found no permission or file, rather than a bug of ours."""
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is None:
+        return False
+    errors = tensorflow.errors
+    return isinstance(error, (errors.ResourceExhaustedError, errors.PermissionDeniedError, errors.NotFoundError,
+                              errors.OutOfRangeError, errors.UnavailableError))
 
 
 def _show_flags_in_help() -> None:
@@ -58,6 +68,10 @@ def run(main: Callable[[], None]) -> None:
             _fail(error)
         except OSError as error:  # a folder that can't be written, a full disk: it names the file by itself
             _fail(error)
+        except Exception as error:
+            if not _is_of_the_machine(error):
+                raise
+            _fail(str(error).split("\n")[0][:400])
         except KeyboardInterrupt:
             print("interrupted; what was finished is on disk, and the same command goes on from it", file=sys.stderr)
             sys.exit(130)

@@ -9,7 +9,7 @@ from typing import Optional
 import pandas as pd
 
 from pipeline import files, schema
-from pipeline.errors import UserError
+from pipeline.errors import UserError, unknown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,15 +80,16 @@ class Dataset:
         table = _read_table(os.path.join(self.directory, schema.REJECTED_FILE))
         return table[table["split"].isin(split.split("+"))].reset_index(drop=True)
 
-    def identity(self) -> dict:
-        """What makes two folders the same data for a model, wherever they lie."""
-        classes = json.dumps([[one.source_id, one.train_count] for one in self.manifest.classes])
-        return {
-            "competition": self.manifest.competition,
-            "classes": hashlib.sha256(classes.encode()).hexdigest(),
-            "folds": self.manifest.folds,
-            "examples": {split: self.manifest.split_size(split) for split in self.manifest.splits},
-        }
+    def classes_digest(self) -> str:
+        """Hexadecimal digest of the classes' ids and names in their order: what two datasets for one model share."""
+        classes = json.dumps([[one.source_id, one.name] for one in self.manifest.classes])
+        return hashlib.sha256(classes.encode()).hexdigest()
+
+    def identity(self, split: str) -> dict:
+        """What makes two folders the same data, wherever they lie: classes, and the contents of a split's shards."""
+        contents = json.dumps([[one.split, one.fold, one.sha256] for one in self.part(split).shards])
+        return {"competition": self.manifest.competition, "classes": self.classes_digest(),
+                "contents": hashlib.sha256(contents.encode()).hexdigest()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,6 +114,19 @@ class Part:
         table = self.data.examples(self.split)
         folds = {-1 if shard.fold is None else shard.fold for shard in self.shards}
         return table[table["fold"].isin(folds)].reset_index(drop=True)
+
+    def name_damaged(self) -> UserError:
+        """After TensorFlow found a record damaged, which it does not name: the error that names the shard."""
+        for shard, path in zip(self.shards, self.paths):
+            digest = hashlib.sha256()
+            with files.open_file(path, "rb") as file:
+                while chunk := file.read(1 << 24):
+                    digest.update(chunk)
+            if digest.hexdigest() != shard.sha256:
+                return UserError(f"shard {path} is damaged: its contents are not those that were written; write it again "
+                                 "with create_tfrecords.py")
+        return UserError(f"{self.data.directory}: a record could not be read, though every shard of {self.split} is "
+                         "whole; was the storage gone for a moment? The same command goes on")
 
     def check(self) -> None:
         """Raises UserError where nothing is in it, or a shard is missing or has not the size it was written with."""
@@ -145,6 +159,9 @@ def load(directory: str) -> Dataset:
     if version != schema.FORMAT_VERSION:
         raise UserError(f"{path} has format {version!r}, this program reads {schema.FORMAT_VERSION}")
     try:
-        return Dataset(directory, schema.Manifest.from_json(fields))
+        manifest = schema.Manifest.from_json(fields)
     except (KeyError, TypeError) as error:
         raise UserError(f"{path} is not a manifest of create_tfrecords.py: {error}") from None
+    if manifest.record_kind not in schema.RECORD_KINDS:
+        raise unknown(f"record_kind in {path}:", manifest.record_kind, schema.RECORD_KINDS)
+    return Dataset(directory, manifest)

@@ -113,12 +113,13 @@ def run_evaluation(data_dir: str, request: Request) -> None:
     data = datasets.load(data_dir)
     members = fusion.find(request.predictions)
     equal = fusion.Blend(members)
-    if equal.class_ids != data.class_ids:
+    if equal.class_ids != data.class_ids or equal.meta["dataset"]["classes"] != data.classes_digest():
         raise UserError(f"--predictions: the classes of {equal.directory} are not those of {data_dir}")
     split = equal.meta["split"]
     labels = labels_by_id(data, split)
     if not labels:
         raise UserError(f"--predictions: split {split} has no labels in {data_dir}; predict val to score a model")
+    _check_ids(equal, labels, data, split)
     scoring_weights, weights = _blend_weights(members, request.blend, data, labels)
     blended = fusion.Blend(members, scoring_weights)
     result = score(blended, labels, data)
@@ -135,6 +136,19 @@ def run_evaluation(data_dir: str, request: Request) -> None:
         model_dirs = request.model_dirs or list(dict.fromkeys(one.meta["model_dir"] for one in members))
         report.write(request.report, lines, blended, labels, data, model_dirs)
         print(f"report: {request.report}")
+
+
+def _check_ids(predicted: fusion.Blend, labels: dict[str, int], data: datasets.Dataset, split: str) -> None:
+    """Raises UserError where predictions are of other pictures than the split's, or not of all that have a label."""
+    there = set(data.examples(split)["id"])
+    strange = [one for one in predicted.ids if one not in there]
+    if strange:
+        raise UserError(f"--predictions: {predicted.directory} holds {strange[0]}, which is not in {split} of "
+                        f"{data.directory}")
+    missing = set(labels).difference(predicted.ids)
+    if missing:
+        raise UserError(f"--predictions: {predicted.directory} lacks {len(missing)} pictures of {split}, such as "
+                        f"{min(missing)}")
 
 
 def _blend_name(members: Sequence[predictions.Predictions], text: str) -> str:

@@ -1,6 +1,8 @@
 """absl flag kinds that several commands share."""
 
-from typing import Union
+import math
+import os
+from typing import Optional, Union
 
 from absl import flags
 
@@ -18,6 +20,36 @@ class OnOffParser(flags.BooleanParser):
 
 def define_on_off(name: str, default: bool, help_text: str) -> None:
     flags.DEFINE_flag(flags.Flag(OnOffParser(), flags.ArgumentSerializer(), name, default, help_text, boolean=True))
+
+
+class FiniteFloatParser(flags.FloatParser):
+    """A number within bounds; NaN, which is beyond no bound, and infinity are none."""
+
+    def parse(self, argument):
+        value = super().parse(argument)
+        if not math.isfinite(value):
+            raise ValueError(f"{argument} is no finite number")
+        return value
+
+
+def define_float(name: str, default: float, help_text: str, low: float = 0.0, high: Optional[float] = None) -> None:
+    flags.DEFINE_flag(flags.Flag(FiniteFloatParser(low, high), flags.ArgumentSerializer(), name, default, help_text))
+
+
+class PathParser(flags.ArgumentParser):
+    """A local or remote path; ~ is the home folder, which no shell expands after --flag=."""
+
+    def parse(self, argument):
+        return os.path.expanduser(argument)
+
+
+def define_path(name: str, help_text: str) -> None:
+    flags.DEFINE_flag(flags.Flag(PathParser(), flags.ArgumentSerializer(), name, None, help_text))
+
+
+def define_paths(name: str, help_text: str) -> None:
+    """A flag that is repeated."""
+    flags.DEFINE_multi(PathParser(), flags.ArgumentSerializer(), name, [], help_text)
 
 
 ALL_FOLDS = "all"

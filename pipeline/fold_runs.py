@@ -11,7 +11,7 @@ from typing import Sequence
 
 from absl import logging
 
-from pipeline import dataset as datasets, evaluation, files, predictions
+from pipeline import dataset as datasets, evaluation, files, predictions, runs
 from pipeline.command import USAGE_EXIT_CODE
 from pipeline.errors import UserError
 
@@ -47,14 +47,14 @@ def run_folds(data_dir: str, model_dir: str, folds: Sequence[int], arguments: Se
         raise UserError(f"folds {', '.join(map(str, failed))} failed; the same command trains what is left")
 
 
-def finish_fold(run: "train.Run") -> None:
+def finish_fold(run: runs.Run) -> None:
     """Predicts what the fold held out and writes the fold's line of the table; called in the fold's own process."""
-    from pipeline import checkpoint, predict, train  # here, because the parent of the folds must not import TensorFlow
+    from pipeline import predict  # here, because the parent of the folds must not import TensorFlow
 
-    directory = train.fold_dir(run.model_dir, run.fold)
+    directory = runs.fold_dir(run.model_dir, run.fold)
     predict.predict_held_out(run, os.path.join(directory, predictions.OUT_OF_FOLD))
     scores = _score(run.data_dir, os.path.join(directory, predictions.OUT_OF_FOLD))
-    stages = [files.read_json(os.path.join(train.stage_dir(run, stage), checkpoint.DONE_FILE)) for stage in run.stages]
+    stages = [files.read_json(os.path.join(runs.stage_dir(run, stage), runs.DONE_FILE)) for stage in run.stages]
     files.write_json(os.path.join(directory, RESULT_FILE), {
         "fold": run.fold, "accuracy": scores["top1"], "top5": scores["top5"], "map5": scores["map5"],
         "epochs": [stage["epochs"] for stage in stages],

@@ -4,13 +4,15 @@ import numpy as np
 
 
 def label_ranks(labels: np.ndarray, log_probabilities: np.ndarray) -> np.ndarray:
-    """How many classes stand before the label, 0 for a top-1 hit; among equals the lower class index stands first.
+    """How many classes stand before the label, 0 for a top-1 hit.
+
+    Among equals the lower class index stands first; a NaN stands before everything (as in step.label_ranks).
 
     Args: int [n] labels, float [n, classes].
     """
     own = np.take_along_axis(log_probabilities, labels[:, np.newaxis], axis=1)
     indices = np.arange(log_probabilities.shape[1])[np.newaxis]
-    before = (log_probabilities > own) | ((log_probabilities == own) & (indices < labels[:, np.newaxis]))
+    before = ~(log_probabilities <= own) | ((log_probabilities == own) & (indices < labels[:, np.newaxis]))
     return before.sum(axis=1)
 
 

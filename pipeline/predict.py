@@ -9,7 +9,7 @@ from absl import logging
 import tensorflow as tf
 
 from pipeline import (checkpoint, dataset as datasets, files, fusion, input as inputs, predictions, run_record,
-                      strategy as strategies, train)
+                      runs, strategy as strategies)
 from pipeline.errors import UserError
 from pipeline.models import classifier as classifiers
 from pipeline.ops import decode, tta
@@ -67,11 +67,12 @@ def run_prediction(data_dir: str, request: Request) -> None:
     whole = data.part(request.split)
     whole.check()
     record = run_record.read(request.model_dir)
-    if data.class_ids != record["free"]["class_ids"]:
+    if data.classes_digest() != record["free"]["classes"]:
         raise UserError(f"--data_dir: {data_dir} has other classes than {request.model_dir} was trained on")
     tta.parse(request.tta or record["free"]["tta"])
     folds = _choose_folds(request)
     strategy = strategies.make(request.tpu, [request.batch_size])
+    strategies.log(strategy, [request.batch_size])
     if folds == [None]:
         _predict_part(whole, None, request.out, request, record, strategy)
         return
@@ -85,7 +86,7 @@ def run_prediction(data_dir: str, request: Request) -> None:
     _combine(members, request.out, folds, out_of_fold)
 
 
-def predict_held_out(run: train.Run, out: str) -> None:
+def predict_held_out(run: runs.Run, out: str) -> None:
     """Predicts what `run.fold` held out, by one view as in its validation, in the process that trained it."""
     data = datasets.load(run.data_dir)
     request = Request(run.model_dir, run.train_split, out, tta="none", batch_size=run.stages[-1].batch_size, tpu=run.tpu)
@@ -94,7 +95,7 @@ def predict_held_out(run: train.Run, out: str) -> None:
 
 
 def _choose_folds(request: Request) -> list[Optional[int]]:
-    finished = train.finished_folds(request.model_dir)
+    finished = runs.finished_folds(request.model_dir)
     missing = [fold for fold in request.folds if fold not in finished]
     if missing:
         told = ", ".join(str(fold) for fold in finished if fold is not None)
@@ -117,15 +118,19 @@ def _combine(members: list[predictions.Predictions], out: str, folds: list[int],
 
 
 def _is_up_to_date(out: str, meta: dict[str, Any]) -> bool:
-    path = os.path.join(out, predictions.META_FILE)
-    return files.exists(path) and files.read_json(path) == meta
+    if not files.exists(os.path.join(out, predictions.META_FILE)):
+        return False
+    try:
+        return predictions.Predictions(out).meta == meta
+    except UserError:  # damaged: they are made again
+        return False
 
 
 def _predict_part(part: datasets.Part, fold: Optional[int], out: str, request: Request, record: dict[str, Any],
                   strategy: tf.distribute.Strategy) -> predictions.Predictions:
     """Predicts one part by one fold's model into `out`, unless that stands already."""
     same, free = record["same"], record["free"]
-    last_stage = train.last_stage_dir(request.model_dir, fold)
+    last_stage = runs.last_stage_dir(request.model_dir, fold)
     stage = run_record.last_stage(record)
     size = request.size or stage["size"]
     decode.parse_eval_resize(stage["eval_resize"], size)
@@ -133,9 +138,9 @@ def _predict_part(part: datasets.Part, fold: Optional[int], out: str, request: R
     path = checkpoint.find(last_stage)
     meta = {
         "model": same["model"], "model_dir": request.model_dir, "fold": fold, "checkpoint": path,
-        "trained": files.read_json(os.path.join(last_stage, checkpoint.DONE_FILE)), "split": request.split, "size": size,
+        "trained": files.read_json(os.path.join(last_stage, runs.DONE_FILE)), "split": request.split, "size": size,
         "tta": views.name, "eval_resize": stage["eval_resize"], "threshold": None, "examples": part.size,
-        "dataset": part.data.identity(), "class_ids": part.data.class_ids,
+        "dataset": part.data.identity(request.split), "class_ids": part.data.class_ids,
     }
     if _is_up_to_date(out, meta):
         print(f"predictions are up to date: {out}")
@@ -161,11 +166,14 @@ def _write_predictions(model: tf.keras.Model, views: tta.Views, batches: tf.data
     distributed_step = tf.function(lambda batch: strategy.run(
         lambda one: (step(one), one["row"], one["mask"]), args=(batch,)))
     writer = predictions.Writer(out, len(examples), len(part.data.class_ids))
-    with progress(len(examples), f"predict {part.split}", "pictures") as bar:
-        for batch in strategy.experimental_distribute_dataset(batches):
-            logs, rows, mask = (tf.concat(strategy.experimental_local_results(one), axis=0).numpy()
-                                for one in distributed_step(batch))
-            real = mask > 0
-            writer.append([id_of_row[row] for row in rows[real]], logs[real])
-            bar.update(int(real.sum()))
+    try:
+        with progress(len(examples), f"predict {part.split}", "pictures") as bar:
+            for batch in strategy.experimental_distribute_dataset(batches):
+                logs, rows, mask = (tf.concat(strategy.experimental_local_results(one), axis=0).numpy()
+                                    for one in distributed_step(batch))
+                real = mask > 0
+                writer.append([id_of_row[row] for row in rows[real]], logs[real])
+                bar.update(int(real.sum()))
+    except tf.errors.DataLossError:
+        raise part.name_damaged() from None
     writer.finish(meta)

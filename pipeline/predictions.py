@@ -37,6 +37,9 @@ class Writer:
 
     def append(self, ids: Sequence[str], log_probabilities: np.ndarray) -> None:
         """Adds rows: `log_probabilities` is a float array [len(ids), classes]."""
+        if np.isnan(log_probabilities).any():
+            raise UserError(f"the model's answer for {ids[int(np.isnan(log_probabilities).any(axis=1).argmax())]} is NaN; "
+                            "predict in float32, or train it anew at a lower rate")
         rows = np.clip(log_probabilities, LOWEST, None).astype("<f2")
         if rows.shape != (len(ids), self._classes):
             raise ValueError(f"{rows.shape} for {len(ids)} ids and {self._classes} classes")
@@ -69,12 +72,15 @@ class Predictions:
             raise UserError(f"--predictions: {directory} holds no finished predictions of predict.py (no {META_FILE})")
         self.meta: dict[str, Any] = files.read_json(meta_path)
         with files.open_file(os.path.join(directory, IDS_FILE), "rb") as file:
-            self.ids = file.read().decode("utf-8").splitlines()
+            self.ids = file.read().decode("utf-8").split("\n")[:-1]  # not splitlines: a name may hold U+2028
         self._path = os.path.join(directory, MATRIX_FILE)
-        with files.open_file(self._path, "rb") as file:
-            np.lib.format.read_magic(file)
-            self.shape, _, self._dtype = np.lib.format.read_array_header_1_0(file)
-            self._offset = file.tell()
+        try:
+            with files.open_file(self._path, "rb") as file:
+                np.lib.format.read_magic(file)
+                self.shape, _, self._dtype = np.lib.format.read_array_header_1_0(file)
+                self._offset = file.tell()
+        except (OSError, ValueError):  # it is gone, or is no array
+            raise UserError(f"--predictions: {self._path} is damaged; run predict.py again") from None
         whole = self._offset + self.shape[0] * self.shape[1] * self._dtype.itemsize
         if files.size(self._path) != whole or len(self.ids) != self.shape[0]:
             raise UserError(f"--predictions: {self._path} is damaged; run predict.py again")

@@ -12,7 +12,8 @@ LOG_SECONDS = 30.0
 SHORT_SECONDS = 5.0  # what is done sooner needs no line
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """h:mm:ss."""
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}"
@@ -43,8 +44,8 @@ class _LogLines:
         rate = self._done / elapsed
         line = f"{self._description}: {self._done}/{self._total} {self._unit}, {rate:.1f} {self._unit}/s"
         if 0 < self._done < self._total:
-            return f"{line}, {_duration((self._total - self._done) / rate)} to go"
-        return f"{line}, took {_duration(elapsed)}"
+            return f"{line}, {duration((self._total - self._done) / rate)} to go"
+        return f"{line}, took {duration(elapsed)}"
 
 
 @contextlib.contextmanager

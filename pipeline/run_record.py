@@ -56,7 +56,7 @@ def claim(model_dir: str, same: dict[str, Any], free: dict[str, Any]) -> None:
     Raises UserError naming every difference.
     """
     path = os.path.join(model_dir, RUN_FILE)
-    if files.exists(path):
+    if files.exists(path) and _has_started(model_dir):
         different = _differences(read(model_dir)["same"], same)
         if different:
             raise UserError(f"--model_dir: {model_dir} holds another run: {'; '.join(different)}. "
@@ -70,12 +70,20 @@ def last_stage(record: dict[str, Any]) -> dict[str, Any]:
     return record["same"]["stages"][record["same"]["stage_order"][-1]]
 
 
+def _has_started(model_dir: str) -> bool:
+    """Whether a checkpoint of any stage stands; before that, other flags cost nothing."""
+    free = read(model_dir)["free"]
+    folders = [model_dir, *(os.path.join(model_dir, f"fold_{fold}") for fold in range(free["folds"]))]
+    return any(files.exists(os.path.join(folder, stage, "last", "checkpoint"))
+               for folder in folders for stage in free["stage_dirs"])
+
+
 def read(model_dir: str) -> dict[str, Any]:
     """run.json of a model directory; raises UserError where there is none."""
     path = os.path.join(model_dir, RUN_FILE)
     if not files.exists(path):
         raise UserError(f"{model_dir} is no model directory of multi_stage_train.py: it has no {RUN_FILE}")
     record = files.read_json(path)
-    if not isinstance(record, dict) or "same" not in record or "free" not in record:
+    if not isinstance(record, dict) or not all(isinstance(record.get(key), dict) for key in ("same", "free")):
         raise UserError(f"{path} was not written by multi_stage_train.py")
     return record

@@ -40,11 +40,6 @@ def parse(text: str) -> Schedule:
     return Schedule(kind, factor, patience)
 
 
-def epochs_to_steps(epochs: float, steps_per_epoch: int) -> int:
-    """The one place where a duration in epochs becomes steps (rounded to the nearest)."""
-    return int(round(epochs * steps_per_epoch))
-
-
 class WarmupSchedule(tf.keras.optimizers.schedules.LearningRateSchedule):
     """Linear warm-up, then constant or cosine to 0 (Goyal et al. 2017; Loshchilov & Hutter 2017).
 

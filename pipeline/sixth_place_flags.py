@@ -63,7 +63,10 @@ def define_prediction() -> None:
 
 def is_used() -> bool:
     """True where a flag stands on the command line that only the solution has."""
-    return any(name in FLAGS and FLAGS[name].present for name in _COMMON + _TRAINING + _PREDICTION)
+    theirs = _COMMON + _TRAINING + _PREDICTION
+    if "ckpt_dir" in FLAGS:
+        theirs += ("num_classes",)  # predict.py has none of its own
+    return any(name in FLAGS and FLAGS[name].present for name in theirs)
 
 
 def _set(name: str, value) -> None:
@@ -124,8 +127,11 @@ def translate_prediction() -> None:
     _set("model_dir", FLAGS.ckpt_dir)
     require("model_dir")
     _check_model(run_record.read(FLAGS.model_dir))
-    _set("size", FLAGS.input_size)
-    _set("tta", "six" if FLAGS.use_tta else "none")
+    # Only what was said: one flag of theirs among ours must not change the size to their default.
+    if FLAGS["input_size"].present:
+        _set("size", FLAGS.input_size)
+    if FLAGS["use_tta"].present or FLAGS["ckpt_dir"].present:
+        _set("tta", "six" if FLAGS.use_tta else "none")
 
 
 def _check_model(record: dict) -> None:

@@ -88,15 +88,14 @@ def _check_name(line: str, name: str) -> None:
         raise UserError(f"--stage={line}: the name becomes a folder's; use letters, digits, - and _")
 
 
-def _check_train(line: str, train: str) -> None:
-    kind, colon, argument = train.partition(":")
-    if kind in ("head", "all") and not colon:
-        return
-    if kind == "last" and argument.isdigit() and int(argument) > 0:
-        return
-    if kind == "from" and argument:
-        return
-    raise UserError(f"--stage={line}: train={train} is none of head, all, last:N (N from 1), from:LAYER")
+def parse_train(train: str) -> tuple[str, str]:
+    """(kind, argument) of head, all, last:N or from:LAYER; raises UserError."""
+    kind, _, argument = train.partition(":")
+    plain = kind in ("head", "all") and train == kind
+    counted = kind == "last" and argument.isascii() and argument.isdigit() and int(argument) > 0
+    if not (plain or counted or (kind == "from" and argument)):
+        raise UserError(f"unknown train={train!r} in a --stage; known: head, all, last:N (N = 1 or more layers), from:LAYER")
+    return kind, argument
 
 
 def parse(lines: Sequence[str], defaults: Mapping[str, Any],
@@ -119,7 +118,7 @@ def parse(lines: Sequence[str], defaults: Mapping[str, Any],
             except ValueError as error:
                 raise UserError(f"--stage={line}: {key}={text}: {error}") from None
         _check_name(line, values["name"])
-        _check_train(line, values["train"])
+        parse_train(values["train"])
         stages[values["name"]] = Stage(**values)
     trained = [stage for stage in stages.values() if stage.epochs > 0]  # 0 epochs skip a stage
     if not trained:

@@ -1,172 +1,47 @@
-"""A run of multi_stage_train.py: its stages in order, each from the best of the one before."""
+"""Training: the stages of a run in order, each from the best of the one before."""
 
-import dataclasses
 import os
 import time
-from typing import Any, Optional
+import zlib
 
 from absl import logging
 import tensorflow as tf
 
-from pipeline import (callbacks, checkpoint, dataset as datasets, files, input as inputs, losses, optimizers,
-                      patience, run_record, schedules, strategy as strategies)
-from pipeline.errors import UserError
-from pipeline.models import classifier as classifiers, weights, zoo
-from pipeline.ops import decode, randaugment, tta
+from pipeline import (callbacks, checkpoint, dataset as datasets, files, input as inputs, losses, optimizers, patience,
+                      run_checks, run_record, runs, schedules, strategy as strategies)
+from pipeline.models import classifier as classifiers
+from pipeline.runs import Plan, Run
 from pipeline.stages import Stage
 from pipeline.step import TrainableClassifier
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """Everything a training run is made of."""
-
-    data_dir: str
-    model_dir: str
-    model: str
-    stages: tuple[Stage, ...]
-    weights: str = "none"
-    init_from: Optional[str] = None
-    train_split: str = "train"
-    fold: Optional[int] = None      # the one held out; the others are trained on
-    num_classes: Optional[int] = None
-    place_input: bool = False
-    precision: str = "float32"
-    random_seed: int = 42
-    unordered: bool = False
-    max_steps: int = 0
-    # Where and how fast; a second start may change these.
-    tta: str = "none"
-    tpu: str = "none"
-    jit: bool = False
-    steps_per_execution: int = 1
-    dry_run: bool = False
-
-    def identity(self) -> dict[str, Any]:
-        """What must not change between two starts in one model directory."""
-        fields = dataclasses.asdict(self)
-        for name in ("data_dir", "model_dir", "fold", "num_classes", "tta", "tpu", "jit", "steps_per_execution", "dry_run"):
-            del fields[name]
-        fields["by_folds"] = self.fold is not None
-        fields["stages"] = {stage.name: dataclasses.asdict(stage) for stage in self.stages}
-        fields["stage_order"] = [stage.name for stage in self.stages]
-        return fields
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """A stage's length, worked out from the data."""
-
-    steps_per_epoch: int
-    epochs: int
-    total_steps: int          # of the whole schedule, also when max_steps cuts the stage short
-    warmup_steps: int
-    validation_steps: int     # 0: nothing is held out
-
-
-def fold_dir(model_dir: str, fold: Optional[int]) -> str:
-    """Where the stages of a fold go: the model directory itself where no fold is held out."""
-    return model_dir if fold is None else os.path.join(model_dir, f"fold_{fold}")
-
-
-def stage_dir(run: Run, stage: Stage) -> str:
-    return os.path.join(fold_dir(run.model_dir, run.fold), _stage_name(run, stage))
-
-
-def _stage_name(run: Run, stage: Stage) -> str:
-    return f"stage_{run.stages.index(stage) + 1}_{stage.name}"
-
-
-def training_part(run: Run, data: datasets.Dataset) -> datasets.Part:
-    """What the run learns from."""
-    if run.fold is None:
-        return data.part(run.train_split)
-    return data.without_fold(run.train_split, run.fold)
-
-
-def held_out_part(run: Run, data: datasets.Dataset) -> Optional[datasets.Part]:
-    """What the run is validated on: its fold; else val, unless there is none or it is trained on."""
-    if run.fold is not None:
-        return data.held_out(run.train_split, run.fold)
-    if "val" in data.manifest.splits and "val" not in run.train_split.split("+"):
-        return data.part("val")
-    return None
-
-
-def plan_stage(run: Run, stage: Stage, data: datasets.Dataset) -> Plan:
-    steps_per_epoch = max(training_part(run, data).size // stage.batch_size, 1)
-    total_steps = schedules.epochs_to_steps(stage.epochs, steps_per_epoch)
-    warmup_steps = schedules.epochs_to_steps(stage.warmup_epochs, steps_per_epoch)
-    held_out = held_out_part(run, data)
-    validation_steps = -(-held_out.size // stage.batch_size) if held_out else 0
-    epochs = stage.epochs
-    if run.max_steps:
-        epochs = min(epochs, max(run.max_steps // steps_per_epoch, 1))
-        steps_per_epoch = min(steps_per_epoch, run.max_steps)
-        validation_steps = min(validation_steps, run.max_steps)
-    return Plan(steps_per_epoch, epochs, total_steps, warmup_steps, validation_steps)
-
-
-def _check(run: Run, data: datasets.Dataset) -> None:
-    """Finds what the stages would only stumble over hours later."""
-    classes = len(data.manifest.classes)
-    if run.num_classes is not None and run.num_classes != classes:
-        told = f"--num_classes={run.num_classes}, but {data.directory} has {classes} classes"
-        if not run.max_steps:  # a recipe may be tried out on a part of its competition
-            raise UserError(told)
-        logging.warning("%s; going on with those, as --max_steps is only a trial", told)
-    zoo.find(run.model)
-    input_scaling(run)
-    if data.manifest.multi_label:
-        raise UserError(f"{data.directory} has several labels a picture, which --loss=softmax can't learn")
-    tta.parse(run.tta)
-    training_part(run, data).check()
-    held_out = held_out_part(run, data)
-    if held_out:
-        held_out.check()
-    for stage in run.stages:
-        patience.check(stage, has_validation=held_out is not None)
-        decode.parse_eval_resize(stage.eval_resize, stage.size)
-        if stage.randaugment:
-            randaugment.parse(stage.randaugment)
-            if stage.augment == "eval":
-                raise UserError(f"stage {stage.name}: randaugment={stage.randaugment} does not go with augment=eval "
-                                "(write randaugment= in the stage to turn it off)")
-
-
-def _log_plan(run: Run, data: datasets.Dataset) -> None:
-    held_out = held_out_part(run, data)
-    logging.info("%s: %d examples of %d classes to train on (%s), %s", data.directory, training_part(run, data).size,
+def _log_plan(run: Run, data: datasets.Dataset, strategy: tf.distribute.Strategy) -> None:
+    strategies.log(strategy, [stage.batch_size for stage in run.stages])
+    held_out = runs.held_out_part(run, data)
+    logging.info("%s: %d examples of %d classes to train on (%s), %s", data.directory, runs.training_part(run, data).size,
                  len(data.manifest.classes), run.train_split if run.fold is None else f"without fold {run.fold}",
                  f"{held_out.size} to validate" if held_out else "none held out")
     for stage in run.stages:
-        plan = plan_stage(run, stage, data)
+        plan = runs.plan_stage(run, stage, data)
         logging.info("stage %s: train=%s, %d px, %d epoch(s) of %d steps of %d, %s peak rate %.3g, warm-up %d of %d "
                      "steps, augment %s%s", stage.name, stage.train, stage.size, plan.epochs, plan.steps_per_epoch,
                      stage.batch_size, stage.optimizer, stage.peak_lr, plan.warmup_steps, plan.total_steps,
                      stage.augment, stage.randaugment and f", randaugment {stage.randaugment}")
 
 
-def input_scaling(run: Run) -> str:
-    """The mode of models.scaling that belongs to the run's first weights; every later stage must keep it."""
-    if run.init_from:
-        return run_record.read(run.init_from)["free"]["scaling"]
-    return weights.resolve(run.model, zoo.find(run.model), run.weights).scaling
-
-
 def _build(run: Run, stage: Stage, num_classes: int, initial_weights: str) -> classifiers.Classifier:
     built = classifiers.build(run.model, stage.size, num_classes, weights=initial_weights,
                               base_training=classifiers.needs_base_training(stage.train),
-                              place_input=run.place_input, seed=run.random_seed, scaling=input_scaling(run))
+                              place_input=run.place_input, seed=run.random_seed, scaling=run_checks.input_scaling(run))
     classifiers.set_trainable(built, stage.train)
     return built
 
 
 def _load_earlier_run(run: Run, built: classifiers.Classifier, data: datasets.Dataset) -> None:
     """--init_from: all weights where the classes are the same, else the base alone."""
-    folds = finished_folds(run.init_from)
+    folds = runs.finished_folds(run.init_from)
     # The same fold's where there is one: any other has seen what this one holds out.
-    path = checkpoint.find(last_stage_dir(run.init_from, run.fold if run.fold in folds else folds[0]))
+    path = checkpoint.find(runs.last_stage_dir(run.init_from, run.fold if run.fold in folds else folds[0]))
     record = run_record.read(run.init_from)
     same_classes = record["free"]["class_ids"] == data.class_ids
     logging.info("starting from %s (%s)", path, "all weights" if same_classes else "the base: its classes are others")
@@ -174,32 +49,9 @@ def _load_earlier_run(run: Run, built: classifiers.Classifier, data: datasets.Da
                             with_head=same_classes)
 
 
-def last_stage_dir(model_dir: str, fold: Optional[int]) -> str:
-    """The folder of a run's last stage; raises UserError where that one has not finished."""
-    last = os.path.join(fold_dir(model_dir, fold), run_record.read(model_dir)["free"]["stage_dirs"][-1])
-    if not checkpoint.is_done(last):
-        raise UserError(f"{last} has not finished: run multi_stage_train.py with the same flags to go on")
-    return last
-
-
-def finished_folds(model_dir: str) -> list[Optional[int]]:
-    """The folds whose last stage has finished, in order; [None] for a finished run without folds.
-
-    Raises UserError where nothing has finished.
-    """
-    free = run_record.read(model_dir)["free"]
-    candidates: list[Optional[int]] = [None, *range(free["folds"])]
-    finished = [fold for fold in candidates
-                if checkpoint.is_done(os.path.join(fold_dir(model_dir, fold), free["stage_dirs"][-1]))]
-    if not finished:
-        raise UserError(f"{model_dir} has not finished its last stage ({free['stage_dirs'][-1]}): run "
-                        "multi_stage_train.py with the same flags to go on")
-    return finished
-
-
 def _train_stage(run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.distribute.Strategy) -> None:
-    folder = stage_dir(run, stage)
-    plan = plan_stage(run, stage, data)
+    folder = runs.stage_dir(run, stage)
+    plan = runs.plan_stage(run, stage, data)
     files.make_dirs(folder)
     started = time.monotonic()
     first = run.stages[0] == stage
@@ -228,7 +80,7 @@ def _train_stage(run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.di
             pass
         elif not first:
             before = run.stages[run.stages.index(stage) - 1]
-            path = checkpoint.find(stage_dir(run, before))
+            path = checkpoint.find(runs.stage_dir(run, before))
             checkpoint.load_at_size(path, built, run.model, before.size, run.random_seed)
         elif run.init_from:
             _load_earlier_run(run, built, data)
@@ -243,49 +95,69 @@ def _train_stage(run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.di
         *waiting.values(),
         checkpoints,
     ], plan.epochs if patience.is_over(waiting) else checkpoints.epochs_done)
-    checkpoint.mark_done(folder, {"epochs": checkpoints.epochs_done, "steps_per_epoch": plan.steps_per_epoch,
+    runs.mark_done(folder, {"epochs": checkpoints.epochs_done, "best_epoch": checkpoints.best_epoch, "steps_per_epoch": plan.steps_per_epoch,
                                   "monitor": stage.monitor, "best": checkpoints.best_value,
                                   "seconds": round(time.monotonic() - started, 1)})
+
+
+def _stage_seed(run: Run, stage: Stage) -> int:
+    """Every stage sees the pictures in an order, and in crops, of its own."""
+    return zlib.crc32(f"{run.random_seed}/{stage.name}".encode())
 
 
 def _fit(run: Run, stage: Stage, plan: Plan, data: datasets.Dataset, model: TrainableClassifier,
          stage_callbacks: list, epochs_done: int) -> None:
     pictures = inputs.TrainPictures(stage.size, stage.augment, stage.randaugment, stage.eval_resize)
-    batches = inputs.train_batches(training_part(run, data), pictures, stage.batch_size, run.random_seed,
+    batches = inputs.train_batches(runs.training_part(run, data), pictures, stage.batch_size, _stage_seed(run, stage),
                                    start_step=epochs_done * plan.steps_per_epoch, ordered=not run.unordered)
     held_out = None
     if plan.validation_steps:
-        held_out = inputs.validation_batches(held_out_part(run, data), stage.size, stage.eval_resize, stage.batch_size)
+        held_out = inputs.validation_batches(runs.held_out_part(run, data), stage.size, stage.eval_resize, stage.batch_size)
         held_out = held_out.take(plan.validation_steps)
     try:
         model.fit(batches, epochs=plan.epochs, initial_epoch=epochs_done, steps_per_epoch=plan.steps_per_epoch,
                   validation_data=held_out, validation_steps=plan.validation_steps or None,
                   callbacks=stage_callbacks, verbose=0)
-    except tf.errors.DataLossError as error:
-        raise UserError(f"a shard under {data.directory} is damaged: {str(error).splitlines()[0]}; write it again "
-                        "with create_tfrecords.py") from None
+    except tf.errors.DataLossError:
+        raise _damaged_part(run, data).name_damaged() from None
+
+
+def _damaged_part(run: Run, data: datasets.Dataset) -> datasets.Part:
+    """All that the run reads."""
+    held_out = runs.held_out_part(run, data)
+    part = runs.training_part(run, data)
+    return datasets.Part(data, part.split, part.shards + (held_out.shards if held_out else ()))
 
 
 def run_training(run: Run) -> None:
     """Trains every stage that is not finished yet; raises UserError for what the user can mend."""
     data = datasets.load(run.data_dir)
-    _check(run, data)
-    _log_plan(run, data)
+    run_checks.check(run, data)
+    strategy = strategies.make(run.tpu, [stage.batch_size for stage in run.stages])
+    if not run.dry_run:
+        _claim(run, data)
+    _log_plan(run, data, strategy)
     if run.dry_run:
         return
-    run_record.claim(run.model_dir, {**run.identity(), "dataset": data.identity()}, {
-        "data_dir": run.data_dir,
-        "class_ids": data.class_ids,
-        "scaling": input_scaling(run),
-        "tta": run.tta,
-        "folds": data.manifest.folds,
-        "stage_dirs": [_stage_name(run, stage) for stage in run.stages],
-    })
     tf.keras.mixed_precision.set_global_policy(run.precision)
-    strategy = strategies.make(run.tpu, [stage.batch_size for stage in run.stages])
     for stage in run.stages:
-        if checkpoint.is_done(stage_dir(run, stage)):
+        if runs.is_done(runs.stage_dir(run, stage)):
             logging.info("stage %s is finished already", stage.name)
             continue
         _train_stage(run, stage, data, strategy)
     logging.info("finished; model in %s", run.model_dir)
+
+
+def _claim(run: Run, data: datasets.Dataset) -> None:
+    """Makes the model directory this run's, or finds that it is another's."""
+    held_out = runs.held_out_part(run, data)
+    contents = {split: data.identity(split) for split in {run.train_split, held_out.split if held_out else run.train_split}}
+    run_record.claim(run.model_dir, {**run.identity(), "dataset": contents}, {
+        "data_dir": run.data_dir,
+        "class_ids": data.class_ids,
+        "classes": data.classes_digest(),
+        "scaling": run_checks.input_scaling(run),
+        "tta": run.tta,
+        "folds": data.manifest.folds,
+        "stage_dirs": [runs.stage_name(run, stage) for stage in run.stages],
+    })

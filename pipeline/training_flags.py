@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from pipeline.flag_types import define_on_off
+from pipeline.flag_types import define_float, define_on_off, define_path
 
 AUGMENTATIONS = ("inception", "rot45", "simple", "eval")
 OPTIMIZERS = ("sgd", "adam", "adamw", "lamb")
@@ -12,9 +12,6 @@ MONITORS = ("val_loss", "val_accuracy", "val_top5")
 STAGE_FLAGS = ("batch_size", "augment", "randaugment", "eval_resize", "label_smoothing", "optimizer", "momentum",
                "weight_decay", "clip_norm", "lr_schedule", "warmup_epochs", "scale_lr", "lr_batch", "monitor",
                "early_stop")
-
-# Where a run stands and how fast it goes, not what it computes: a second start may change these.
-PLACE_FLAGS = ("data_dir", "tpu", "steps_per_execution", "jit", "dry_run", "tta", "flagfile")
 
 
 def define() -> None:
@@ -26,7 +23,7 @@ def define() -> None:
 
 
 def _define_data_and_model() -> None:
-    flags.DEFINE_string("data_dir", None, "Folder of shards, as create_tfrecords.py makes it (local or gs://).")
+    define_path("data_dir", "Folder of shards, as create_tfrecords.py makes it (local or gs://).")
     flags.DEFINE_string("train_split", "train", "Split to train on; several joined by + (train+val).")
     flags.DEFINE_string("fold", None, "Fold to hold out and validate on: 0, 0:2 (one after the other) or all; several "
                         "run in a process each. Default: train on all of the split, validate on val.")
@@ -34,8 +31,9 @@ def _define_data_and_model() -> None:
     flags.DEFINE_string("model", None, "library/variant, e.g. keras/efficientnet-b3 or kecam/EfficientNetV2L.")
     flags.DEFINE_string("weights", "none", "Initial weights: none, a name of the model's library (imagenet, …), "
                         "or an .h5 file.")
-    flags.DEFINE_string("init_from", None, "MODEL_DIR of an earlier run of one's own to start from.")
-    flags.DEFINE_string("model_dir", None, "Where checkpoints, history and run.json go (local or gs://).")
+    define_path("init_from", "MODEL_DIR of an earlier run of one's own to start from, "
+                      "instead of --weights.")
+    define_path("model_dir", "Where checkpoints, history and run.json go (local or gs://).")
     flags.DEFINE_multi_string(
         "stage", [], "One training stage: name=all,epochs=20,size=300,lr=0.1,train=all. Repeated, in order; one of the "
         "same name replaces the earlier. train is head, all, last:18 (the last 18 layers of the base) or from:LAYER. "
@@ -54,15 +52,14 @@ def _define_pictures() -> None:
 
 
 def _define_optimization() -> None:
-    flags.DEFINE_float("label_smoothing", 0.0, "Share of the target spread over all classes.", 0.0, 1.0)
+    define_float("label_smoothing", 0.0, "Share of the target spread over all classes.", high=1.0)
     flags.DEFINE_enum("optimizer", "sgd", OPTIMIZERS, "Optimizer.")
-    flags.DEFINE_float("momentum", 0.9, "Momentum of sgd.", 0.0, 1.0)
-    flags.DEFINE_float("weight_decay", 0.0, "Decoupled weight decay, a share of the rate; biases and norms are spared.",
-                       0.0)
-    flags.DEFINE_float("clip_norm", 0.0, "Clip the gradients' global norm to this; 0: don't.", 0.0)
+    define_float("momentum", 0.9, "Momentum of sgd.", high=1.0)
+    define_float("weight_decay", 0.0, "Decoupled weight decay, a share of the rate; biases and norms are spared.")
+    define_float("clip_norm", 0.0, "Clip the gradients' global norm to this; 0: don't.")
     flags.DEFINE_string("lr_schedule", "cosine", "Learning rate after the warm-up: cosine (to 0) or constant; or "
                         "plateau:0.5:4, without a warm-up: halved after 4 epochs without a better --monitor.")
-    flags.DEFINE_float("warmup_epochs", 0.0, "Epochs (or a part of one) over which the rate rises linearly.", 0.0)
+    define_float("warmup_epochs", 0.0, "Epochs (or a part of one) over which the rate rises linearly.")
     define_on_off("scale_lr", False, "Multiply the rate by batch_size/lr_batch.")
     flags.DEFINE_integer("lr_batch", 256, "With --scale_lr: the batch that a stage's lr is meant for.", 1)
 
@@ -78,6 +75,8 @@ def _define_run() -> None:
     flags.DEFINE_integer("early_stop", 0, "End a stage after so many epochs without a better --monitor; 0: don't.", 0)
     flags.DEFINE_integer("max_steps", 0, "Cut every stage (and its validation) to this many steps, for trying out; "
                          "0: all.", 0)
-    flags.DEFINE_boolean("dry_run", False, "Print the plan (stages, steps, sizes) and stop.")
+    flags.DEFINE_boolean("dry_run", False, "Print the plan (stages, steps, sizes) and stop. (Records named by "
+                         "--training_files are adopted first: their number is a part of the plan.)")
     flags.DEFINE_boolean("unordered", False, "Let pictures come in any order, for speed; runs then differ.")
-    flags.DEFINE_integer("random_seed", 42, "Seed of initial weights, order and augmentation.", 0)
+    flags.DEFINE_integer("random_seed", 42, "Seed of initial weights, order and augmentation.", 0,
+                         2**32 - 1)  # NumPy takes no more

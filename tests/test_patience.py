@@ -88,7 +88,7 @@ def test_counters_and_rate_survive_interruptions(changes, tiny_data, tmp_path, m
     of_stage = {**SLOW, **{name: changes[name] for name in changes if name == "optimizer"}}
     whole = run(tiny_data, tmp_path, stage(**of_stage),
                 **{name: changes[name] for name in changes if name != "optimizer"})
-    log_rate, mark_done = callbacks.LogLearningRate.on_epoch_end, checkpoint.mark_done
+    log_rate, mark_done = callbacks.LogLearningRate.on_epoch_end, runs.mark_done
     to_kill = [4]  # before that epoch's checkpoint: both wait, and the rate has fallen once
 
     def sometimes_killed(self, epoch, logs=None):
@@ -98,11 +98,11 @@ def test_counters_and_rate_survive_interruptions(changes, tiny_data, tmp_path, m
         log_rate(self, epoch, logs)
 
     def killed_before_done(*arguments):
-        monkeypatch.setattr(checkpoint, "mark_done", mark_done)
+        monkeypatch.setattr(runs, "mark_done", mark_done)
         raise Killed
 
     monkeypatch.setattr(callbacks.LogLearningRate, "on_epoch_end", sometimes_killed)
-    monkeypatch.setattr(checkpoint, "mark_done", killed_before_done)
+    monkeypatch.setattr(runs, "mark_done", killed_before_done)
     for _ in range(2):
         with pytest.raises(Killed):
             train.run_training(whole)

@@ -17,7 +17,8 @@ def predicted(tiny_data, tmp_path):
     matrix = np.full((len(labels), 3), 0.1)
     matrix[np.arange(len(labels)), answers] = 0.8
     predictions.write(str(tmp_path / "val"), [(list(examples["id"]), np.log(matrix))], {
-        "examples": len(labels), "class_ids": tiny_data.class_ids, "split": "val", "model_dir": str(tmp_path)})
+        "examples": len(labels), "class_ids": tiny_data.class_ids, "split": "val", "model_dir": str(tmp_path),
+        "dataset": {"classes": tiny_data.classes_digest()}})
     return labels, answers
 
 

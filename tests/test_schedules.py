@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline import schedules
+from pipeline import runs, schedules
 from pipeline.errors import UserError
 
 
@@ -34,7 +34,7 @@ def test_the_rate_stays_zero_after_the_end():
 
 @pytest.mark.parametrize("epochs, per_epoch, steps", [(20, 83963, 1679260), (0.3, 83963, 25189), (0.5, 3, 2), (0, 5, 0)])
 def test_epochs_to_steps(epochs, per_epoch, steps):
-    assert schedules.epochs_to_steps(epochs, per_epoch) == steps
+    assert runs.epochs_to_steps(epochs, per_epoch) == steps
 
 
 def test_known_schedules_are_parsed():

@@ -56,8 +56,8 @@ def test_the_rate_is_scaled_by_the_batch(scale_lr, batch, lr_batch, peak):
     ("name=a,epochs=1,size=32,lr=nan", "lr=nan"),
     ("name=a,epochs=1,size=32,lr=1,lr=2", "twice"),
     ("name=a/b,epochs=1,size=32,lr=1", "name"),
-    ("name=a,epochs=1,size=32,lr=1,train=last:0", "train=last:0"),
-    ("name=a,epochs=1,size=32,lr=1,train=tail", "train=tail"),
+    ("name=a,epochs=1,size=32,lr=1,train=last:0", "last:0"),
+    ("name=a,epochs=1,size=32,lr=1,train=tail", "tail"),
     ("all", "key=value"),
 ])
 def test_mistakes_are_told_with_the_line(line, told):

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from pipeline import callbacks, checkpoint, predict, predictions, train
+from pipeline import callbacks, checkpoint, dataset, predict, predictions, runs, train
 from pipeline.errors import UserError
 from pipeline.models import classifier as classifiers
 import raw_data
@@ -121,7 +121,7 @@ def test_an_interrupted_run_goes_on_from_its_last_epoch(tiny_data, tmp_path, mon
     with pytest.raises(Killed):
         train.run_training(whole)
     monkeypatch.undo()
-    assert not checkpoint.is_done(str(tmp_path / "stage_1_all"))
+    assert not runs.is_done(str(tmp_path / "stage_1_all"))
     # A row whose checkpoint was never written must not stand twice.
     with open(tmp_path / "stage_1_all" / "history.csv", "a", encoding="utf-8") as file:
         file.write("1,0.5,0.5,0.5,0.5,0.5,0.5,0.5\n")
@@ -134,12 +134,16 @@ def test_an_interrupted_run_goes_on_from_its_last_epoch(tiny_data, tmp_path, mon
 
 
 def test_a_nan_ends_the_run_and_keeps_the_checkpoint(tiny_data, tmp_path):
-    # Epoch 1 is small steps; then the rate explodes.
-    explosive = run(tiny_data, tmp_path, stage(epochs=4, optimizer="sgd", lr=1e30, momentum=0.0, warmup_epochs=0.0))
-    with pytest.raises(UserError, match="stage all: the loss became"):
-        train.run_training(explosive)
-    assert not checkpoint.is_done(str(tmp_path / "stage_1_all"))
-    assert not (tmp_path / "stage_1_all" / "last" / "checkpoint").exists()
+    sgd = {"optimizer": "sgd", "momentum": 0.0}
+    train.run_training(run(tiny_data, tmp_path, stage(epochs=1, lr=0.01, **sgd)))
+    (tmp_path / "stage_1_all" / "DONE").unlink()
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(UserError, match="the loss became nan in epoch 2; the checkpoint of the epoch before stands"):
+        train.run_training(run(tiny_data, tmp_path, stage(epochs=3, lr=1e30, **sgd)))
+    assert not runs.is_done(str(tmp_path / "stage_1_all"))
+    built = classifiers.build("kecam/EfficientNetV2Tiny", 32, 3)
+    checkpoint.load(tf.train.latest_checkpoint(str(tmp_path / "stage_1_all" / "last")), built)
+    assert all(np.isfinite(weight.numpy()).all() for weight in built.model.weights)
 
 
 @pytest.mark.slow
@@ -184,7 +188,6 @@ def test_a_run_starts_from_an_earlier_one(two_stages, tiny_data, tmp_path):
 
 def test_a_run_with_other_classes_takes_the_base_alone(two_stages, tmp_path):
     from dataset_tools import build
-    from pipeline import dataset
 
     raw_data.write_inat2021(tmp_path / "raw", train=12, val=4, test=3, classes=4)
     build.build("inat2021", str(tmp_path / "raw"), str(tmp_path / "records"))
@@ -198,6 +201,9 @@ def test_a_run_with_other_classes_takes_the_base_alone(two_stages, tmp_path):
 @pytest.mark.parametrize("changes, told", [
     ({"num_classes": 4}, "--num_classes=4"),
     ({"train_split": "tain"}, "no split 'tain'"),
+    ({"train_split": "train+train"}, "twice"),
+    ({"train_split": "test"}, "no labels"),
+    ({"stage": {"size": 16}}, "at least 32 px"),
     ({"model": "keras/efficientnet-b99"}, "efficientnet-b99"),
     ({"weights": "imagenette"}, "imagenette"),
     ({"weights": "nowhere.h5"}, "nowhere.h5"),
@@ -222,7 +228,7 @@ def test_a_shard_that_was_cut_short_is_named(tiny_data, tmp_path):
     records = shutil.copytree(tiny_data.directory, tmp_path / "records")
     shard, = records.glob("train.tfrecord*")
     shard.write_bytes(shard.read_bytes()[:-100])
-    data = train.datasets.load(str(records))
+    data = dataset.load(str(records))
     with pytest.raises(UserError, match=str(shard)):
         train.run_training(run(data, tmp_path / "m"))
 
@@ -235,6 +241,6 @@ def test_a_damaged_shard_of_the_right_size_is_told(tiny_data, tmp_path):
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 255
     shard.write_bytes(bytes(content))
-    data = train.datasets.load(str(records))
-    with pytest.raises(UserError, match="damaged"):
+    data = dataset.load(str(records))
+    with pytest.raises(UserError, match=f"{shard} is damaged"):
         train.run_training(run(data, tmp_path / "m"))

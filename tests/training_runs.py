@@ -1,6 +1,6 @@
 """Small training runs for tests."""
 
-from pipeline import stages, train
+from pipeline import runs, stages
 
 STAGE = {"name": "all", "epochs": 1, "size": 32, "lr": 0.01, "train": "all", "batch_size": 10, "augment": "inception",
          "randaugment": "", "eval_resize": "squash", "label_smoothing": 0.0, "optimizer": "adam", "momentum": 0.9,
@@ -12,6 +12,6 @@ def stage(**changes) -> stages.Stage:
     return stages.Stage(**{**STAGE, **changes})
 
 
-def run(data, model_dir, *run_stages: stages.Stage, **changes) -> train.Run:
-    return train.Run(data_dir=data.directory, model_dir=str(model_dir), model=changes.pop("model", "kecam/EfficientNetV2Tiny"),
+def run(data, model_dir, *run_stages: stages.Stage, **changes) -> runs.Run:
+    return runs.Run(data_dir=data.directory, model_dir=str(model_dir), model=changes.pop("model", "kecam/EfficientNetV2Tiny"),
                      stages=run_stages or (stage(),), **changes)

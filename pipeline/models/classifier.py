@@ -10,6 +10,7 @@ from pipeline.errors import UserError
 from pipeline.models import weights as weights_from
 from pipeline.models import zoo
 from pipeline.models.scaling import Scaling
+from pipeline.stages import parse_train
 
 PLACE_UNITS = 4  # iNat 2021, sixth place: two Dense(4)
 PLACE_DROP_RATE = 0.5
@@ -125,22 +126,13 @@ def _place_branch(seed: int) -> tf.keras.Model:
     return tf.keras.Model(place, nn, name="place_branch")
 
 
-def _parse_train(train: str) -> tuple[str, str]:
-    kind, _, argument = train.partition(":")
-    plain = kind in ("head", "all") and train == kind
-    counted = kind == "last" and argument.isascii() and argument.isdigit() and int(argument) > 0
-    if not (plain or counted or (kind == "from" and argument)):
-        raise UserError(f"unknown train={train!r}; known: head, all, last:N (N = 1 or more layers), from:LAYER")
-    return kind, argument
-
-
 def needs_base_training(train: str) -> bool:
     """The `base_training` to build with for a stage's `train`.
 
     head and last:N keep BatchNorm's statistics (the whole base runs in inference mode, as in the iNat 2021 solution);
     all and from:LAYER update them, in the layers that train.
     """
-    return _parse_train(train)[0] in ("all", "from")
+    return parse_train(train)[0] in ("all", "from")
 
 
 def set_trainable(classifier: Classifier, train: str) -> bool:
@@ -149,19 +141,24 @@ def set_trainable(classifier: Classifier, train: str) -> bool:
     What is not base (head, place branch) always trains. Call it before the step is traced. Returns
     needs_base_training(train), which the classifier must have been built with.
     """
-    kind, argument = _parse_train(train)
     layers = classifier.base.layers
-    first = {"head": len(layers), "all": 0}.get(kind)
-    if kind == "last":
-        first = len(layers) - int(argument)
-        if first < 0:
-            raise UserError(f"train={train!r}: the base has {len(layers)} layers only")
-    elif kind == "from":
-        first = _position(layers, argument, train)
+    first = first_trained(layers, train)
     classifier.base.trainable = first < len(layers)  # sets every layer of it, so this comes first
     for layer in layers[:first]:
         layer.trainable = False
     return needs_base_training(train)
+
+
+def first_trained(layers: list[tf.keras.layers.Layer], train: str) -> int:
+    """The position of the first layer of a base that `train` trains; raises UserError where there is no such layer."""
+    kind, argument = parse_train(train)
+    if kind == "last":
+        if int(argument) > len(layers):
+            raise UserError(f"train={train!r}: the base has {len(layers)} layers only")
+        return len(layers) - int(argument)
+    if kind == "from":
+        return _position(layers, argument, train)
+    return len(layers) if kind == "head" else 0
 
 
 def _position(layers: list[tf.keras.layers.Layer], name: str, train: str) -> int:

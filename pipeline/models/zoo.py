@@ -64,13 +64,18 @@ def find(name: str) -> ModelSpec:
     return TABLE[name]
 
 
+def check_size(name: str, size: int) -> None:
+    """Raises UserError for pictures of fewer pixels a side than the networks take."""
+    if size < MIN_SIZE:
+        raise UserError(f"{name} wants pictures of at least {MIN_SIZE} px, not {size}")
+
+
 def build_base(name: str, size: int, weights: Optional[str] = None) -> tf.keras.Model:
     """The network without a top, named "base", with the library's own `weights` or random ones.
 
     Takes [B, size, size, 3] float32 pixels that went through the row's scaling.
     """
-    if size < MIN_SIZE:
-        raise UserError(f"{name} wants pictures of at least {MIN_SIZE} px, not {size}")
+    check_size(name, size)
     model = find(name).build(size, weights)
     # The libraries name their models after the variant, and one of them looks weights up by it: renamed by wrapping.
     return tf.keras.Model(model.input, model.output, name="base")

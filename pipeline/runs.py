@@ -1,0 +1,139 @@
+"""A run of multi_stage_train.py as plain data: what it is made of, where its parts lie, how long its stages are."""
+
+import dataclasses
+import os
+from typing import Any, Optional
+
+from pipeline import dataset as datasets, files, run_record
+from pipeline.errors import UserError
+from pipeline.stages import Stage
+
+DONE_FILE = "DONE"  # in a stage's folder: it has finished, and how
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Everything a training run is made of."""
+
+    data_dir: str
+    model_dir: str
+    model: str
+    stages: tuple[Stage, ...]
+    weights: str = "none"
+    init_from: Optional[str] = None
+    train_split: str = "train"
+    fold: Optional[int] = None      # the one held out; the others are trained on
+    num_classes: Optional[int] = None
+    place_input: bool = False
+    precision: str = "float32"
+    random_seed: int = 42
+    unordered: bool = False
+    max_steps: int = 0
+    # Where and how fast; a second start may change these.
+    tta: str = "none"
+    tpu: str = "none"
+    jit: bool = False
+    steps_per_execution: int = 1
+    dry_run: bool = False
+
+    def identity(self) -> dict[str, Any]:
+        """What must not change between two starts in one model directory."""
+        fields = dataclasses.asdict(self)
+        for name in ("data_dir", "model_dir", "fold", "num_classes", "tta", "tpu", "jit", "steps_per_execution", "dry_run"):
+            del fields[name]
+        fields["by_folds"] = self.fold is not None
+        fields["stages"] = {stage.name: dataclasses.asdict(stage) for stage in self.stages}
+        fields["stage_order"] = [stage.name for stage in self.stages]
+        return fields
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A stage's length, worked out from the data."""
+
+    steps_per_epoch: int
+    epochs: int
+    total_steps: int          # of the whole schedule, also when max_steps cuts the stage short
+    warmup_steps: int
+    validation_steps: int     # 0: nothing is held out
+
+
+def fold_dir(model_dir: str, fold: Optional[int]) -> str:
+    """Where the stages of a fold go: the model directory itself where no fold is held out."""
+    return model_dir if fold is None else os.path.join(model_dir, f"fold_{fold}")
+
+
+def stage_dir(run: Run, stage: Stage) -> str:
+    return os.path.join(fold_dir(run.model_dir, run.fold), stage_name(run, stage))
+
+
+def stage_name(run: Run, stage: Stage) -> str:
+    return f"stage_{run.stages.index(stage) + 1}_{stage.name}"
+
+
+def training_part(run: Run, data: datasets.Dataset) -> datasets.Part:
+    """What the run learns from."""
+    if run.fold is None:
+        return data.part(run.train_split)
+    return data.without_fold(run.train_split, run.fold)
+
+
+def held_out_part(run: Run, data: datasets.Dataset) -> Optional[datasets.Part]:
+    """What the run is validated on: its fold; else val, unless there is none or it is trained on."""
+    if run.fold is not None:
+        return data.held_out(run.train_split, run.fold)
+    if "val" in data.manifest.splits and "val" not in run.train_split.split("+"):
+        return data.part("val")
+    return None
+
+
+def epochs_to_steps(epochs: float, steps_per_epoch: int) -> int:
+    """The one place where a duration in epochs becomes steps (rounded to the nearest)."""
+    return int(round(epochs * steps_per_epoch))
+
+
+def plan_stage(run: Run, stage: Stage, data: datasets.Dataset) -> Plan:
+    steps_per_epoch = max(training_part(run, data).size // stage.batch_size, 1)
+    total_steps = epochs_to_steps(stage.epochs, steps_per_epoch)
+    warmup_steps = epochs_to_steps(stage.warmup_epochs, steps_per_epoch)
+    held_out = held_out_part(run, data)
+    validation_steps = -(-held_out.size // stage.batch_size) if held_out else 0
+    epochs = stage.epochs
+    if run.max_steps:
+        epochs = min(epochs, max(run.max_steps // steps_per_epoch, 1))
+        steps_per_epoch = min(steps_per_epoch, run.max_steps)
+        validation_steps = min(validation_steps, run.max_steps)
+    return Plan(steps_per_epoch, epochs, total_steps, warmup_steps, validation_steps)
+
+
+def last_stage_dir(model_dir: str, fold: Optional[int]) -> str:
+    """The folder of a run's last stage; raises UserError where that one has not finished."""
+    last = os.path.join(fold_dir(model_dir, fold), run_record.read(model_dir)["free"]["stage_dirs"][-1])
+    if not is_done(last):
+        raise UserError(f"{last} has not finished: run multi_stage_train.py with the same flags to go on")
+    return last
+
+
+def finished_folds(model_dir: str) -> list[Optional[int]]:
+    """The folds whose last stage has finished, in order; [None] for a finished run without folds.
+
+    Raises UserError where nothing has finished.
+    """
+    free = run_record.read(model_dir)["free"]
+    candidates: list[Optional[int]] = [None, *range(free["folds"])]
+    finished = [fold for fold in candidates
+                if is_done(os.path.join(fold_dir(model_dir, fold), free["stage_dirs"][-1]))]
+    if not finished:
+        raise UserError(f"{model_dir} has not finished its last stage ({free['stage_dirs'][-1]}): run "
+                        "multi_stage_train.py with the same flags to go on")
+    return finished
+
+
+def mark_done(folder: str, result: dict[str, Any]) -> None:
+    """Says that the stage of this folder has finished; `result` is for whoever looks into it."""
+    files.write_json(os.path.join(folder, DONE_FILE), result)
+
+
+def is_done(folder: str) -> bool:
+    """Whether the stage of this folder has finished."""
+    return files.exists(os.path.join(folder, DONE_FILE))
