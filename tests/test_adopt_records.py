@@ -147,6 +147,41 @@ def test_truncated_shard_is_named(tmp_path, cut):
     assert not (tmp_path / "out/dataset.json").exists()
 
 
+def test_shard_cut_within_the_length_of_a_record_is_named(tmp_path):
+    path = tmp_path / "train.record"
+    write_shard(path, [inat_record(0, 0)])
+    whole = path.read_bytes()
+    for trailing in (1, 8, 11):  # fewer than the 12 bytes before a record
+        path.write_bytes(whole + whole[:trailing])
+        with pytest.raises(UserError, match="train.record is truncated"):
+            adopt([str(path)], str(tmp_path / "out"))
+
+
+def test_progress_is_in_mib_and_ends_at_its_total(tmp_path, monkeypatch):
+    totals, done = [], []
+
+    def run(function, tasks, workers, total, description, unit):
+        totals.append((total, unit))
+        return [function(task) for task in tasks]
+
+    monkeypatch.setattr("dataset_tools.parallel.run", run)
+    monkeypatch.setattr("dataset_tools.parallel.advance", done.append)
+    for name, padding in (("train.a", 10), ("train.b", 3 << 20)):
+        write_shard(tmp_path / name, [inat_record(i + padding, 0, padding=b"x" * padding) for i in range(2)])
+    adopt([f"{tmp_path}/train.*"], str(tmp_path / "out"))
+    assert totals == [(1 + 7, "MiB")] and sum(done) == 8
+
+
+@pytest.mark.parametrize("flag, words", [
+    ("--data_dir=x", "--data_dir"), ("--max_side=9", "--max_side"), ("--shard_mib=128", "--shard_mib"),
+    ("--random_seed=1", "--random_seed"), ("--competition=inat2012", "inat2012")])
+def test_flags_that_do_not_go_with_adopted_shards(tmp_path, flag, words):
+    write_shard(tmp_path / "train.record", [inat_record(0, 0)])
+    done = run_command("create_tfrecords.py", f"--adopt_records={tmp_path}/train*", f"--out_dir={tmp_path}/out", flag)
+    assert_one_line_mistake(done, words)
+    assert not (tmp_path / "out").exists()
+
+
 def test_corrupt_shard_in_a_worker_is_named(tmp_path):
     for i in range(2):
         write_shard(tmp_path / f"train.record-0000{i}-of-00002", [inat_record(i, 0)])
