@@ -146,6 +146,8 @@ def _reason(features, kind: RecordKind, example: Example) -> str:
     encoded = _bytes(features, kind.image)
     if not example.id:
         return f"no {kind.source_id}"
+    if files.has_control(example.id):
+        return f"its {kind.source_id} holds control characters"
     if not encoded:
         return f"no {kind.image}"
     if not tf_jpeg_size(encoded):

@@ -9,6 +9,7 @@ import hashlib
 import io
 import os
 import posixpath
+import re
 import stat
 from typing import IO, Iterable, Iterator, NamedTuple, Optional, Sequence
 
@@ -16,6 +17,7 @@ from pipeline.errors import UserError
 from pipeline.files import is_remote, make_dirs, open_file, rename
 
 _CHUNK = 8 << 20  # bytes
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class FileStat(NamedTuple):
@@ -182,8 +184,16 @@ def replacing(path: str) -> Iterator[IO[str]]:
 
 
 def printable(text: str) -> str:
-    """`text` without lone surrogates (a file name that is no UTF-8, a broken JSON escape), which no file could hold."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    """`text` with escapes for lone surrogates (a file name that is no UTF-8), which no file could hold, and for control
+    characters, on which readers of CSV and of lines do not agree."""
+    if text.isprintable():
+        return text
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text.encode("utf-8", "backslashreplace").decode("utf-8"))
+
+
+def has_control(text: str) -> bool:
+    """Whether there is a control character or a Unicode line end in it."""
+    return not text.isprintable() and bool(_CONTROL.search(text))
 
 
 def write_csv(path: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -121,6 +121,16 @@ def test_turtle_kind(tmp_path):
     assert rejected_of(out) == []
 
 
+def test_ids_that_are_no_single_line_are_set_aside(tmp_path):
+    ids = ["a\rb", "a\u2028b", "a b"]
+    write_shard(tmp_path / "train.record", [
+        inat_record(i, 0, **{"image/source_id": one.encode()}) for i, one in enumerate(ids)])
+    adopt([f"{tmp_path}/train*"], str(tmp_path / "out"))
+    assert set(rows_of(tmp_path / "out")) == {"a b"}
+    reason = "its image/source_id holds control characters"
+    assert rejected_of(tmp_path / "out") == [("a\\rb", reason), ("a\\u2028b", reason)]
+
+
 def test_num_classes(tmp_path):
     write_shard(tmp_path / "train.record", [inat_record(0, 3)])
     assert len(adopt([f"{tmp_path}/train*"], str(tmp_path / "a"), "inat2019", 8).classes) == 8

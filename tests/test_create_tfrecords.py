@@ -216,14 +216,29 @@ def test_nothing_usable_is_told(tmp_path):
 
 
 def test_names_of_any_kind(tmp_path):
-    for name in ("山/ß ü.jpg", "山/\udcff.jpg", "a, \"b\"/1\n2.jpg"):
+    bad = ["c/1\n2.jpg", "c/1\r.jpg", "c/\u2028.jpg", "c/\x85.jpg", "c/\t.jpg", "c\x1f/2.jpg"]
+    for name in ("山/ß ü.jpg", "山/\udcff.jpg", "a, \"b\"/1\u00a0\u3000.jpg", *bad):
         write(tmp_path / "raw" / name, encode(pixels(1)))
     write(tmp_path / "raw/山/gone.jpg", b"")
     manifest = build("folder", str(tmp_path / "raw"), str(tmp_path / "out"))
-    assert [one.name for one in manifest.classes] == ["a, \"b\"", "山"]
-    assert {row["id"] for row in read_csv(tmp_path / "out/examples.csv")} == {"山/ß ü.jpg", "a, \"b\"/1\n2.jpg"}
+    assert [one.name for one in manifest.classes] == ["a, \"b\"", "c", "c\\x1f", "山"]
+    assert {row["id"] for row in read_csv(tmp_path / "out/examples.csv")} == {"山/ß ü.jpg", "a, \"b\"/1\u00a0\u3000.jpg"}
     assert {row["id"]: row["reason"] for row in read_csv(tmp_path / "out/rejected.csv")} == {
-        "山/\\udcff.jpg": "its name is not UTF-8", "山/gone.jpg": "empty file"}
+        "山/\\udcff.jpg": "its name is not UTF-8", "山/gone.jpg": "empty file",
+        **{name: "its name holds control characters" for name in (
+            "c/1\\n2.jpg", "c/1\\r.jpg", "c/\\u2028.jpg", "c/\\x85.jpg", "c/\\t.jpg", "c\\x1f/2.jpg")}}
+
+
+def test_tables_hold_no_line_ends_within_a_row(tmp_path):
+    train = write_inat2021(tmp_path / "raw", train=4)
+    train["images"][0]["id"] = train["annotations"][0]["image_id"] = "0\r1"
+    train["images"][1]["user_id"] = "a\rb\u2028"
+    write(tmp_path / "raw/train.json", train)
+    manifest = build("inat2021", str(tmp_path / "raw"), str(tmp_path / "out"))
+    assert manifest.rejected == 1
+    for name, lines in (("examples.csv", 1 + 3 + 4 + 3), ("rejected.csv", 1 + 1)):
+        assert len((tmp_path / "out" / name).read_text(encoding="utf-8").splitlines()) == lines
+    assert {row["user"] for row in read_csv(tmp_path / "out/examples.csv")} == {"", "a\\rb\\u2028"}
 
 
 def test_remote_folders(tmp_path):
