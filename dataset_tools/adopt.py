@@ -60,6 +60,7 @@ def adopt(specs: Sequence[str], out_dir: str, competition: Optional[str] = None,
         logging.info("%s is up to date", out_dir)
         return finished
     files.make_folder(out_dir)
+    manifest.begin(out_dir, ())
     from dataset_tools import adopted_records  # late: it imports TensorFlow
 
     total = sum(adopted_records.mib(source.size) for source in sources)

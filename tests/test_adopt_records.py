@@ -227,3 +227,18 @@ def test_mistakes(tmp_path):
                          ([f"train={tmp_path}/shard.rec", f"val={tmp_path}/sh*"], "twice")):
         with pytest.raises(UserError, match=words):
             adopt(specs, out)
+
+
+def test_tables_of_others_beside_the_shards_are_left_alone(tmp_path):
+    write_shard(tmp_path / "train.record", [inat_record(0, 0)])
+    (tmp_path / "examples.csv").write_text("mine")
+    with pytest.raises(UserError, match="examples.csv would be overwritten"):
+        adopt([f"{tmp_path}/train*"], str(tmp_path))
+    assert (tmp_path / "examples.csv").read_text() == "mine"
+    (tmp_path / "examples.csv").unlink()
+    assert adopt([f"{tmp_path}/train*"], str(tmp_path)).split_size("train") == 1
+    assert not (tmp_path / "unfinished.json").exists()
+    (tmp_path / "rejected.csv").unlink()  # a damaged folder is written again; the shards are not ours to remove
+    assert adopt([f"{tmp_path}/train*"], str(tmp_path)).split_size("train") == 1
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "train.record", "dataset.json", "examples.csv", "rejected.csv"}

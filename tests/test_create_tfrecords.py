@@ -154,17 +154,36 @@ def test_inat2019_sample_through_the_command_line_mini(tmp_path):
     assert max(record["image/width"], record["image/height"]) == 64
 
 
-def test_unfinished_run_is_cleaned_up(tmp_path):
+def test_unfinished_run_is_cleaned_up(tmp_path, monkeypatch):
     write_inat2021(tmp_path / "raw")
     out = tmp_path / "out"
-    for name in ("train.tfrecord-00000-of-00009", "val.tfrecord-00003-of-00004.tmp", "examples.csv",
-                 "dataset.json.tmp"):
-        write(out / name, b"half")
     write(out / "my_notes.txt", b"mine")
+    write(out / "other.tfrecord-00000-of-00001", b"mine")
+    with monkeypatch.context() as patched:  # a crash between the tables and the manifest
+        patched.setattr(files, "rename", lambda source, target: 1 / 0 if "dataset.json" in target else
+                        files.os.replace(source, target))
+        with pytest.raises(ZeroDivisionError):
+            build("inat2021", str(tmp_path / "raw"), str(out), seed=1)
+    assert (out / "unfinished.json").exists() and (out / "dataset.json.tmp").exists()
+    write(out / "val.tfrecord-00000-of-00001.tmp", b"half")
+    write(out / "val.tfrecord-00003-of-00004", b"somebody else's, since")
+    before = digests(out)
     build("inat2021", str(tmp_path / "raw"), str(out))
     assert {path.name for path in out.iterdir()} == {
         "train.tfrecord-00000-of-00001", "val.tfrecord-00000-of-00001", "test.tfrecord-00000-of-00001", "examples.csv",
-        "rejected.csv", "dataset.json", "my_notes.txt"}
+        "rejected.csv", "dataset.json", "my_notes.txt", "other.tfrecord-00000-of-00001", "val.tfrecord-00003-of-00004"}
+    for name in ("my_notes.txt", "other.tfrecord-00000-of-00001", "val.tfrecord-00003-of-00004"):
+        assert digests(out)[name] == before[name]
+
+
+@pytest.mark.parametrize("name", ["test.tfrecord-00000-of-00001", "examples.csv", "rejected.csv.tmp",
+                                  "unfinished.json"])
+def test_files_of_others_are_neither_removed_nor_overwritten(tmp_path, name):
+    write_inat2021(tmp_path / "raw", train=3)
+    write(tmp_path / "out" / name, b"{}")
+    with pytest.raises(UserError, match=f"out/{name} .*another --out_dir"):
+        build("inat2021", str(tmp_path / "raw"), str(tmp_path / "out"))
+    assert [(path.name, path.read_bytes()) for path in (tmp_path / "out").iterdir()] == [(name, b"{}")]
 
 
 @pytest.mark.parametrize("name", ["train.tfrecord-00000-of-00001", "examples.csv"])
