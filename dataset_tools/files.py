@@ -11,12 +11,14 @@ import os
 import posixpath
 import re
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Iterable, Iterator, NamedTuple, Optional, Sequence
 
 from pipeline.errors import UserError
 from pipeline.files import is_remote, make_dirs, open_file, rename
 
 _CHUNK = 8 << 20  # bytes
+_REMOTE_STATS = 64  # at a time
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -54,6 +56,15 @@ def size_of(path: str) -> Optional[int]:
     """Bytes of a file; None where there is none (or where a folder is)."""
     found = stat_of(path)
     return None if found is None else found.size
+
+
+def sizes_of(paths: Sequence[str]) -> Iterator[Optional[int]]:
+    """`size_of` each; remote ones many at a time, for each waits for the network."""
+    if not paths or not is_remote(paths[0]):
+        yield from map(size_of, paths)
+        return
+    with ThreadPoolExecutor(_REMOTE_STATS) as pool:
+        yield from pool.map(size_of, paths)
 
 
 def stat_of(path: str) -> Optional[FileStat]:

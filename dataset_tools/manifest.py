@@ -1,5 +1,6 @@
 """dataset.json, examples.csv and rejected.csv: written when the shards are there, the manifest last."""
 
+import csv
 import json
 import math
 from typing import Any, Iterable, NamedTuple, Optional, Sequence
@@ -11,6 +12,7 @@ from dataset_tools.table import Example, Rejected, trained_split
 from pipeline import schema
 from pipeline.errors import UserError
 
+MISSING = "missing"  # the reason in rejected.csv that is looked at again
 UNFINISHED_FILE = "unfinished.json"  # in a folder that is being written: which of its files are ours
 
 
@@ -31,7 +33,9 @@ def summary(manifest: schema.Manifest, out_dir: str) -> str:
 
 
 def find_finished(out_dir: str, settings: dict[str, Any]) -> Optional[schema.Manifest]:
-    """The manifest of an earlier run with the same settings; None where there is none, or its shards are damaged.
+    """The manifest of an earlier run with the same settings.
+
+    None where there is none, where its shards are damaged, or where a picture that was missing is there now.
 
     Raises:
       UserError: where one was made with other settings (naming them), or is no manifest.
@@ -50,8 +54,12 @@ def find_finished(out_dir: str, settings: dict[str, Any]) -> Optional[schema.Man
     if differing:
         raise UserError(f"{out_dir} holds shards made otherwise: {', '.join(differing)}; {advice}")
     damaged = _first_damaged(out_dir, manifest)
-    if damaged:
-        logging.warning("%s is missing or was changed: everything is written again", damaged)
+    found = None if damaged else _first_found(out_dir, manifest)
+    if damaged or found:
+        if damaged:
+            logging.warning("%s is missing or was changed: everything is written again", damaged)
+        else:
+            logging.warning("%s was missing and is there now: everything is written again", found)
         _mark(out_dir, [shard.file for shard in manifest.shards])
         files.remove(path)
         return None
@@ -65,6 +73,19 @@ def _first_damaged(out_dir: str, manifest: schema.Manifest) -> Optional[str]:
             return files.join(out_dir, name)
     shards = {files.join(out_dir, shard.file): shard.bytes for shard in manifest.shards}  # absolute ones stay so
     return next((path for path, size in shards.items() if files.size_of(path) != size), None)
+
+
+def _first_found(out_dir: str, manifest: schema.Manifest) -> Optional[str]:
+    """A picture that was set aside as missing and has come since; a fingerprint of JSON alone would not tell."""
+    data_dir = manifest.settings.get("data_dir")
+    if not data_dir or not manifest.rejected:
+        return None
+    try:
+        rows = files.read_csv(files.join(out_dir, schema.REJECTED_FILE))
+        paths = [files.join(data_dir, row["path"]) for row in rows if row["reason"] == MISSING]
+    except (ValueError, KeyError, TypeError, csv.Error):  # edited by hand: it tells nothing
+        return None
+    return next((path for path, size in zip(paths, files.sizes_of(paths)) if size is not None), None)
 
 
 def _difference(key: str, there: Any, asked: Any) -> str:

@@ -210,6 +210,19 @@ def test_changed_source_files_are_told(tmp_path):
         build("inat2021", str(tmp_path / "raw"), str(tmp_path / "out"))
 
 
+def test_missing_picture_that_has_come_since_is_taken(tmp_path):
+    write_inat2021(tmp_path / "raw")
+    content = (tmp_path / "raw/train/3.jpg").read_bytes()
+    for number in (3, 5):
+        (tmp_path / f"raw/train/{number}.jpg").unlink()
+    first = build("inat2021", str(tmp_path / "raw"), str(tmp_path / "out"))
+    assert first.rejected == 2
+    assert build("inat2021", str(tmp_path / "raw"), str(tmp_path / "out")) == first  # still missing: up to date
+    write(tmp_path / "raw/train/3.jpg", content)
+    again = build("inat2021", str(tmp_path / "raw"), str(tmp_path / "out"))
+    assert (again.rejected, again.split_size("train")) == (1, 11)
+
+
 def test_broken_manifest_is_told(tmp_path):
     write_inat2021(tmp_path / "raw")
     for content in (b"{", b"[]", b"{}"):
