@@ -4,6 +4,11 @@ import csv
 import hashlib
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 import tensorflow as tf
@@ -12,7 +17,7 @@ from dataset_tools.adopt import adopt, find_sources
 from dataset_tools.build import build
 from pipeline import schema
 from pipeline.errors import UserError
-from raw_data import assert_one_line_mistake, encode, pixels, run_command, write_inat2021
+from raw_data import REPOSITORY, assert_one_line_mistake, encode, pixels, run_command, write_inat2021
 
 
 def feature(value):
@@ -190,6 +195,31 @@ def test_flags_that_do_not_go_with_adopted_shards(tmp_path, flag, words):
     done = run_command("create_tfrecords.py", f"--adopt_records={tmp_path}/train*", f"--out_dir={tmp_path}/out", flag)
     assert_one_line_mistake(done, words)
     assert not (tmp_path / "out").exists()
+
+
+def test_truncated_shard_among_several_ends_in_one_line(tmp_path):
+    for i in range(3):
+        write_shard(tmp_path / f"train.record-0000{i}-of-00003", [inat_record(10 * i + n, 0) for n in range(3)])
+    path = tmp_path / "train.record-00001-of-00003"
+    path.write_bytes(path.read_bytes()[:-3])
+    done = run_command("create_tfrecords.py", f"--adopt_records={tmp_path}/train*", f"--out_dir={tmp_path}/out",
+                       "--workers=2")
+    assert_one_line_mistake(done, str(path), "truncated")
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.7, 1.5, 6.0])
+def test_interrupt_of_workers_ends_in_one_line(tmp_path, seconds):
+    for i in range(2):  # some 20 s of work
+        write_shard(tmp_path / f"train.record-0000{i}-of-00002", [inat_record(0, 0)] * 100_000)
+    command = [sys.executable, str(REPOSITORY / "create_tfrecords.py"), f"--adopt_records={tmp_path}/train*",
+               f"--out_dir={tmp_path}/out", "--workers=2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as running:
+        while not (tmp_path / "out/unfinished.json").exists():  # just before the workers are started
+            time.sleep(0.05)
+        time.sleep(seconds)
+        os.killpg(running.pid, signal.SIGINT)  # as a terminal does
+        told = running.communicate(timeout=60)[1]
+    assert running.returncode == 130 and len(told.splitlines()) == 1 and "interrupted" in told, told
 
 
 def test_corrupt_shard_in_a_worker_is_named(tmp_path):
