@@ -11,8 +11,8 @@ from pipeline import command
 from pipeline.errors import UserError
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("competition", None, "inat2017, inat2018, inat2019, inat2021, folder (a class per sub-folder) or "
-                    "demo; with --adopt_records the name that is noted down [by the kind of the records].")
+flags.DEFINE_string("competition", None, "inat2017, inat2018, inat2019, inat2021, turtle_recall, folder (a class per "
+                    "sub-folder) or demo; with --adopt_records the name that is noted down [by the kind of the records].")
 flags.DEFINE_string("data_dir", None, "Folder of the competition's files; local or gs://. The demo is drawn there.")
 flags.DEFINE_string("out_dir", None, "Folder for shards, dataset.json, examples.csv, rejected.csv; local or gs://.")
 flags.DEFINE_integer("shard_mib", 128, "Size of a shard, in MiB of source files.")
@@ -36,6 +36,12 @@ def _require_at_least(name: str, least: int) -> None:
         raise UserError(f"--{name}={value} must be at least {least}")
 
 
+def _refuse_beside_adopt_records(*names: str) -> None:
+    for name in names:
+        if FLAGS[name].present:
+            raise UserError(f"--{name} does not go with --adopt_records, which takes shards as they are; leave it out")
+
+
 def main() -> None:
     for name, least in (("shard_mib", 1), ("max_side", 0), ("workers", 1), ("random_seed", 0), ("num_classes", 1)):
         _require_at_least(name, least)
@@ -47,6 +53,7 @@ def main() -> None:
     from dataset_tools import manifest  # late: pandas takes a second, and --help should not
 
     if FLAGS.adopt_records:
+        _refuse_beside_adopt_records("data_dir", "max_side", "shard_mib", "random_seed")
         from dataset_tools.adopt import adopt
 
         made = adopt(FLAGS.adopt_records, out_dir, FLAGS.competition, FLAGS.num_classes, workers)

@@ -9,6 +9,7 @@ from typing import Iterable, NamedTuple, Optional, Sequence
 from absl import logging
 
 from dataset_tools import files, manifest, parallel
+from dataset_tools.competitions import find
 from dataset_tools.table import SPLITS, Rejected
 from pipeline import schema
 from pipeline.errors import UserError, unknown
@@ -19,7 +20,6 @@ _FOLD = re.compile(r"(?:^|[^a-z])fold\.(\d+)\.")
 _SPLIT_BEFORE_GLOB = re.compile(r"([A-Za-z_]+)=(.*)", re.S)
 _NUMBERED = re.compile(r"(.*-)\d{5}-of-(\d{5})")
 _COMPETITION_OF = {"inat2021_solution": "inat2021", "turtle_recall_solution": "turtle_recall"}
-_BYTES_PER_RECORD = 100_000  # a guess, for the progress bar only
 
 
 class Source(NamedTuple):
@@ -46,10 +46,12 @@ def adopt(specs: Sequence[str], out_dir: str, competition: Optional[str] = None,
       workers: processes.
 
     Raises:
-      UserError: no file matches, no split can be told, a shard is truncated or of no known kind, the shards are of
+      UserError: an unknown competition, no file matches, no split can be told, a shard is truncated or of no known kind, the shards are of
         several kinds, a label is beyond `num_classes`, no record is usable, or `out_dir` holds other shards.
     """
     out_dir = files.absolute(out_dir)
+    if competition is not None:
+        find(competition)
     sources = find_sources(specs)
     settings = {"adopt_records": list(specs), "competition": competition, "num_classes": num_classes,
                 "fingerprint": _fingerprint(sources)}
@@ -58,10 +60,11 @@ def adopt(specs: Sequence[str], out_dir: str, competition: Optional[str] = None,
         logging.info("%s is up to date", out_dir)
         return finished
     files.make_folder(out_dir)
+    manifest.begin(out_dir, ())
     from dataset_tools import adopted_records  # late: it imports TensorFlow
 
-    guess = sum(source.size for source in sources) // _BYTES_PER_RECORD + len(sources)
-    read = parallel.run(adopted_records.read_shard, sources, workers, guess, "records checked", "records")
+    total = sum(adopted_records.mib(source.size) for source in sources)
+    read = parallel.run(adopted_records.read_shard, sources, workers, total, "shards checked", "MiB")
     _warn_of_missing(source.path for source in sources)
     whole, rows, rejected = _assemble(sources, read, competition, num_classes, settings)
     manifest.write(out_dir, whole, rows, rejected)

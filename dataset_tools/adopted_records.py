@@ -18,6 +18,9 @@ _KINDS = ("inat2021_solution", "turtle_recall_solution")
 _TURTLE_TEXT = "label_id"
 
 
+_FRAME_BYTES = 16  # of a record in its file: length and two checksums
+
+
 class ReadShard(NamedTuple):
     kind: Optional[str]          # None: the shard is empty
     examples: list[Example]      # one per record
@@ -34,6 +37,7 @@ def read_shard(source) -> ReadShard:
     """
     kind = None
     examples, reasons, texts = [], [], {}
+    done = 0  # bytes
     for position, serialized in enumerate(_records(source.path)):
         features = _parse(serialized)
         if features is None:
@@ -46,7 +50,10 @@ def read_shard(source) -> ReadShard:
             reasons.append(reason)
             for label, text in zip(_raw_labels(features, RECORD_KINDS[kind].labels), _texts(features)):
                 texts.setdefault(label, text)
-        parallel.advance()
+        parallel.advance(mib(done + _FRAME_BYTES + len(serialized)) - mib(done))
+        done += _FRAME_BYTES + len(serialized)
+    if done != source.size:  # TensorFlow takes a cut inside a record's length for the end of the file
+        raise _damaged(source.path)
     try:
         digest = files.sha256_of(source.path)
     except OSError as error:
@@ -54,12 +61,21 @@ def read_shard(source) -> ReadShard:
     return ReadShard(kind, examples, reasons, texts, digest)
 
 
+def mib(size: int) -> int:
+    """MiB begun by so many bytes: the unit of progress."""
+    return -(-size >> 20)
+
+
+def _damaged(path: str) -> UserError:
+    return UserError(f"shard {path} is truncated or corrupt; fetch it again")
+
+
 def _records(path: str):
     try:
         for record in tf.data.TFRecordDataset(path):
             yield record.numpy()
     except tf.errors.DataLossError as error:
-        raise UserError(f"shard {path} is truncated or corrupt; fetch it again") from error
+        raise _damaged(path) from error
     except tf.errors.OpError as error:
         raise UserError(f"can't read shard {path}: {error.message}") from error
 
@@ -130,6 +146,8 @@ def _reason(features, kind: RecordKind, example: Example) -> str:
     encoded = _bytes(features, kind.image)
     if not example.id:
         return f"no {kind.source_id}"
+    if files.has_control(example.id):
+        return f"its {kind.source_id} holds control characters"
     if not encoded:
         return f"no {kind.image}"
     if not tf_jpeg_size(encoded):

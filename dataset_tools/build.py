@@ -39,7 +39,6 @@ def build(competition: str, data_dir: str, out_dir: str, shard_mib: int = 128, m
         return finished
     table = found.read(data_dir)
     files.make_folder(out_dir)
-    manifest.remove_leftovers(out_dir)
     return _write(competition, table, settings, out_dir, workers)
 
 
@@ -48,6 +47,7 @@ def _write(competition: str, table: Table, settings: dict[str, Any], out_dir: st
 
     data_dir = settings["data_dir"]
     planned = shard_plan.plan(table.examples, data_dir, settings["shard_mib"], settings["random_seed"])
+    manifest.begin(out_dir, [one.file for one in planned])
     written = shard_writer.write_shards(planned, table.classes, data_dir, out_dir, settings["max_side"], workers)
     rows, rejected = [], list(table.rejected)
     for plan, result in zip(planned, written):

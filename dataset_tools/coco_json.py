@@ -56,10 +56,12 @@ def read_splits(data_dir: str, split_files: Sequence[SplitFile]) -> Table:
     classes: list[tuple[str, str]] = []
     rows: list[Example] = []
     rejected: list[Rejected] = []
-    for one in sorted(present, key=lambda one: SPLITS.index(one.split)):
+    present.sort(key=lambda one: SPLITS.index(one.split))
+    for one in present:
         reader = _SplitReader(data_dir, one)
         classes = classes or reader.classes()  # train comes first: the model knows what train knows
-        reader.read({source_id: index for index, (source_id, _) in enumerate(classes)}, rows, rejected)
+        index_of = {source_id: index for index, (source_id, _) in enumerate(classes)}
+        reader.read(index_of, f"the categories of {present[0].file}", rows, rejected)
     for one in split_files:
         if one not in present and not one.split.startswith("train"):
             logging.info("no %s in %s: there will be no %s split", one.file, data_dir, one.split)
@@ -117,13 +119,13 @@ class _SplitReader:
             raise self._error("has no categories")
         return [(str(source_id), name) for source_id, name in sorted(categories.items())]
 
-    def read(self, index_of: dict[str, int], rows: list[Example], rejected: list[Rejected]) -> None:
-        """Appends the split's examples, and those that have no usable label."""
+    def read(self, index_of: dict[str, int], known: str, rows: list[Example], rejected: list[Rejected]) -> None:
+        """Appends the split's examples, and those that have no usable label; `known` says what `index_of` holds."""
         images = self._images()
         if self._split == "test":
             rows.extend(self._example(image, ()) for image in images.values())
             return
-        labels = self._labels(images, index_of)
+        labels = self._labels(images, index_of, known)
         for source_id, image in images.items():
             found = labels.get(source_id, ())
             if len(found) == 1:
@@ -142,7 +144,7 @@ class _SplitReader:
             images[source_id] = image
         return images
 
-    def _labels(self, images: dict[str, dict], index_of: dict[str, int]) -> dict[str, tuple[int, ...]]:
+    def _labels(self, images: dict[str, dict], index_of: dict[str, int], known: str) -> dict[str, tuple[int, ...]]:
         """Sorted distinct class indices by image id."""
         labels: dict[str, tuple[int, ...]] = {}
         for annotation in self._list("annotations"):
@@ -151,7 +153,7 @@ class _SplitReader:
             if image not in images:
                 raise self._error(f"annotates image {image}, which is not among its images")
             if category not in index_of:
-                raise self._error(f"gives image {image} the category {category}, which is not among the categories")
+                raise self._error(f"gives image {image} the category {category}, which is not among {known}")
             labels[image] = tuple(sorted({*labels.get(image, ()), index_of[category]}))
         return labels
 

@@ -26,6 +26,7 @@ TRAIN_FILE = "train.json"                # written last: its presence says that 
 VAL_EACH = 10
 TEST_EACH = 12
 NO_PLACE = 0.05                          # share of pictures without a place
+_DESCRIPTION = "Fieldmark's demo: drawn butterflies"
 _RIGHTS = ("Zoë Ångström", "山田花子", "Ágata Fjörð", "Олена Шевченко", "no rights reserved")
 
 
@@ -68,8 +69,18 @@ SPECIES = (
 
 
 def draw_if_missing(data_dir: str) -> None:
-    """Draws the demo into `data_dir` unless it is there. Raises UserError where that is impossible."""
-    if files.size_of(files.join(data_dir, TRAIN_FILE)) is not None:
+    """Draws the demo into `data_dir` unless it is there.
+
+    Raises:
+      UserError: where that is impossible, or the folder holds another competition, which would be drawn over.
+    """
+    drawn = files.size_of(files.join(data_dir, TRAIN_FILE)) is not None
+    names = [TRAIN_FILE] if drawn else files.list_names(data_dir) if files.is_folder(data_dir) else []
+    foreign = next((name for name in names if not _may_be_ours(files.join(data_dir, name))), None)
+    if foreign:
+        raise UserError(f"{data_dir} is not the demo's folder (its {foreign} is another competition's); "
+                        "choose another --data_dir")
+    if drawn:
         return
     logging.info("drawing the demo competition in %s", data_dir)
     files.make_folder(data_dir)
@@ -78,6 +89,16 @@ def draw_if_missing(data_dir: str) -> None:
             _draw_all(data_dir)
     except OSError as error:
         raise UserError(f"can't write the demo in {data_dir}: {error}") from error
+
+
+def _may_be_ours(path: str) -> bool:
+    """False for the tables (JSON, CSV) of another competition."""
+    if path.endswith(".csv"):
+        return path.endswith(f"/{ANSWERS_FILE}")
+    if not path.endswith(".json"):
+        return True
+    with files.os_errors(path), files.open_file(path) as file:
+        return _DESCRIPTION.encode() in file.read(500)  # real ones have hundreds of MB
 
 
 def _draw_all(data_dir: str) -> None:
@@ -98,7 +119,7 @@ def _draw_all(data_dir: str) -> None:
 
 def _write_split(data_dir: str, split: str, images: list[dict], annotations: list[dict]) -> None:
     content = {
-        "info": {"year": 2021, "version": "1.0", "description": "Fieldmark's demo: drawn butterflies",
+        "info": {"year": 2021, "version": "1.0", "description": _DESCRIPTION,
                  "contributor": "", "url": "", "date_created": "2021-01-01"},
         "images": images,
         "categories": [_category(index) for index in range(len(SPECIES))],

@@ -9,13 +9,17 @@ import hashlib
 import io
 import os
 import posixpath
+import re
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Iterable, Iterator, NamedTuple, Optional, Sequence
 
 from pipeline.errors import UserError
 from pipeline.files import is_remote, make_dirs, open_file, rename
 
 _CHUNK = 8 << 20  # bytes
+_REMOTE_STATS = 64  # at a time
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class FileStat(NamedTuple):
@@ -52,6 +56,15 @@ def size_of(path: str) -> Optional[int]:
     """Bytes of a file; None where there is none (or where a folder is)."""
     found = stat_of(path)
     return None if found is None else found.size
+
+
+def sizes_of(paths: Sequence[str]) -> Iterator[Optional[int]]:
+    """`size_of` each; remote ones many at a time, for each waits for the network."""
+    if not paths or not is_remote(paths[0]):
+        yield from map(size_of, paths)
+        return
+    with ThreadPoolExecutor(_REMOTE_STATS) as pool:
+        yield from pool.map(size_of, paths)
 
 
 def stat_of(path: str) -> Optional[FileStat]:
@@ -182,8 +195,16 @@ def replacing(path: str) -> Iterator[IO[str]]:
 
 
 def printable(text: str) -> str:
-    """`text` without lone surrogates (a file name that is no UTF-8, a broken JSON escape), which no file could hold."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    """`text` with escapes for lone surrogates (a file name that is no UTF-8), which no file could hold, and for control
+    characters, on which readers of CSV and of lines do not agree."""
+    if text.isprintable():
+        return text
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text.encode("utf-8", "backslashreplace").decode("utf-8"))
+
+
+def has_control(text: str) -> bool:
+    """Whether there is a control character or a Unicode line end in it."""
+    return not text.isprintable() and bool(_CONTROL.search(text))
 
 
 def write_csv(path: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -1,9 +1,11 @@
 """Any picture in, an upright RGB JPEG out that TensorFlow's decoder takes."""
 
+import contextlib
 import io
+import os
 import struct
 import warnings
-from typing import NamedTuple, Optional
+from typing import Iterator, NamedTuple, Optional
 
 import numpy as np
 import tensorflow as tf
@@ -65,12 +67,31 @@ def prepare(encoded: bytes, max_side: int = 0) -> Prepared:
         return _encode(_upright_rgb(image, orientation, max_side))
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """libjpeg writes its remarks on odd files straight to stderr, where progress and our own lines stand."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no stderr
+        yield
+        return
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
+
+
 def tf_jpeg_size(encoded: bytes) -> Optional[tuple[int, int]]:
     """(width, height) as decoded by training's decoder; None where it can't decode this as a JPEG."""
     if not encoded.startswith(_JPEG_START):  # decode_jpeg would take a PNG, decode_and_crop_jpeg would not
         return None
     try:
-        height, width, _ = tf.io.decode_jpeg(encoded, channels=3).shape
+        with _quiet():
+            height, width, _ = tf.io.decode_jpeg(encoded, channels=3).shape
     except tf.errors.InvalidArgumentError:
         return None
     return width, height

@@ -1,20 +1,19 @@
 """dataset.json, examples.csv and rejected.csv: written when the shards are there, the manifest last."""
 
+import csv
 import json
 import math
-import re
 from typing import Any, Iterable, NamedTuple, Optional, Sequence
 
 from absl import logging
 
 from dataset_tools import files
-from dataset_tools.table import SPLITS, Example, Rejected, trained_split
+from dataset_tools.table import Example, Rejected, trained_split
 from pipeline import schema
 from pipeline.errors import UserError
 
-_OURS = re.compile(rf"(?:(?:{'|'.join(SPLITS)})\.tfrecord-\d{{5}}-of-\d{{5}}"
-                   rf"|{'|'.join(map(re.escape, (schema.DATASET_FILE, schema.EXAMPLES_FILE, schema.REJECTED_FILE)))})"
-                   r"(?:\.tmp)?")
+MISSING = "missing"  # the reason in rejected.csv that is looked at again
+UNFINISHED_FILE = "unfinished.json"  # in a folder that is being written: which of its files are ours
 
 
 class Row(NamedTuple):
@@ -34,7 +33,9 @@ def summary(manifest: schema.Manifest, out_dir: str) -> str:
 
 
 def find_finished(out_dir: str, settings: dict[str, Any]) -> Optional[schema.Manifest]:
-    """The manifest of an earlier run with the same settings; None where there is none, or its shards are damaged.
+    """The manifest of an earlier run with the same settings.
+
+    None where there is none, where its shards are damaged, or where a picture that was missing is there now.
 
     Raises:
       UserError: where one was made with other settings (naming them), or is no manifest.
@@ -53,8 +54,13 @@ def find_finished(out_dir: str, settings: dict[str, Any]) -> Optional[schema.Man
     if differing:
         raise UserError(f"{out_dir} holds shards made otherwise: {', '.join(differing)}; {advice}")
     damaged = _first_damaged(out_dir, manifest)
-    if damaged:
-        logging.warning("%s is missing or was changed: everything is written again", damaged)
+    found = None if damaged else _first_found(out_dir, manifest)
+    if damaged or found:
+        if damaged:
+            logging.warning("%s is missing or was changed: everything is written again", damaged)
+        else:
+            logging.warning("%s was missing and is there now: everything is written again", found)
+        _mark(out_dir, [shard.file for shard in manifest.shards])
         files.remove(path)
         return None
     return manifest
@@ -69,18 +75,63 @@ def _first_damaged(out_dir: str, manifest: schema.Manifest) -> Optional[str]:
     return next((path for path, size in shards.items() if files.size_of(path) != size), None)
 
 
+def _first_found(out_dir: str, manifest: schema.Manifest) -> Optional[str]:
+    """A picture that was set aside as missing and has come since; a fingerprint of JSON alone would not tell."""
+    data_dir = manifest.settings.get("data_dir")
+    if not data_dir or not manifest.rejected:
+        return None
+    try:
+        rows = files.read_csv(files.join(out_dir, schema.REJECTED_FILE))
+        paths = [files.join(data_dir, row["path"]) for row in rows if row["reason"] == MISSING]
+    except (ValueError, KeyError, TypeError, csv.Error):  # edited by hand: it tells nothing
+        return None
+    return next((path for path, size in zip(paths, files.sizes_of(paths)) if size is not None), None)
+
+
 def _difference(key: str, there: Any, asked: Any) -> str:
     if key == "fingerprint":
         return "the source files have changed since"
     return f"{key} was {there!r} and is {asked!r} now"
 
 
-def remove_leftovers(out_dir: str) -> None:
-    """Removes what an unfinished run left: shards and tables under our names, in a folder without a manifest."""
-    for name in files.list_names(out_dir):
-        path = files.join(out_dir, name)
-        if _OURS.fullmatch(name) and files.size_of(path) is not None:
-            files.remove(path)
+def begin(out_dir: str, shards: Iterable[str]) -> None:
+    """Makes room in a folder without a manifest: removes what an unfinished run of ours left, and nothing else.
+
+    Raises:
+      UserError: where a file that is not ours has a name that is to be written.
+    """
+    planned = list(shards)
+    there = [name for name in files.list_names(out_dir) if files.size_of(files.join(out_dir, name)) is not None]
+    left = {*_names(_marked(out_dir)), *_names([UNFINISHED_FILE])} if UNFINISHED_FILE in there else set()
+    foreign = sorted({*_names(planned), UNFINISHED_FILE}.intersection(there) - left)
+    if foreign:
+        raise UserError(f"{files.join(out_dir, foreign[0])} would be overwritten, and no unfinished run of this command "
+                        "left it; choose another --out_dir or move it away")
+    for name in left.intersection(there) - {UNFINISHED_FILE}:
+        files.remove(files.join(out_dir, name))
+    _mark(out_dir, planned)
+
+
+def _names(shards: Iterable[str]) -> list[str]:
+    """Every name that is written on the way to a finished folder."""
+    whole = [*shards, schema.EXAMPLES_FILE, schema.REJECTED_FILE]
+    return [*whole, *(f"{name}.tmp" for name in (*whole, schema.DATASET_FILE))]
+
+
+def _mark(out_dir: str, shards: Sequence[str]) -> None:
+    content = {"about": "create_tfrecords.py is writing these shards, or was; it removes them when it starts over",
+               "shards": list(shards)}
+    with files.replacing(files.join(out_dir, UNFINISHED_FILE)) as file:
+        file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def _marked(out_dir: str) -> list[str]:
+    """The shards of the unfinished run that left its mark. Raises UserError where the mark is none of ours."""
+    path = files.join(out_dir, UNFINISHED_FILE)
+    try:
+        return [str(name) for name in json.loads(files.read_bytes(path))["shards"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} was not written by this command; choose another --out_dir or move it away") from error
 
 
 def class_infos(classes: Sequence[tuple[str, str]], rows: Sequence[Row],
@@ -98,12 +149,13 @@ def class_infos(classes: Sequence[tuple[str, str]], rows: Sequence[Row],
 
 
 def write(out_dir: str, manifest: schema.Manifest, rows: Iterable[Row], rejected: Iterable[Rejected]) -> None:
-    """Writes the three files, each whole or not at all, the manifest last."""
+    """Writes the three files, each whole or not at all, the manifest last; then the mark of `begin` goes."""
     files.write_csv(files.join(out_dir, schema.EXAMPLES_FILE), schema.EXAMPLE_COLUMNS, map(_example_fields, rows))
     files.write_csv(files.join(out_dir, schema.REJECTED_FILE), schema.REJECTED_COLUMNS,
                     ((*one[:3], _labels(one.labels), " ".join(one.reason.split())) for one in rejected))
     with files.replacing(files.join(out_dir, schema.DATASET_FILE)) as file:
         file.write(json.dumps(manifest.to_json(), indent=1, ensure_ascii=False) + "\n")
+    files.remove(files.join(out_dir, UNFINISHED_FILE))
 
 
 def _labels(labels: Sequence[int]) -> str:

@@ -1,11 +1,15 @@
 """Runs tasks on worker processes that tell how far they are."""
 
+import contextlib
+import gc
 import multiprocessing
 import os
 import signal
+import threading
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, Callable, Sequence
+from multiprocessing import forkserver
+from typing import Any, Callable, Iterator, Sequence
 
 from pipeline.errors import UserError
 from pipeline.progress import progress
@@ -13,6 +17,10 @@ from pipeline.progress import progress
 _POLL_SECONDS = 0.5
 # Imported once, in the server from which workers are forked. Our own modules are not listed: it knows no sys.path.
 _PRELOAD = ["tensorflow", "numpy", "PIL.Image"]
+
+
+class _Stopped(Exception):
+    """Ends a task whose result nobody waits for any more."""
 
 
 def _no_progress(_: int) -> None:
@@ -27,10 +35,8 @@ def advance(n: int = 1) -> None:
     _advance(n)
 
 
-def _start_worker(counter: Any) -> None:
+def _start_worker(counter: Any, stopped: Any) -> None:
     global _advance
-    # Ctrl-C reaches every process of the terminal; a worker just ends, the parent tells.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     # libjpeg writes its remarks about odd files straight to stderr, into the progress bar; a worker's errors reach
     # the parent as exceptions.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
@@ -41,6 +47,8 @@ def _start_worker(counter: Any) -> None:
     tf.config.set_visible_devices([], "GPU")
 
     def add(n: int) -> None:
+        if stopped.value:
+            raise _Stopped
         with counter.get_lock():
             counter.value += n
 
@@ -75,12 +83,27 @@ def _run_here(function: Callable, tasks: Sequence[Any], bar: Any) -> list[Any]:
         _advance = _no_progress
 
 
+@contextlib.contextmanager
+def _interrupt_ignored() -> Iterator[None]:
+    """Processes started meanwhile ignore Ctrl-C, which reaches every process of a terminal: this one stops them."""
+    if threading.current_thread() is not threading.main_thread():  # where Python allows no change
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _run_processes(function: Callable, tasks: Sequence[Any], workers: int, bar: Any) -> list[Any]:
     # Forking this process would be wrong once TensorFlow has threads, and spawning pays for its import every time.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
-    counter = context.Value("q", 0)
-    pool = futures.ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(counter,))
+    with _interrupt_ignored():
+        forkserver.ensure_running()  # workers inherit from it, from their first moment
+    counter, stopped = context.Value("q", 0), context.RawValue("b", 0)
+    pool = futures.ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(counter, stopped))
     try:
         submitted = [pool.submit(function, task) for task in tasks]
         pending, shown = set(submitted), 0
@@ -95,4 +118,8 @@ def _run_processes(function: Callable, tasks: Sequence[Any], workers: int, bar: 
     except BrokenProcessPool as error:
         raise UserError("a worker process died (out of memory?); try fewer --workers") from error
     finally:
+        stopped.value = 1  # else the shards that were begun would be finished before an error is told
         pool.shutdown(wait=True, cancel_futures=True)
+        # An error's traceback would keep them beyond the end of the process, which would be told as a leak.
+        del pool, counter
+        gc.collect()

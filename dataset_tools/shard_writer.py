@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from dataset_tools import files, parallel
 from dataset_tools.image_bytes import BadImage, Prepared, prepare
+from dataset_tools.manifest import MISSING
 from dataset_tools.shard_plan import PlannedShard, inside
 from dataset_tools.table import Example
 from pipeline import schema
@@ -65,6 +66,8 @@ def _write_records(task: ShardTask, path: str) -> dict[int, str]:
     with tf.io.TFRecordWriter(path) as writer:
         for position, example in enumerate(planned.examples):
             try:
+                if files.has_control(example.id) or files.has_control(example.path):
+                    raise BadImage("its name holds control characters")
                 prepared = prepare(_read(task.data_dir, example.path), task.max_side)
             except BadImage as reason:
                 rejected[position] = str(reason)
@@ -82,7 +85,7 @@ def _read(data_dir: str, path: str) -> bytes:
     try:
         return files.read_bytes(files.join(data_dir, path))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise BadImage("missing") from error
+        raise BadImage(MISSING) from error
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise BadImage(f"can't be read: {error}") from error
 

@@ -73,7 +73,7 @@ def run(main: Callable[[], None]) -> None:
                 raise
             _fail(str(error).split("\n")[0][:400])
         except KeyboardInterrupt:
-            print("interrupted; what was finished is on disk, and the same command goes on from it", file=sys.stderr)
+            print("interrupted; nothing half written counts as finished, and the same command may be given again", file=sys.stderr)
             sys.exit(130)
 
     _show_flags_in_help()

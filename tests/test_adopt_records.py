@@ -4,6 +4,11 @@ import csv
 import hashlib
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 import tensorflow as tf
@@ -12,7 +17,7 @@ from dataset_tools.adopt import adopt, find_sources
 from dataset_tools.build import build
 from pipeline import schema
 from pipeline.errors import UserError
-from raw_data import assert_one_line_mistake, encode, pixels, run_command, write_inat2021
+from raw_data import REPOSITORY, assert_one_line_mistake, encode, pixels, run_command, write_inat2021
 
 
 def feature(value):
@@ -121,6 +126,16 @@ def test_turtle_kind(tmp_path):
     assert rejected_of(out) == []
 
 
+def test_ids_that_are_no_single_line_are_set_aside(tmp_path):
+    ids = ["a\rb", "a\u2028b", "a b"]
+    write_shard(tmp_path / "train.record", [
+        inat_record(i, 0, **{"image/source_id": one.encode()}) for i, one in enumerate(ids)])
+    adopt([f"{tmp_path}/train*"], str(tmp_path / "out"))
+    assert set(rows_of(tmp_path / "out")) == {"a b"}
+    reason = "its image/source_id holds control characters"
+    assert rejected_of(tmp_path / "out") == [("a\\rb", reason), ("a\\u2028b", reason)]
+
+
 def test_num_classes(tmp_path):
     write_shard(tmp_path / "train.record", [inat_record(0, 3)])
     assert len(adopt([f"{tmp_path}/train*"], str(tmp_path / "a"), "inat2019", 8).classes) == 8
@@ -145,6 +160,66 @@ def test_truncated_shard_is_named(tmp_path, cut):
     done = run_command("create_tfrecords.py", f"--adopt_records={path}", f"--out_dir={tmp_path / 'out'}")
     assert_one_line_mistake(done, str(path), "truncated")
     assert not (tmp_path / "out/dataset.json").exists()
+
+
+def test_shard_cut_within_the_length_of_a_record_is_named(tmp_path):
+    path = tmp_path / "train.record"
+    write_shard(path, [inat_record(0, 0)])
+    whole = path.read_bytes()
+    for trailing in (1, 8, 11):  # fewer than the 12 bytes before a record
+        path.write_bytes(whole + whole[:trailing])
+        with pytest.raises(UserError, match="train.record is truncated"):
+            adopt([str(path)], str(tmp_path / "out"))
+
+
+def test_progress_is_in_mib_and_ends_at_its_total(tmp_path, monkeypatch):
+    totals, done = [], []
+
+    def run(function, tasks, workers, total, description, unit):
+        totals.append((total, unit))
+        return [function(task) for task in tasks]
+
+    monkeypatch.setattr("dataset_tools.parallel.run", run)
+    monkeypatch.setattr("dataset_tools.parallel.advance", done.append)
+    for name, padding in (("train.a", 10), ("train.b", 3 << 20)):
+        write_shard(tmp_path / name, [inat_record(i + padding, 0, padding=b"x" * padding) for i in range(2)])
+    adopt([f"{tmp_path}/train.*"], str(tmp_path / "out"))
+    assert totals == [(1 + 7, "MiB")] and sum(done) == 8
+
+
+@pytest.mark.parametrize("flag, words", [
+    ("--data_dir=x", "--data_dir"), ("--max_side=9", "--max_side"), ("--shard_mib=128", "--shard_mib"),
+    ("--random_seed=1", "--random_seed"), ("--competition=inat2012", "inat2012")])
+def test_flags_that_do_not_go_with_adopted_shards(tmp_path, flag, words):
+    write_shard(tmp_path / "train.record", [inat_record(0, 0)])
+    done = run_command("create_tfrecords.py", f"--adopt_records={tmp_path}/train*", f"--out_dir={tmp_path}/out", flag)
+    assert_one_line_mistake(done, words)
+    assert not (tmp_path / "out").exists()
+
+
+def test_truncated_shard_among_several_ends_in_one_line(tmp_path):
+    for i in range(3):
+        write_shard(tmp_path / f"train.record-0000{i}-of-00003", [inat_record(10 * i + n, 0) for n in range(3)])
+    path = tmp_path / "train.record-00001-of-00003"
+    path.write_bytes(path.read_bytes()[:-3])
+    done = run_command("create_tfrecords.py", f"--adopt_records={tmp_path}/train*", f"--out_dir={tmp_path}/out",
+                       "--workers=2")
+    assert_one_line_mistake(done, str(path), "truncated")
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.7, 1.5, 6.0])
+def test_interrupt_of_workers_ends_in_one_line(tmp_path, seconds):
+    for i in range(2):  # some 20 s of work
+        write_shard(tmp_path / f"train.record-0000{i}-of-00002", [inat_record(0, 0)] * 100_000)
+    command = [sys.executable, str(REPOSITORY / "create_tfrecords.py"), f"--adopt_records={tmp_path}/train*",
+               f"--out_dir={tmp_path}/out", "--workers=2"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as running:
+        while not (tmp_path / "out/unfinished.json").exists():  # just before the workers are started
+            time.sleep(0.05)
+        time.sleep(seconds)
+        os.killpg(running.pid, signal.SIGINT)  # as a terminal does
+        told = running.communicate(timeout=60)[1]
+    assert running.returncode == 130 and len(told.splitlines()) == 1 and "interrupted" in told, told
 
 
 def test_corrupt_shard_in_a_worker_is_named(tmp_path):
@@ -182,3 +257,18 @@ def test_mistakes(tmp_path):
                          ([f"train={tmp_path}/shard.rec", f"val={tmp_path}/sh*"], "twice")):
         with pytest.raises(UserError, match=words):
             adopt(specs, out)
+
+
+def test_tables_of_others_beside_the_shards_are_left_alone(tmp_path):
+    write_shard(tmp_path / "train.record", [inat_record(0, 0)])
+    (tmp_path / "examples.csv").write_text("mine")
+    with pytest.raises(UserError, match="examples.csv would be overwritten"):
+        adopt([f"{tmp_path}/train*"], str(tmp_path))
+    assert (tmp_path / "examples.csv").read_text() == "mine"
+    (tmp_path / "examples.csv").unlink()
+    assert adopt([f"{tmp_path}/train*"], str(tmp_path)).split_size("train") == 1
+    assert not (tmp_path / "unfinished.json").exists()
+    (tmp_path / "rejected.csv").unlink()  # a damaged folder is written again; the shards are not ours to remove
+    assert adopt([f"{tmp_path}/train*"], str(tmp_path)).split_size("train") == 1
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "train.record", "dataset.json", "examples.csv", "rejected.csv"}

@@ -132,6 +132,17 @@ def test_wrong_json_is_named(tmp_path, content, words):
     assert "\n" not in str(raised.value)
 
 
+def test_category_that_only_val_knows(tmp_path):
+    write(tmp_path / "train2019.json", year_content([1, 2]))
+    val = year_content([3])
+    val["categories"].append({"id": 555, "name": "new"})
+    val["annotations"][0]["category_id"] = 555
+    write(tmp_path / "val2019.json", val)
+    with pytest.raises(UserError, match="val2019.json gives image 3 the category 555, which is not among the "
+                                        "categories of train2019.json"):
+        find("inat2019").read(str(tmp_path))
+
+
 def test_missing_train_names_the_folder(tmp_path):
     with pytest.raises(UserError, match="train.json or train_mini.json.*" + tmp_path.name):
         find("inat2021").read(str(tmp_path))

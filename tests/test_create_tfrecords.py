@@ -154,17 +154,36 @@ def test_inat2019_sample_through_the_command_line_mini(tmp_path):
     assert max(record["image/width"], record["image/height"]) == 64
 
 
-def test_unfinished_run_is_cleaned_up(tmp_path):
+def test_unfinished_run_is_cleaned_up(tmp_path, monkeypatch):
     write_inat2021(tmp_path / "raw")
     out = tmp_path / "out"
-    for name in ("train.tfrecord-00000-of-00009", "val.tfrecord-00003-of-00004.tmp", "examples.csv",
-                 "dataset.json.tmp"):
-        write(out / name, b"half")
     write(out / "my_notes.txt", b"mine")
+    write(out / "other.tfrecord-00000-of-00001", b"mine")
+    with monkeypatch.context() as patched:  # a crash between the tables and the manifest
+        patched.setattr(files, "rename", lambda source, target: 1 / 0 if "dataset.json" in target else
+                        files.os.replace(source, target))
+        with pytest.raises(ZeroDivisionError):
+            build("inat2021", str(tmp_path / "raw"), str(out), seed=1)
+    assert (out / "unfinished.json").exists() and (out / "dataset.json.tmp").exists()
+    write(out / "val.tfrecord-00000-of-00001.tmp", b"half")
+    write(out / "val.tfrecord-00003-of-00004", b"somebody else's, since")
+    before = digests(out)
     build("inat2021", str(tmp_path / "raw"), str(out))
     assert {path.name for path in out.iterdir()} == {
         "train.tfrecord-00000-of-00001", "val.tfrecord-00000-of-00001", "test.tfrecord-00000-of-00001", "examples.csv",
-        "rejected.csv", "dataset.json", "my_notes.txt"}
+        "rejected.csv", "dataset.json", "my_notes.txt", "other.tfrecord-00000-of-00001", "val.tfrecord-00003-of-00004"}
+    for name in ("my_notes.txt", "other.tfrecord-00000-of-00001", "val.tfrecord-00003-of-00004"):
+        assert digests(out)[name] == before[name]
+
+
+@pytest.mark.parametrize("name", ["test.tfrecord-00000-of-00001", "examples.csv", "rejected.csv.tmp",
+                                  "unfinished.json"])
+def test_files_of_others_are_neither_removed_nor_overwritten(tmp_path, name):
+    write_inat2021(tmp_path / "raw", train=3)
+    write(tmp_path / "out" / name, b"{}")
+    with pytest.raises(UserError, match=f"out/{name} .*another --out_dir"):
+        build("inat2021", str(tmp_path / "raw"), str(tmp_path / "out"))
+    assert [(path.name, path.read_bytes()) for path in (tmp_path / "out").iterdir()] == [(name, b"{}")]
 
 
 @pytest.mark.parametrize("name", ["train.tfrecord-00000-of-00001", "examples.csv"])
@@ -189,6 +208,19 @@ def test_changed_source_files_are_told(tmp_path):
     write(tmp_path / "raw/train.json", train)
     with pytest.raises(UserError, match="source files have changed"):
         build("inat2021", str(tmp_path / "raw"), str(tmp_path / "out"))
+
+
+def test_missing_picture_that_has_come_since_is_taken(tmp_path):
+    write_inat2021(tmp_path / "raw")
+    content = (tmp_path / "raw/train/3.jpg").read_bytes()
+    for number in (3, 5):
+        (tmp_path / f"raw/train/{number}.jpg").unlink()
+    first = build("inat2021", str(tmp_path / "raw"), str(tmp_path / "out"))
+    assert first.rejected == 2
+    assert build("inat2021", str(tmp_path / "raw"), str(tmp_path / "out")) == first  # still missing: up to date
+    write(tmp_path / "raw/train/3.jpg", content)
+    again = build("inat2021", str(tmp_path / "raw"), str(tmp_path / "out"))
+    assert (again.rejected, again.split_size("train")) == (1, 11)
 
 
 def test_broken_manifest_is_told(tmp_path):
@@ -216,14 +248,29 @@ def test_nothing_usable_is_told(tmp_path):
 
 
 def test_names_of_any_kind(tmp_path):
-    for name in ("山/ß ü.jpg", "山/\udcff.jpg", "a, \"b\"/1\n2.jpg"):
+    bad = ["c/1\n2.jpg", "c/1\r.jpg", "c/\u2028.jpg", "c/\x85.jpg", "c/\t.jpg", "c\x1f/2.jpg"]
+    for name in ("山/ß ü.jpg", "山/\udcff.jpg", "a, \"b\"/1\u00a0\u3000.jpg", *bad):
         write(tmp_path / "raw" / name, encode(pixels(1)))
     write(tmp_path / "raw/山/gone.jpg", b"")
     manifest = build("folder", str(tmp_path / "raw"), str(tmp_path / "out"))
-    assert [one.name for one in manifest.classes] == ["a, \"b\"", "山"]
-    assert {row["id"] for row in read_csv(tmp_path / "out/examples.csv")} == {"山/ß ü.jpg", "a, \"b\"/1\n2.jpg"}
+    assert [one.name for one in manifest.classes] == ["a, \"b\"", "c", "c\\x1f", "山"]
+    assert {row["id"] for row in read_csv(tmp_path / "out/examples.csv")} == {"山/ß ü.jpg", "a, \"b\"/1\u00a0\u3000.jpg"}
     assert {row["id"]: row["reason"] for row in read_csv(tmp_path / "out/rejected.csv")} == {
-        "山/\\udcff.jpg": "its name is not UTF-8", "山/gone.jpg": "empty file"}
+        "山/\\udcff.jpg": "its name is not UTF-8", "山/gone.jpg": "empty file",
+        **{name: "its name holds control characters" for name in (
+            "c/1\\n2.jpg", "c/1\\r.jpg", "c/\\u2028.jpg", "c/\\x85.jpg", "c/\\t.jpg", "c\\x1f/2.jpg")}}
+
+
+def test_tables_hold_no_line_ends_within_a_row(tmp_path):
+    train = write_inat2021(tmp_path / "raw", train=4)
+    train["images"][0]["id"] = train["annotations"][0]["image_id"] = "0\r1"
+    train["images"][1]["user_id"] = "a\rb\u2028"
+    write(tmp_path / "raw/train.json", train)
+    manifest = build("inat2021", str(tmp_path / "raw"), str(tmp_path / "out"))
+    assert manifest.rejected == 1
+    for name, lines in (("examples.csv", 1 + 3 + 4 + 3), ("rejected.csv", 1 + 1)):
+        assert len((tmp_path / "out" / name).read_text(encoding="utf-8").splitlines()) == lines
+    assert {row["user"] for row in read_csv(tmp_path / "out/examples.csv")} == {"", "a\\rb\\u2028"}
 
 
 def test_remote_folders(tmp_path):

@@ -100,3 +100,23 @@ def test_secret_answers_missing(drawn, tmp_path):
     (tmp_path / "train.json").write_bytes((drawn[0] / "train.json").read_bytes())
     with pytest.raises(UserError, match=demo.ANSWERS_FILE):
         find("demo").read(str(tmp_path))
+
+
+@pytest.mark.parametrize("names", [("train.json", "val.json"), ("train_mini.json",), ("val.json",), ("test2019.json",),
+                                   ("train.csv",)])
+def test_folder_of_another_competition_is_left_alone(tmp_path, names):
+    from pipeline.errors import UserError
+
+    for name in names:
+        (tmp_path / name).write_text('{"info": {"year": 2021}, "images": []}')
+    for function in (find("demo").fingerprint, find("demo").read):
+        with pytest.raises(UserError, match=f"not the demo's folder .its {names[0]}.*another --data_dir"):
+            function(str(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == set(names)
+
+
+def test_half_drawn_demo_is_drawn_again(drawn, tmp_path):
+    for name in ("val.json", "public_test.json", demo.ANSWERS_FILE):
+        (tmp_path / name).write_bytes((drawn[0] / name).read_bytes())
+    demo.draw_if_missing(str(tmp_path))
+    assert (tmp_path / "train.json").read_bytes() == (drawn[0] / "train.json").read_bytes()

@@ -1,6 +1,7 @@
 """Any picture becomes an upright RGB JPEG; expectations come from Pillow and numpy."""
 
 import io
+import os
 import struct
 import zlib
 
@@ -140,6 +141,16 @@ def test_decompression_bomb_is_bad_before_it_is_decoded():
 def test_broken_exif_does_not_lose_the_picture(exif):
     original = encode(pixels(12), exif=exif)
     assert_looks_like(prepare(original).encoded, np.asarray(Image.open(io.BytesIO(original)).convert("RGB")))
+
+
+def test_remarks_of_libjpeg_do_not_reach_stderr(capfd):
+    odd = encode(pixels(1))
+    odd = odd[:-2] + b"\x00\x01\x02" * 5 + odd[-2:]  # extraneous bytes before the end marker
+    tf.io.decode_jpeg(odd)
+    assert "Corrupt JPEG data" in capfd.readouterr().err
+    assert tf_jpeg_size(odd) == (40, 30) and prepare(odd).encoded == odd
+    os.write(2, b"still there")
+    assert capfd.readouterr().err == "still there"
 
 
 def test_tf_jpeg_size_wants_a_jpeg():
