@@ -10,15 +10,21 @@ from absl import flags
 from pipeline import command
 from pipeline.errors import UserError
 
+MAX_DUPLICATE_DISTANCE = 48  # bits of 256
+
 FLAGS = flags.FLAGS
 flags.DEFINE_string("competition", None, "inat2017, inat2018, inat2019, inat2021, turtle_recall, folder (a class per "
-                    "sub-folder) or demo; with --adopt_records the name that is noted down [by the kind of the records].")
+                    "sub-folder) or demo; with --adopt_records the name that is noted down [by the records' kind].")
 flags.DEFINE_string("data_dir", None, "Folder of the competition's files; local or gs://. The demo is drawn there.")
 flags.DEFINE_string("out_dir", None, "Folder for shards, dataset.json, examples.csv, rejected.csv; local or gs://.")
 flags.DEFINE_integer("shard_mib", 128, "Size of a shard, in MiB of source files.")
 flags.DEFINE_integer("max_side", 0, "Shrink pictures whose longer side has more pixels; 0: as they are.")
 flags.DEFINE_integer("workers", None, "Processes [all cores].")
-flags.DEFINE_integer("random_seed", 42, "Seed of the shuffle.")
+flags.DEFINE_integer("random_seed", 42, "Seed of the shuffle and of the folds.")
+flags.DEFINE_integer("folds", 0, "Divide train into so many folds (stratified by class) with shards of their own; "
+                     "copies of a picture stay in one fold. 0: none.")
+flags.DEFINE_integer("duplicate_distance", None, "With --folds: pictures whose perceptual hashes differ in at most so "
+                     "many of 256 bits are copies [24]; -1: only those with the same bytes or pixels.")
 flags.DEFINE_list("adopt_records", None, "Take existing shards where they lie: comma-separated globs, each maybe after "
                   "split= (train=/shards/fold.*, val=/shards/val-*), of the two kinds in use for these competitions.")
 flags.DEFINE_integer("num_classes", None, "With --adopt_records: number of classes [the largest label + 1].")
@@ -42,9 +48,23 @@ def _refuse_beside_adopt_records(*names: str) -> None:
             raise UserError(f"--{name} does not go with --adopt_records, which takes shards as they are; leave it out")
 
 
+def _check_folds() -> None:
+    if FLAGS.folds == 1:
+        raise UserError("--folds=1 would leave nothing to train on; 2 or more, or 0 for none")
+    if FLAGS.folds and FLAGS.adopt_records:
+        raise UserError("--folds divides raw files; adopted shards keep the folds that their names tell (fold.0.)")
+    if FLAGS.duplicate_distance is not None and not FLAGS.folds:
+        raise UserError("--duplicate_distance goes with --folds")
+    if FLAGS.duplicate_distance is not None and FLAGS.duplicate_distance > MAX_DUPLICATE_DISTANCE:
+        raise UserError(f"--duplicate_distance={FLAGS.duplicate_distance} must be at most {MAX_DUPLICATE_DISTANCE}: "
+                        "beyond, different pictures are near")
+
+
 def main() -> None:
-    for name, least in (("shard_mib", 1), ("max_side", 0), ("workers", 1), ("random_seed", 0), ("num_classes", 1)):
+    for name, least in (("shard_mib", 1), ("max_side", 0), ("workers", 1), ("random_seed", 0), ("num_classes", 1),
+                        ("folds", 0), ("duplicate_distance", -1)):
         _require_at_least(name, least)
+    _check_folds()
     workers = FLAGS.workers or len(os.sched_getaffinity(0))
     out_dir = _require("out_dir")
     # Pictures are decoded on the CPU; whoever trains on this machine keeps the accelerator.
@@ -63,7 +83,7 @@ def main() -> None:
         if FLAGS.num_classes is not None:
             raise UserError("--num_classes goes with --adopt_records; raw files tell their classes themselves")
         made = build(_require("competition"), _require("data_dir"), out_dir, FLAGS.shard_mib, FLAGS.max_side, workers,
-                     FLAGS.random_seed)
+                     FLAGS.random_seed, FLAGS.folds, FLAGS.duplicate_distance)
     print(manifest.summary(made, out_dir))
 
 

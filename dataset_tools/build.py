@@ -1,6 +1,6 @@
 """From a competition's raw files to a folder of shards."""
 
-from typing import Any
+from typing import Any, Optional
 
 from absl import logging
 
@@ -12,7 +12,7 @@ from pipeline.errors import UserError
 
 
 def build(competition: str, data_dir: str, out_dir: str, shard_mib: int = 128, max_side: int = 0, workers: int = 1,
-          seed: int = 42) -> schema.Manifest:
+          seed: int = 42, folds: int = 0, distance: Optional[int] = None) -> schema.Manifest:
     """Writes shards, examples.csv, rejected.csv and, last, dataset.json; a finished folder is left as it is.
 
     Args:
@@ -22,16 +22,19 @@ def build(competition: str, data_dir: str, out_dir: str, shard_mib: int = 128, m
       shard_mib: source MiB a shard.
       max_side: pixels of the longer side at most, 0 for as it is.
       workers: processes.
-      seed: of the shuffle.
+      seed: of the shuffle and of the folds.
+      folds: to divide train into, written apart; 0 for none.
+      distance: of the perceptual hashes of copies (`duplicates.group`), which stay in one fold; None for its default.
 
     Raises:
-      UserError: wrong raw files, no usable picture, or an `out_dir` that holds other shards.
+      UserError: wrong raw files, no usable picture, too few for so many folds, or an `out_dir` that holds other shards.
     """
     found = find(competition)
     data_dir, out_dir = files.absolute(data_dir), files.absolute(out_dir)
     settings = {
         "competition": competition, "data_dir": data_dir, "random_seed": seed, "max_side": max_side,
-        "shard_mib": shard_mib, "fingerprint": found.fingerprint(data_dir),
+        "shard_mib": shard_mib, "fingerprint": found.fingerprint(data_dir), "folds": folds,
+        "duplicate_distance": _distance(distance) if folds else None,
     }
     finished = manifest.find_finished(out_dir, settings)
     if finished:
@@ -42,11 +45,27 @@ def build(competition: str, data_dir: str, out_dir: str, shard_mib: int = 128, m
     return _write(competition, table, settings, out_dir, workers)
 
 
+def _distance(distance: Optional[int]) -> int:
+    from dataset_tools import duplicates  # late: it imports SciPy
+
+    return duplicates.DEFAULT_DISTANCE if distance is None else distance
+
+
+def _divide(table: Table, settings: dict[str, Any], workers: int) -> Optional[shard_plan.Folds]:
+    if not settings["folds"]:
+        return None
+    from dataset_tools import folds  # late: it imports scikit-learn and TensorFlow
+
+    return folds.divide(table, settings["data_dir"], settings["folds"], settings["duplicate_distance"],
+                        settings["random_seed"], workers)
+
+
 def _write(competition: str, table: Table, settings: dict[str, Any], out_dir: str, workers: int) -> schema.Manifest:
     from dataset_tools import shard_writer  # late: it imports TensorFlow
 
     data_dir = settings["data_dir"]
-    planned = shard_plan.plan(table.examples, data_dir, settings["shard_mib"], settings["random_seed"])
+    folds = _divide(table, settings, workers)
+    planned = shard_plan.plan(table.examples, data_dir, settings["shard_mib"], settings["random_seed"], folds)
     manifest.begin(out_dir, [one.file for one in planned])
     written = shard_writer.write_shards(planned, table.classes, data_dir, out_dir, settings["max_side"], workers)
     rows, rejected = [], list(table.rejected)
@@ -55,13 +74,15 @@ def _write(competition: str, table: Table, settings: dict[str, Any], out_dir: st
             if position in result.rejected:
                 rejected.append(Rejected(*example[:4], result.rejected[position]))
             else:
-                rows.append(manifest.Row(plan.first_row + position, None, example))
+                rows.append(manifest.Row(plan.first_row + position, plan.fold, example))
     if not rows:
         reasons = f"; the first: {rejected[0].path}: {rejected[0].reason}" if rejected else ""
         raise UserError(f"no usable picture in the data folder {data_dir}{reasons}")
+    copies = manifest.present(folds.copies, folds.split, rows) if folds else ()
     whole = schema.Manifest(
         competition=competition, record_kind="fieldmark", multi_label=table.multi_label,
         classes=manifest.class_infos(table.classes, rows, table.known), shards=tuple(one.shard for one in written),
-        folds=0, rejected=len(rejected), settings=settings, unknown_answer=table.unknown_answer)
+        folds=settings["folds"], rejected=len(rejected), settings=settings, unknown_answer=table.unknown_answer,
+        duplicates=copies[:manifest.LISTED_GROUPS], copies=sum(len(ids) - 1 for ids in copies))
     manifest.write(out_dir, whole, rows, rejected)
     return whole

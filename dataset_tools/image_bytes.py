@@ -85,6 +85,14 @@ def _quiet() -> Iterator[None]:
         os.close(null)
 
 
+def upright_rgb(encoded: bytes) -> Image.Image:
+    """The picture as it is meant to be seen, at its full size. Raises BadImage."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = _open(encoded)
+        return _upright_rgb(image, _orientation(image), 0)
+
+
 def tf_jpeg_size(encoded: bytes) -> Optional[tuple[int, int]]:
     """(width, height) as decoded by training's decoder; None where it can't decode this as a JPEG."""
     if not encoded.startswith(_JPEG_START):  # decode_jpeg would take a PNG, decode_and_crop_jpeg would not

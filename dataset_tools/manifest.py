@@ -8,12 +8,16 @@ from typing import Any, Iterable, NamedTuple, Optional, Sequence
 from absl import logging
 
 from dataset_tools import files
-from dataset_tools.table import Example, Rejected, trained_split
+from dataset_tools.table import MISSING, Example, Rejected, trained_split
 from pipeline import schema
 from pipeline.errors import UserError
 
-MISSING = "missing"  # the reason in rejected.csv that is looked at again
 UNFINISHED_FILE = "unfinished.json"  # in a folder that is being written: which of its files are ours
+LISTED_GROUPS = 1000  # of duplicates, in dataset.json
+
+
+# What manifests say that were written before there was the setting.
+_LATER_SETTINGS = {"folds": 0, "duplicate_distance": None}
 
 
 class Row(NamedTuple):
@@ -29,7 +33,23 @@ def summary(manifest: schema.Manifest, out_dir: str) -> str:
     pictures = sum(shard.examples for shard in manifest.shards)
     line = (f"{pictures} picture{'s' * (pictures != 1)} in {len(manifest.shards)} "
             f"shard{'s' * (len(manifest.shards) != 1)} under {out_dir}; {manifest.rejected} set aside")
-    return f"{line}, see {files.join(out_dir, schema.REJECTED_FILE)}" if manifest.rejected else line
+    if manifest.rejected:
+        line += f", see {files.join(out_dir, schema.REJECTED_FILE)}"
+    return line + (f"; {_folds_summary(manifest)}" if manifest.folds else "")
+
+
+def _folds_summary(manifest: schema.Manifest) -> str:
+    listed = sum(len(ids) - 1 for ids in manifest.duplicates)
+    line = (f"{manifest.folds} folds; {manifest.copies} "
+            f"{'picture of train is a copy' if manifest.copies == 1 else 'pictures of train are copies'} of another")
+    return f"{line} ({listed} of them listed in {schema.DATASET_FILE})" if listed < manifest.copies else line
+
+
+def present(groups: Iterable[Sequence[str]], split: str, rows: Iterable[Row]) -> tuple[tuple[str, ...], ...]:
+    """The groups of ids without those that were set aside, where two and more are left."""
+    ids = {row.example.id for row in rows if row.example.split == split}
+    left = (tuple(files.printable(one) for one in group if one in ids) for group in groups)
+    return tuple(group for group in left if len(group) > 1)
 
 
 def find_finished(out_dir: str, settings: dict[str, Any]) -> Optional[schema.Manifest]:
@@ -48,9 +68,10 @@ def find_finished(out_dir: str, settings: dict[str, Any]) -> Optional[schema.Man
         manifest = schema.Manifest.from_json(json.loads(files.read_bytes(path)))
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is no manifest of shards; {advice}") from error
-    differing = [_difference(key, manifest.settings.get(key), settings.get(key))
-                 for key in sorted({*manifest.settings, *settings})
-                 if manifest.settings.get(key) != settings.get(key)]
+    there = {**_LATER_SETTINGS, **manifest.settings}
+    asked = {**_LATER_SETTINGS, **settings}
+    differing = [_difference(key, there.get(key), asked.get(key)) for key in sorted({*there, *asked})
+                 if there.get(key) != asked.get(key)]
     if differing:
         raise UserError(f"{out_dir} holds shards made otherwise: {', '.join(differing)}; {advice}")
     damaged = _first_damaged(out_dir, manifest)

@@ -6,10 +6,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from dataset_tools import files, parallel
+from dataset_tools import files, parallel, source_pictures
 from dataset_tools.image_bytes import BadImage, Prepared, prepare
-from dataset_tools.manifest import MISSING
-from dataset_tools.shard_plan import PlannedShard, inside
+from dataset_tools.shard_plan import PlannedShard
 from dataset_tools.table import Example
 from pipeline import schema
 from pipeline.errors import UserError
@@ -56,7 +55,7 @@ def write_shard(task: ShardTask) -> WrittenShard:
     files.rename(temporary, path)
     records = len(planned.examples) - len(rejected)
     return WrittenShard(
-        schema.Shard(planned.file, planned.split, None, planned.first_row, records, size, digest), rejected)
+        schema.Shard(planned.file, planned.split, planned.fold, planned.first_row, records, size, digest), rejected)
 
 
 def _write_records(task: ShardTask, path: str) -> dict[int, str]:
@@ -68,26 +67,13 @@ def _write_records(task: ShardTask, path: str) -> dict[int, str]:
             try:
                 if files.has_control(example.id) or files.has_control(example.path):
                     raise BadImage("its name holds control characters")
-                prepared = prepare(_read(task.data_dir, example.path), task.max_side)
+                prepared = prepare(source_pictures.read(task.data_dir, example.path), task.max_side)
             except BadImage as reason:
                 rejected[position] = str(reason)
             else:
                 writer.write(make_record(example, planned.first_row + position, prepared, task.label_texts[position]))
             parallel.advance()
     return rejected
-
-
-def _read(data_dir: str, path: str) -> bytes:
-    if not inside(path):
-        raise BadImage("outside the data folder")
-    if files.printable(path) != path:
-        raise BadImage("its name is not UTF-8")
-    try:
-        return files.read_bytes(files.join(data_dir, path))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise BadImage(MISSING) from error
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise BadImage(f"can't be read: {error}") from error
 
 
 def _bytes(*values: bytes) -> tf.train.Feature:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from dataset_tools.submission import SubmissionFormat
 
+MISSING = "missing"  # a reason to set a picture aside, which a later run looks at again
 SPLITS = ("train", "train_mini", "val", "test")  # rows are numbered in this order
 COLUMNS = ("id", "split", "path", "labels", "latitude", "longitude", "date", "user")
 

@@ -93,7 +93,9 @@ class Manifest:
     rejected: int                # pictures in rejected.csv
     settings: dict[str, Any]     # what create_tfrecords.py was told, and a fingerprint of the source files
     unknown_answer: str = ""     # what a submission says for a class that is not `known`; empty: all are known
-    duplicates: tuple[tuple[str, ...], ...] = ()  # groups of train ids that show the same picture; each in one fold
+    # Groups of train ids that show the same picture, each in one fold; perhaps not all of the groups.
+    duplicates: tuple[tuple[str, ...], ...] = ()
+    copies: int = 0              # train pictures that show what another of their group does, over all groups
     format: int = FORMAT_VERSION
 
     @property

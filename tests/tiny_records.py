@@ -30,5 +30,5 @@ def write_raw(folder: pathlib.Path, train: int = 50, val: int = 11, test: int = 
 def make(folder: pathlib.Path, shard_mib: int = 128, folds: int = 0, **counts: int) -> dataset.Dataset:
     """Raw files and shards under `folder`; returns the dataset of the shards."""
     raw = write_raw(folder / "raw", **counts)
-    build.build("inat2021", str(raw), str(folder / "records"), shard_mib=shard_mib, **({"folds": folds} if folds else {}))
+    build.build("inat2021", str(raw), str(folder / "records"), shard_mib=shard_mib, folds=folds)
     return dataset.load(str(folder / "records"))
