@@ -8,7 +8,7 @@ import signal
 import threading
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from typing import Any, Callable, Iterator, Sequence
 
 from pipeline.errors import UserError
@@ -83,29 +83,43 @@ def _run_here(function: Callable, tasks: Sequence[Any], bar: Any) -> list[Any]:
         _advance = _no_progress
 
 
+def _start_server() -> None:
+    """Starts the server of workers so that it and they never see Ctrl-C, which reaches every process of a terminal:
+    this process stops them."""
+    resource_tracker.ensure_running()  # first, for it changes the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 @contextlib.contextmanager
-def _interrupt_ignored() -> Iterator[None]:
-    """Processes started meanwhile ignore Ctrl-C, which reaches every process of a terminal: this one stops them."""
-    if threading.current_thread() is not threading.main_thread():  # where Python allows no change
+def _interrupt_deferred() -> Iterator[None]:
+    """Ctrl-C counts when the block is over."""
+    if threading.current_thread() is not threading.main_thread():  # which alone is interrupted
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    noted: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+    if noted:
+        raise KeyboardInterrupt
 
 
 def _run_processes(function: Callable, tasks: Sequence[Any], workers: int, bar: Any) -> list[Any]:
     # Forking this process would be wrong once TensorFlow has threads, and spawning pays for its import every time.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
-    with _interrupt_ignored():
-        forkserver.ensure_running()  # workers inherit from it, from their first moment
+    _start_server()
     counter, stopped = context.Value("q", 0), context.RawValue("b", 0)
     pool = futures.ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(counter, stopped))
     try:
-        submitted = [pool.submit(function, task) for task in tasks]
+        with _interrupt_deferred():  # a worker started by half would be unknown to the pool
+            submitted = [pool.submit(function, task) for task in tasks]
         pending, shown = set(submitted), 0
         while pending:
             done, pending = futures.wait(pending, _POLL_SECONDS, futures.FIRST_EXCEPTION)
