@@ -46,6 +46,8 @@ def main() -> None:
         return
     from pipeline import fold_runs, runs, train  # late: TensorFlow takes seconds to import, and a mistyped flag should not
 
+    if FLAGS.epochs_from:
+        resolved = runs.with_epochs_of(FLAGS.epochs_from, resolved)
     run = runs.Run(
         data_dir=FLAGS.data_dir, model_dir=FLAGS.model_dir, model=FLAGS.model, stages=tuple(resolved),
         weights=FLAGS.weights, init_from=FLAGS.init_from, train_split=FLAGS.train_split,

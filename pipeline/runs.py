@@ -2,7 +2,8 @@
 
 import dataclasses
 import os
-from typing import Any, Optional
+import statistics
+from typing import Any, Optional, Sequence
 
 from pipeline import dataset as datasets, files, run_record
 from pipeline.errors import UserError
@@ -127,6 +128,26 @@ def finished_folds(model_dir: str) -> list[Optional[int]]:
         raise UserError(f"{model_dir} has not finished its last stage ({free['stage_dirs'][-1]}): run "
                         "multi_stage_train.py with the same flags to go on")
     return finished
+
+
+def with_epochs_of(model_dir: str, stages: Sequence[Stage]) -> list[Stage]:
+    """The stages with as many epochs as an earlier run found best: the median over its finished folds, at least 1.
+
+    For the last run on everything that has labels, which has nothing left to stop it early. Raises UserError for a
+    stage that the earlier run has not.
+    """
+    names = run_record.read(model_dir)["same"]["stage_order"]
+    folders = run_record.read(model_dir)["free"]["stage_dirs"]
+    folds = finished_folds(model_dir)
+    found = []
+    for stage in stages:
+        if stage.name not in names:
+            raise UserError(f"--epochs_from: {model_dir} has no stage {stage.name}; it has: {', '.join(names)}")
+        folder = folders[names.index(stage.name)]
+        best = [files.read_json(os.path.join(fold_dir(model_dir, fold), folder, DONE_FILE))["best_epoch"]
+                for fold in folds]
+        found.append(dataclasses.replace(stage, epochs=max(int(statistics.median_high(best)), 1)))
+    return found
 
 
 def mark_done(folder: str, result: dict[str, Any]) -> None:

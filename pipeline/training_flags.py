@@ -27,6 +27,8 @@ def _define_data_and_model() -> None:
     flags.DEFINE_string("train_split", "train", "Split to train on; several joined by + (train+val).")
     flags.DEFINE_string("fold", None, "Fold to hold out and validate on: 0, 0:2 (one after the other) or all; several "
                         "run in a process each. Default: train on all of the split, validate on val.")
+    define_path("epochs_from", "MODEL_DIR of an earlier run with the same stages: each stage trains for the number of "
+                "epochs that was best there (the median over its folds). For the last run, on train+val.")
     flags.DEFINE_integer("num_classes", None, "Number of classes; must agree with dataset.json.")
     flags.DEFINE_string("model", None, "library/variant, e.g. keras/efficientnet-b3 or kecam/EfficientNetV2L.")
     flags.DEFINE_string("weights", "none", "Initial weights: none, a name of the model's library (imagenet, …), "

@@ -70,10 +70,10 @@ def write_inat2021(folder: Path, train: int = 12, val: int = 4, test: int = 3, c
     return contents["train"]
 
 
-def run_command(script: str, *flags: str, cwd: Optional[Path] = None) -> subprocess.CompletedProcess:
+def run_command(script: str, *flags: str, cwd: Optional[Path] = None, timeout: int = 300) -> subprocess.CompletedProcess:
     """Runs a command of the repository as a user would."""
     return subprocess.run([sys.executable, str(REPOSITORY / script), *flags], cwd=cwd, capture_output=True, text=True,
-                          timeout=300, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+                          timeout=timeout, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
 
 
 def assert_one_line_mistake(done: subprocess.CompletedProcess, *words: str) -> None:

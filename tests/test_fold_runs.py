@@ -106,3 +106,17 @@ def test_a_run_without_folds_does_not_mix_with_one_by_folds(by_folds, data):
     model_dir, _ = by_folds
     done = run_command("multi_stage_train.py", f"--data_dir={data.directory}", f"--model_dir={model_dir}", *FLAGS)
     assert done.returncode == 2 and "by_folds" in done.stderr.splitlines()[-1]
+
+
+def test_the_last_run_takes_the_epochs_that_the_folds_found(by_folds, data, tmp_path):
+    model_dir, _ = by_folds
+    for fold, best in ((0, 2), (1, 5), (2, 3)):
+        done = model_dir / f"fold_{fold}" / "stage_1_all" / "DONE"
+        done.write_text(json.dumps({**json.loads(done.read_text()), "best_epoch": best}))
+    from pipeline import runs
+    from training_runs import stage
+
+    assert [one.epochs for one in runs.with_epochs_of(str(model_dir), [stage(epochs=200)])] == [3]
+    done = run_command("multi_stage_train.py", f"--data_dir={data.directory}", f"--model_dir={tmp_path}/m", *FLAGS,
+                       f"--epochs_from={model_dir}", "--train_split=train+val", "--dry_run")
+    assert done.returncode == 0 and "3 epoch(s) of 6 steps" in done.stderr  # (50 + 11) // 10

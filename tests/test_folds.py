@@ -264,7 +264,7 @@ def test_sample_through_the_command(tmp_path):
                        "--folds=3", "--max_side=32")
     assert done.returncode == 0, done.stderr
     data = dataset.load(str(tmp_path))
-    assert (data.size("train"), data.size("test"), data.manifest.folds) == (481, 125, 3)
+    assert (data.part("train").size, data.part("test").size, data.manifest.folds) == (481, 125, 3)
     train = data.examples("train")
     assert train["fold"].value_counts().max() - train["fold"].value_counts().min() <= 3
     table = counts([labels[0] for labels in train["labels"]], train["fold"].astype(int).to_numpy(), 3)

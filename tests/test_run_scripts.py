@@ -1,0 +1,70 @@
+"""The scripts and recipes as the README tells to run them. Slow: each trains networks."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from raw_data import REPOSITORY, run_command
+
+pytestmark = pytest.mark.slow
+
+
+def run_script(script, *arguments, **environment):
+    return subprocess.run(["bash", str(REPOSITORY / script), *arguments], capture_output=True, text=True, timeout=900,
+                          env={**os.environ, "PYTHON": sys.executable, **environment})
+
+
+def test_the_demo_from_nothing_to_a_scored_submission(tmp_path):
+    run_dir = tmp_path / "ein Ordner" / "lauf ü"  # spaces and Unicode, as in a person's home
+    arguments = ("demo", str(tmp_path / "roh daten"), str(run_dir))
+    done = run_script("run_inference.sh", *arguments)
+    assert done.returncode == 0, done.stderr
+    with open(run_dir / "submission.csv", newline="", encoding="utf-8") as file:
+        predicted = {row["Id"]: row["Predicted"].split() for row in csv.DictReader(file)}
+    with open(tmp_path / "roh daten" / "public_test_labels.csv", newline="", encoding="utf-8") as file:
+        truth = {row["id"]: row["category_id"] for row in csv.DictReader(file)}
+    assert predicted.keys() == truth.keys() and all(len(set(row)) == 5 for row in predicted.values())
+    top1 = sum(predicted[one][0] == truth[one] for one in truth) / len(truth)
+    assert top1 > 4 / 12  # fourfold chance
+    assert str(run_dir / "submission.csv") in done.stdout.splitlines()[-1]
+    assert (run_dir / "report.html").read_text(encoding="utf-8").count("<svg") == 2
+    made = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*") if path.suffix in (".index", ".npy")
+            or "tfrecord" in path.name}
+    again = run_script("run_inference.sh", *arguments)
+    assert again.returncode == 0, again.stderr
+    assert made == {path: path.stat().st_mtime_ns for path in made}
+
+
+def test_scripts_tell_mistakes_in_one_line():
+    for arguments in (("demo",), ("a", "b", "c", "d")):
+        done = run_script("run_inference.sh", *arguments)
+        assert done.returncode == 2 and done.stderr.startswith("usage:")
+    done = run_script("run_training.sh", "inat2022", "nowhere")
+    assert done.returncode == 2 and "inat2021" in done.stderr.splitlines()[-1]
+
+
+def test_fine_tuning_reaches_its_accuracy(sample_data, lite0_weights, tmp_path):
+    """As in the README: ten butterflies, two stages at 160 px."""
+    for script, *flags in (
+        ("create_tfrecords.py", "--competition=inat2021", f"--data_dir={sample_data / 'inat2021_mini'}",
+         f"--out_dir={tmp_path}/records"),
+        ("multi_stage_train.py", f"--data_dir={tmp_path}/records", f"--model_dir={tmp_path}/model",
+         "--model=kecam/EfficientNetV1Lite0", f"--weights={lite0_weights}", "--optimizer=adam",
+         "--stage=name=head,epochs=4,size=160,lr=0.003,train=head",
+         "--stage=name=last,epochs=5,size=160,lr=0.0003,train=last:60"),
+        ("predict.py", f"--data_dir={tmp_path}/records", f"--model_dir={tmp_path}/model", "--split=val", "--tta=six"),
+        ("evaluate.py", f"--data_dir={tmp_path}/records", f"--predictions={tmp_path}/model/predictions/val",
+         f"--out={tmp_path}/scores.json"),
+        ("predict.py", f"--data_dir={tmp_path}/records", f"--model_dir={tmp_path}/model", "--split=test"),
+        ("make_submission.py", f"--data_dir={tmp_path}/records", f"--predictions={tmp_path}/model/predictions/test",
+         f"--out={tmp_path}/submission.csv"),
+    ):
+        done = run_command(script, *flags, timeout=900)
+        assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "scores.json").read_text())["top1"] >= 0.95
+    with open(tmp_path / "submission.csv", newline="", encoding="utf-8") as file:
+        assert len(list(csv.reader(file))) == 141
