@@ -61,7 +61,8 @@ def run(main: Callable[[], None]) -> None:
     def guarded(_: list[str]) -> None:
         logging.use_absl_handler()
         logging.set_verbosity(logging.INFO)
-        standard_logging.getLogger("matplotlib").setLevel(standard_logging.WARNING)  # it tells of every font
+        for library in ("matplotlib", "tensorflow"):  # they tell of every font and connection
+            standard_logging.getLogger(library).setLevel(standard_logging.WARNING)
         try:
             main()
         except UserError as error:
