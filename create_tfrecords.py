@@ -51,8 +51,6 @@ def _refuse_beside_adopt_records(*names: str) -> None:
 def _check_folds() -> None:
     if FLAGS.folds == 1:
         raise UserError("--folds=1 would leave nothing to train on; 2 or more, or 0 for none")
-    if FLAGS.folds and FLAGS.adopt_records:
-        raise UserError("--folds divides raw files; adopted shards keep the folds that their names tell (fold.0.)")
     if FLAGS.duplicate_distance is not None and not FLAGS.folds:
         raise UserError("--duplicate_distance goes with --folds")
     if FLAGS.duplicate_distance is not None and FLAGS.duplicate_distance > MAX_DUPLICATE_DISTANCE:
@@ -73,7 +71,7 @@ def main() -> None:
     from dataset_tools import manifest  # late: pandas takes a second, and --help should not
 
     if FLAGS.adopt_records:
-        _refuse_beside_adopt_records("data_dir", "max_side", "shard_mib", "random_seed")
+        _refuse_beside_adopt_records("folds", "duplicate_distance", "data_dir", "max_side", "shard_mib", "random_seed")
         from dataset_tools.adopt import adopt
 
         made = adopt(FLAGS.adopt_records, out_dir, FLAGS.competition, FLAGS.num_classes, workers)

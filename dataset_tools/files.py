@@ -32,6 +32,16 @@ def absolute(path: str) -> str:
     return path.rstrip("/") if is_remote(path) else os.path.abspath(os.path.expanduser(path))
 
 
+def inside(path: str) -> bool:
+    """Whether a relative path stays in the data folder."""
+    depth = 0
+    for part in path.split("/"):
+        depth += {"..": -1, ".": 0, "": 0}.get(part, 1)
+        if depth < 0:
+            return False
+    return not path.startswith("/")
+
+
 def join(folder: str, *parts: str) -> str:
     return posixpath.join(folder, *parts)
 

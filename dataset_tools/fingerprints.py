@@ -9,6 +9,7 @@ from PIL import Image
 
 from dataset_tools import parallel, source_pictures
 from dataset_tools.image_bytes import BadImage, upright_rgb
+from dataset_tools.table import Example
 
 # 16 × 16 bits: at 8 × 8 the nearest distinct photographs are as near as a recompressed copy is to its original.
 _HASH_SIZE = 16
@@ -29,22 +30,22 @@ class Fingerprint(NamedTuple):
 
 class _Task(NamedTuple):
     data_dir: str
-    paths: tuple[str, ...]
+    examples: tuple[Example, ...]
 
 
-def take(data_dir: str, paths: Sequence[str], workers: int) -> list[Optional[Fingerprint]]:
+def take(data_dir: str, examples: Sequence[Example], workers: int) -> list[Optional[Fingerprint]]:
     """The fingerprint of each picture, on `workers` processes with progress; None for one that can't be decoded."""
-    tasks = [_Task(data_dir, tuple(paths[start:start + _PICTURES_A_TASK]))
-             for start in range(0, len(paths), _PICTURES_A_TASK)]
-    parts = parallel.run(_take_some, tasks, workers, len(paths), "pictures compared")
+    tasks = [_Task(data_dir, tuple(examples[start:start + _PICTURES_A_TASK]))
+             for start in range(0, len(examples), _PICTURES_A_TASK)]
+    parts = parallel.run(_take_some, tasks, workers, len(examples), "pictures compared")
     return [one for part in parts for one in part]
 
 
 def _take_some(task: _Task) -> list[Optional[Fingerprint]]:
     found: list[Optional[Fingerprint]] = []
-    for path in task.paths:
+    for example in task.examples:
         try:
-            found.append(of_bytes(source_pictures.read(task.data_dir, path)))
+            found.append(of_bytes(source_pictures.read(task.data_dir, example)))
         except BadImage:
             found.append(None)  # whoever writes the shards names it, with the reason
         parallel.advance()

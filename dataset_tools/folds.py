@@ -35,7 +35,7 @@ def divide(table: Table, data_dir: str, count: int, distance: int, seed: int, wo
     split = trained_split(table.examples["split"])
     frame = table.examples[table.examples["split"] == split].sort_values("id", kind="stable")
     examples = [Example(*one) for one in frame[list(Example._fields)].itertuples(index=False)]
-    prints = fingerprints.take(data_dir, [one.path for one in examples], workers)
+    prints = fingerprints.take(data_dir, examples, workers)
     logging.info("looking for copies among %d pictures and dividing them into %d folds", len(prints), count)
     copies = duplicates.group(prints, distance)
     # What can't be decoded will be set aside: it must not count in the balance of the classes.

@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from dataset_tools import files
-from dataset_tools.source_pictures import inside
 from dataset_tools.table import SPLITS, Example
 
 _REMOTE_STATS = 64  # at a time: each waits for the network
@@ -45,7 +44,7 @@ def shuffle(examples: pd.DataFrame, split: str, seed: int) -> list[Example]:
 
 def _total_bytes(data_dir: str, rows: Sequence[Example]) -> int:
     def size(row: Example) -> Optional[int]:
-        return files.size_of(files.join(data_dir, row.path)) if inside(row.path) else None
+        return files.size_of(files.join(data_dir, row.path)) if files.inside(row.path) else None
 
     if not files.is_remote(data_dir):
         return sum(size(row) or 0 for row in rows)

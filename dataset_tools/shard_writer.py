@@ -65,9 +65,7 @@ def _write_records(task: ShardTask, path: str) -> dict[int, str]:
     with tf.io.TFRecordWriter(path) as writer:
         for position, example in enumerate(planned.examples):
             try:
-                if files.has_control(example.id) or files.has_control(example.path):
-                    raise BadImage("its name holds control characters")
-                prepared = prepare(source_pictures.read(task.data_dir, example.path), task.max_side)
+                prepared = prepare(source_pictures.read(task.data_dir, example), task.max_side)
             except BadImage as reason:
                 rejected[position] = str(reason)
             else:

@@ -2,22 +2,15 @@
 
 from dataset_tools import files
 from dataset_tools.image_bytes import BadImage
-from dataset_tools.table import MISSING
+from dataset_tools.table import MISSING, Example
 
 
-def inside(path: str) -> bool:
-    """Whether a relative path stays in the data folder."""
-    depth = 0
-    for part in path.split("/"):
-        depth += {"..": -1, ".": 0, "": 0}.get(part, 1)
-        if depth < 0:
-            return False
-    return not path.startswith("/")
-
-
-def read(data_dir: str, path: str) -> bytes:
-    """The bytes of a picture; `path` is relative to `data_dir`. Raises BadImage with the reason."""
-    if not inside(path):
+def read(data_dir: str, example: Example) -> bytes:
+    """The bytes of an example's picture. Raises BadImage with the reason why it can't be used."""
+    path = example.path
+    if files.has_control(example.id) or files.has_control(path):
+        raise BadImage("its name holds control characters")
+    if not files.inside(path):
         raise BadImage("outside the data folder")
     if files.printable(path) != path:
         raise BadImage("its name is not UTF-8")

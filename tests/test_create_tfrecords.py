@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from dataset_tools import files, shard_plan, source_pictures
+from dataset_tools import files, shard_plan
 from dataset_tools.build import build
 from dataset_tools.table import Example, make_examples
 from pipeline import schema
@@ -121,7 +121,7 @@ def test_plan_numbers_rows_over_splits_and_cuts_evenly(tmp_path):
     ("a/b.jpg", True), ("a/../b.jpg", True), ("./b.jpg", True), ("..a/b.jpg", True), ("../b.jpg", False),
     ("a/../../b.jpg", False), ("/b.jpg", False), ("..", False)])
 def test_inside(path, expected):
-    assert source_pictures.inside(path) == expected
+    assert files.inside(path) == expected
 
 
 def test_decode_torture(tmp_path):

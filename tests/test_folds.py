@@ -251,7 +251,7 @@ def test_adoption_takes_the_folds_from_the_names(written):
     (["--folds=2", "--duplicate_distance=-2"], ["--duplicate_distance=-2"]),
     (["--folds=2", "--duplicate_distance=99"], ["--duplicate_distance=99"]),
     (["--duplicate_distance=3"], ["--duplicate_distance", "--folds"]),
-    (["--folds=2", "--adopt_records=x"], ["--folds", "adopt"]),
+    (["--folds=2", "--adopt_records=x"], ["--folds does not go with --adopt_records"]),
 ])
 def test_mistakes_end_in_one_line(written, tmp_path, flags, words):
     done = run_command(COMMAND, "--competition=folder", f"--data_dir={written[0]}", f"--out_dir={tmp_path}/out", *flags)
@@ -267,6 +267,12 @@ def test_sample_through_the_command(tmp_path):
     assert (data.part("train").size, data.part("test").size, data.manifest.folds) == (481, 125, 3)
     train = data.examples("train")
     assert train["fold"].value_counts().max() - train["fold"].value_counts().min() <= 3
-    table = counts([labels[0] for labels in train["labels"]], train["fold"].astype(int).to_numpy(), 3)
+    table = counts([labels[0] for labels in train["labels"]], train["fold"].to_numpy(), 3)
     assert (table.max(axis=1) - table.min(axis=1) <= 2).all()
     assert (len(data.class_ids), sum(one.known for one in data.manifest.classes)) == (45, 20)
+
+
+def test_planning_needs_no_tensorflow():
+    done = raw_data.subprocess.run([raw_data.sys.executable, "-c", "import sys, dataset_tools.build as _; "
+                                    "sys.exit('tensorflow' in sys.modules)"], cwd=raw_data.REPOSITORY, timeout=60)
+    assert done.returncode == 0  # its import takes seconds, and a mistyped flag should not
