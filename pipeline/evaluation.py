@@ -42,6 +42,7 @@ class OpenSetScores:
 
     def __init__(self, data: datasets.Dataset):
         self._known = np.array([one.known for one in data.manifest.classes])
+        self._answers = min(5, open_set.count_answers(self._known))
         self._totals = {rule: 0.0 for rule in open_set.RULES}
         self._examples = 0
 
@@ -50,7 +51,7 @@ class OpenSetScores:
         truth = np.where(self._known[labels], labels, open_set.UNKNOWN)
         self._examples += len(labels)
         for rule in self._totals:
-            ranked = open_set.rank(log_probabilities, self._known, 5, rule)
+            ranked = open_set.rank(log_probabilities, self._known, self._answers, rule)
             self._totals[rule] += metrics.mean_average_precision(truth, ranked) * len(labels)
 
     def result(self) -> dict[str, float]:
