@@ -150,6 +150,7 @@ SOLUTION_FLAGFILE = """
 """
 
 
+@pytest.mark.slow
 def test_the_sixth_place_solutions_own_flagfiles_work(tmp_path):
     for split, count in (("train", 16), ("val", 6), ("public_test", 5)):
         _write_solution_records(tmp_path / "records", split, count)
