@@ -1,7 +1,6 @@
 """One step of each optimizer against its formula in NumPy."""
 
 import numpy as np
-import pytest
 import tensorflow as tf
 
 from pipeline import optimizers

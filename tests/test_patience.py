@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from pipeline import callbacks, checkpoint, patience, runs, train
+from pipeline import callbacks, patience, runs, train
 from pipeline.errors import UserError
 from training_runs import run, stage
 

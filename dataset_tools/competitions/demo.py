@@ -4,7 +4,7 @@ import dataclasses
 
 from dataset_tools import coco_json, demo, files
 from dataset_tools.competitions import inat2021
-from dataset_tools.table import Competition, Table
+from dataset_tools.table import Table
 from pipeline.errors import UserError
 
 
