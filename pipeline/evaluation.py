@@ -12,9 +12,11 @@ from pipeline.errors import UserError
 CROSS_FIT_GROUPS = 5  # where the examples have no folds
 
 
-def labels_by_id(data: datasets.Dataset, split: str) -> dict[str, int]:
-    """The class index of every labelled example of a split."""
+def labels_by_id(data: datasets.Dataset, split: str, fold: Optional[int] = None) -> dict[str, int]:
+    """The class index of every labelled example of a split, or of one of its folds."""
     examples = data.examples(split)
+    if fold is not None and (examples["fold"] == fold).any():
+        examples = examples[examples["fold"] == fold]
     return {one: labels[0] for one, labels in zip(examples["id"], examples["labels"]) if labels}
 
 
@@ -117,7 +119,8 @@ def run_evaluation(data_dir: str, request: Request) -> None:
     if equal.class_ids != data.class_ids or equal.meta["dataset"]["classes"] != data.classes_digest():
         raise UserError(f"--predictions: the classes of {equal.directory} are not those of {data_dir}")
     split = equal.meta["split"]
-    labels = labels_by_id(data, split)
+    fold = equal.meta.get("fold")  # a number in what one fold predicts of the pictures that it held out
+    labels = labels_by_id(data, split, fold if isinstance(fold, int) else None)
     if not labels:
         raise UserError(f"--predictions: split {split} has no labels in {data_dir}; predict val to score a model")
     _check_ids(equal, labels, data, split)
