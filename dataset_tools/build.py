@@ -83,6 +83,7 @@ def _write(competition: str, table: Table, settings: dict[str, Any], out_dir: st
         competition=competition, record_kind="fieldmark", multi_label=table.multi_label,
         classes=manifest.class_infos(table.classes, rows, table.known), shards=tuple(one.shard for one in written),
         folds=settings["folds"], rejected=len(rejected), settings=settings, unknown_answer=table.unknown_answer,
+        metric=find(competition).metric,
         duplicates=copies[:manifest.LISTED_GROUPS], copies=sum(len(ids) - 1 for ids in copies))
     manifest.write(out_dir, whole, rows, rejected)
     return whole

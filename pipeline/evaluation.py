@@ -131,6 +131,9 @@ def run_evaluation(data_dir: str, request: Request) -> None:
     rejected = len(data.rejected(split))
     print(f"{split}: {result['examples']} examples" + (f" ({rejected} rejected ones not scored)" if rejected else ""))
     _print_table(lines)
+    metric = data.manifest.metric
+    if metric:
+        print(f"the competition's own {metric}: {metrics.COMPETITION_METRICS[metric](result):.4f}")
     told = {one.directory: round(float(weight), 4) for one, weight in zip(members, weights)}
     if len(members) > 1:
         print("weights: " + ", ".join(f"{weight:.3f} {name}" for name, weight in told.items()))

@@ -11,11 +11,12 @@ from typing import Sequence
 
 from absl import logging
 
-from pipeline import dataset as datasets, evaluation, files, predictions, runs
+from pipeline import dataset as datasets, evaluation, files, metrics, predictions, runs
 from pipeline.command import USAGE_EXIT_CODE
 from pipeline.errors import UserError
 
 RESULT_FILE = "result.json"       # in a fold's directory: its line of the table
+_map5 = metrics.COMPETITION_METRICS["map5"]  # in an open-set competition, unknown classes answered by the common name
 COLUMNS = ("fold", "accuracy", "top5", "map5", "epochs", "minutes")
 
 
@@ -67,11 +68,6 @@ def _score(data_dir: str, directory: str) -> dict[str, float]:
     return evaluation.score(one, evaluation.labels_by_id(data, one.meta["split"]), data)
 
 
-def _map5(scores: dict[str, float]) -> float:
-    """The competition's own: in an open-set one a class outside the known is answered by the common name."""
-    return scores.get("open_set_first", scores["map5"])
-
-
 def print_table(data_dir: str, model_dir: str) -> None:
     """One line a finished fold, then all of them out of fold."""
     data = datasets.load(data_dir)
@@ -93,7 +89,8 @@ def print_table(data_dir: str, model_dir: str) -> None:
 
 def _merge(model_dir: str, folds: Sequence[int]) -> str:
     """Out-of-fold predictions of all finished folds as one folder."""
-    members = [predictions.Predictions(os.path.join(model_dir, f"fold_{fold}", predictions.OUT_OF_FOLD)) for fold in folds]
+    places = [os.path.join(model_dir, f"fold_{fold}", predictions.OUT_OF_FOLD) for fold in folds]
+    members = [predictions.Predictions(place) for place in places]
     out = os.path.join(model_dir, predictions.OUT_OF_FOLD)
     meta = {**members[0].meta, "fold": list(folds), "examples": sum(len(member.ids) for member in members)}
     predictions.write(out, (chunk for member in members for chunk in member.chunks()), meta)

@@ -26,8 +26,17 @@ def mean_average_precision(truth: np.ndarray, answers: np.ndarray) -> float:
     return float(np.where(hits.any(axis=1), 1 / ranks, 0.0).mean())
 
 
+# What competitions score by, from the scores that evaluation gathers.
+COMPETITION_METRICS = {
+    "top1_error": lambda scores: 1 - scores["top1"],
+    "top3_error": lambda scores: 1 - scores["top3"],
+    "top5_error": lambda scores: 1 - scores["top5"],
+    "map5": lambda scores: scores.get("open_set_first", scores["map5"]),
+}
+
+
 class SingleLabelScores:
-    """Accumulates top-1, top-5, macro top-1 (mean over the classes that occur), log loss and MAP@5.
+    """Accumulates top-1, top-3, top-5, macro top-1 (mean over the classes that occur), log loss and MAP@5.
 
     MAP@5 with one truth a picture: the reciprocal of the truth's rank among the first five, else 0.
     """
@@ -35,6 +44,7 @@ class SingleLabelScores:
     def __init__(self, classes: int):
         self._examples = np.zeros(classes, np.int64)
         self._hits = np.zeros(classes, np.int64)
+        self._top3 = 0
         self._top5 = 0
         self._reciprocal_ranks = 0.0
         self._log_loss = 0.0
@@ -48,6 +58,7 @@ class SingleLabelScores:
         ranks = label_ranks(labels, log_probabilities)
         np.add.at(self._examples, labels, 1)
         np.add.at(self._hits, labels, ranks < 1)
+        self._top3 += int((ranks < 3).sum())
         self._top5 += int((ranks < 5).sum())
         self._reciprocal_ranks += float((1.0 / (ranks[ranks < 5] + 1)).sum())
         normalizers = np.logaddexp.reduce(log_probabilities, axis=1)
@@ -55,11 +66,12 @@ class SingleLabelScores:
         self._log_loss += float((normalizers - own).sum())
 
     def result(self) -> dict[str, float]:
-        """top1, top5, macro_top1 (shares), log_loss (nats), map5 and examples; needs at least one example."""
+        """top1, top3, top5, macro_top1 (shares), log_loss (nats), map5 and examples; needs at least one example."""
         count = int(self._examples.sum())
         occurring = self._examples > 0
         return {
             "top1": float(self._hits.sum() / count),
+            "top3": self._top3 / count,
             "top5": self._top5 / count,
             "macro_top1": float((self._hits[occurring] / self._examples[occurring]).mean()),
             "log_loss": self._log_loss / count,

@@ -96,6 +96,7 @@ class Manifest:
     # Groups of train ids that show the same picture, each in one fold; perhaps not all of the groups.
     duplicates: tuple[tuple[str, ...], ...] = ()
     copies: int = 0              # train pictures that show what another of their group does, over all groups
+    metric: str = ""             # what the competition scores by; a key of metrics.COMPETITION_METRICS, or empty
     format: int = FORMAT_VERSION
 
     @property

@@ -66,6 +66,9 @@ def test_evaluate_agrees_with_scikit_learn(whole_way):
     probabilities = np.exp(matrix) / np.exp(matrix).sum(axis=1, keepdims=True)
     assert scores["top1"] == pytest.approx(sklearn_metrics.accuracy_score(labels, matrix.argmax(axis=1)))
     assert scores["log_loss"] == pytest.approx(sklearn_metrics.log_loss(labels, probabilities, labels=[0, 1, 2]))
+    competition = run_command("evaluate.py", f"--data_dir={whole_way}/records",
+                              f"--predictions={whole_way}/model/predictions/val").stdout
+    assert f"top1_error: {1 - scores['top1']:.4f}" in competition
     assert set(scores) >= {"top1", "top5", "macro_top1", "log_loss"}
 
 

@@ -21,6 +21,8 @@ def test_scores_equal_scikit_learn_over_chunks():
     assert result["top1"] == pytest.approx(sklearn_metrics.accuracy_score(labels, logs.argmax(axis=1)))
     assert result["top5"] == pytest.approx(
         sklearn_metrics.top_k_accuracy_score(labels, logs, k=5, labels=np.arange(12)))
+    assert result["top3"] == pytest.approx(
+        sklearn_metrics.top_k_accuracy_score(labels, logs, k=3, labels=np.arange(12)))
     present = np.arange(11)
     assert result["macro_top1"] == pytest.approx(
         sklearn_metrics.recall_score(labels, logs.argmax(axis=1), labels=present, average="macro"))
