@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from pipeline import command
+from pipeline import command, prior_flags
 from pipeline.flag_types import define_path, define_paths, require
 
 FLAGS = flags.FLAGS
@@ -10,6 +10,9 @@ define_path("data_dir", "Folder of shards, as create_tfrecords.py makes it (loca
 define_paths("predictions", "Folder of predict.py, or a glob; repeated. Several are averaged.")
 flags.DEFINE_string("blend", "equal", "Weights of several predictions: equal, given (2:1), or oof: fitted on the labels "
                     "and scored by cross-fitting.")
+prior_flags.define()
+define_paths("without_tta", "Predictions of the same models by one view, or a glob; repeated. The priors' gains are told "
+             "for these, and the last line of the table is all of it with --predictions.")
 define_path("out", "Write the scores as JSON to this file too.")
 define_path("report", "Write a page of scores, mistakes and training curves to this file (HTML).")
 define_paths("model_dir", "Runs whose training curves the report draws. Default: the predictions' own.")
@@ -20,7 +23,8 @@ def main() -> None:
     from pipeline import evaluation  # late: NumPy and pandas take a moment to import, and a mistyped flag should not
 
     evaluation.run_evaluation(FLAGS.data_dir, evaluation.Request(
-        predictions=FLAGS.predictions, blend=FLAGS.blend, out=FLAGS.out, report=FLAGS.report, model_dirs=FLAGS.model_dir))
+        predictions=FLAGS.predictions, blend=FLAGS.blend, without_tta=FLAGS.without_tta, priors=prior_flags.request(),
+        out=FLAGS.out, report=FLAGS.report, model_dirs=FLAGS.model_dir))
 
 
 if __name__ == "__main__":

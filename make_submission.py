@@ -4,7 +4,7 @@ from typing import Sequence
 
 from absl import flags
 
-from pipeline import command
+from pipeline import command, prior_flags
 from pipeline.errors import UserError
 from pipeline.flag_types import define_path, define_paths, require
 
@@ -16,36 +16,33 @@ def define_flags() -> None:
     define_paths("predictions", "Folder of predict.py, or a glob; repeated. Several are averaged.")
     flags.DEFINE_string("blend", "equal", "Weights of several predictions: equal, given (2:1), or oof: fitted on the same "
                         "models' out-of-fold (or val) predictions.")
+    prior_flags.define()
     define_path("out", "The CSV.")
     flags.DEFINE_enum("open_set", "first", ["first", "sum"], "Where some classes may only be answered as unknown "
                       "(turtle_recall): unknown ranks as the first of them, or by the sum of their probabilities.")
 
 
 def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text: str = "equal",
-                    open_set: str = "first") -> None:
-    """Ranks the mean of the predictions and writes a row for every picture of their split, rejected ones included."""
+                    open_set: str = "first", priors_request=None) -> None:
+    """Ranks the blend of the predictions with the priors on top (a priors.Request; None: none).
+
+    Writes a row for every picture of their split, rejected ones included.
+    """
     from dataset_tools import competitions, submission
-    from pipeline import blend, dataset as datasets, evaluation, fusion, ranking
+    from pipeline import dataset as datasets, fusion, priors, ranking, unlabelled
 
     data = datasets.load(data_dir)
     competition = competitions.find(data.manifest.competition)
-    members = fusion.find(patterns)
-    if blend_text == blend.FITTED:
-        weights = evaluation.fitted_weights(members, data)
-    else:
-        weights = blend.parse(blend_text, len(members))
-    mean = fusion.Blend(members, weights)
-    if mean.class_ids != data.class_ids:
-        raise UserError(f"--predictions: their classes are not those of {data_dir}")
+    predicted = unlabelled.combine(fusion.find(patterns), blend_text, priors_request or priors.Request(), data)
     possible = ranking.count_answers(data)
     answers = competition.submission.answers_for(possible)
-    ids, rows = ranking.best_classes(data, mean, answers, open_set)
-    split = mean.meta["split"]
+    ids, rows = ranking.best_classes(data, predicted, answers, open_set)
+    split = predicted.meta["split"]
     missing = ranking.missing_ids(data, split, ids)
     if missing:
-        raise UserError(f"--predictions: {mean.directory} lacks {len(missing)} pictures of {split}, such as {missing[0]}")
-    predicted = set(ids)  # an id that stood twice was set aside once
-    rejected = [one for one in dict.fromkeys(data.rejected(split)["id"]) if one not in predicted]
+        raise UserError(f"--predictions: {predicted.directory} lacks {len(missing)} pictures of {split}, such as {missing[0]}")
+    answered = set(ids)  # an id that stood twice was set aside once
+    rejected = [one for one in dict.fromkeys(data.rejected(split)["id"]) if one not in answered]
     rows += [ranking.most_frequent_classes(data, answers, open_set)] * len(rejected)
     submission.write_submission(out, competition.submission, ids + rejected, rows, possible)
     print(f"{len(ids) + len(rejected)} rows in {out}"
@@ -54,7 +51,7 @@ def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text
 
 def main() -> None:
     require("data_dir", "predictions", "out")
-    make_submission(FLAGS.data_dir, FLAGS.predictions, FLAGS.out, FLAGS.blend, FLAGS.open_set)
+    make_submission(FLAGS.data_dir, FLAGS.predictions, FLAGS.out, FLAGS.blend, FLAGS.open_set, prior_flags.request())
 
 
 if __name__ == "__main__":

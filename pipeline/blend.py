@@ -1,13 +1,14 @@
 """Blend weights: equal, given, or found on predictions whose labels are known."""
 
-import os
-from typing import Sequence
+import dataclasses
+from typing import Any, Sequence
 
 import numpy as np
 from scipy import optimize
 
-from pipeline import files, predictions
+from pipeline import fusion, predictions
 from pipeline.errors import UserError
+from pipeline.example_table import ExampleTable
 
 EQUAL, FITTED = "equal", "oof"
 _TINY = 1e-12  # probability; keeps the logarithm finite where every member is sure of something else
@@ -49,28 +50,49 @@ def fit(label_probabilities: np.ndarray) -> np.ndarray:
     return weights / weights.sum()
 
 
-def cross_fit(label_probabilities: np.ndarray, groups: Sequence[int]) -> np.ndarray:
-    """Weights [examples, members] for scoring: each example's were fitted without its group.
+def cross_fit(label_probabilities: np.ndarray, groups: np.ndarray) -> dict[int, np.ndarray]:
+    """For each group the weights [members] to score it by: they were fitted on all others.
 
     (Scored where they were fitted, weights look better than they are.) With one group there is nothing to fit on, and
     they are equal.
     """
-    groups = np.asarray(groups)
-    weights = np.empty_like(label_probabilities)
-    for group in np.unique(groups):
-        weights[groups == group] = fit(label_probabilities[groups != group])
-    return weights
+    return {group: fit(label_probabilities[groups != group]) for group in np.unique(groups).tolist()}
 
 
-def out_of_fold_of(member: predictions.Predictions) -> predictions.Predictions:
-    """Predictions of the same model whose labels are known: of its folds, else of val.
+def label_probabilities(members: Sequence[predictions.Predictions], table: ExampleTable) -> np.ndarray:
+    """What each member gives to the labels: float64 [ids of the first, members]. Raises UserError for an id without one."""
+    equal = fusion.Blend(members)
+    unknown = [one for one in equal.ids if one not in table.labels]
+    if unknown:
+        raise UserError(f"--blend={FITTED}: {unknown[0]} of {members[0].directory} has no label to fit on")
+    return equal.label_probabilities(table.label_indices(equal.ids))
 
-    Raises UserError where the model directory has neither.
+
+@dataclasses.dataclass(frozen=True)
+class ScoringWeights:
+    """Weights of predictions whose labels are known.
+
+    Attributes:
+      told: [members], fitted on everything where they are fitted: what a submission should have.
+      groups: int [examples], the cross-fitting groups, in the order of the first member's ids.
+      by_group: for each of them the weights [members] to score it by; fitted without it where they are fitted.
     """
-    model_dir = member.meta["model_dir"]
-    for place in (predictions.OUT_OF_FOLD, os.path.join("predictions", "val")):
-        directory = os.path.join(model_dir, place)
-        if files.exists(os.path.join(directory, predictions.META_FILE)):
-            return predictions.Predictions(directory)
-    raise UserError(f"--blend={FITTED}: {model_dir} has no out-of-fold predictions and none of val; train it by "
-                    "--fold=all, or predict val into its predictions/val")
+
+    told: np.ndarray
+    groups: np.ndarray
+    by_group: dict[int, np.ndarray]
+
+    def by_example(self, by_group: dict[int, Any]) -> np.ndarray:
+        """Array [examples, …] of what a dict has for their groups, such as `self.by_group`."""
+        groups, which = np.unique(self.groups, return_inverse=True)
+        return np.stack([by_group[group] for group in groups.tolist()])[which]
+
+
+def for_scoring(members: Sequence[predictions.Predictions], text: str, table: ExampleTable) -> ScoringWeights:
+    """The weights of --blend for predictions whose labels are known. Raises UserError."""
+    groups = table.groups(members[0].ids)
+    if text != FITTED:
+        weights = parse(text, len(members))
+        return ScoringWeights(weights, groups, {group: weights for group in np.unique(groups).tolist()})
+    given = label_probabilities(members, table)
+    return ScoringWeights(fit(given), groups, cross_fit(given, groups))

@@ -1,103 +1,14 @@
-"""Scores of predictions against the labels in examples.csv: each member, their blend, and what each member adds."""
+"""Scores of predictions against the labels in examples.csv: each member, their blend, and each step on top of it."""
 
 import dataclasses
-import zlib
-from typing import Optional, Sequence
+from typing import Any, Mapping, Optional, Sequence
 
 import numpy as np
+import pandas as pd
 
-from pipeline import blend, dataset as datasets, files, fusion, metrics, open_set, predictions, report
-from pipeline.errors import UserError
-
-CROSS_FIT_GROUPS = 5  # where the examples have no folds
-
-
-def labels_by_id(data: datasets.Dataset, split: str, fold: Optional[int] = None) -> dict[str, int]:
-    """The class index of every labelled example of a split, or of one of its folds."""
-    examples = data.examples(split)
-    if fold is not None and (examples["fold"] == fold).any():
-        examples = examples[examples["fold"] == fold]
-    return {one: labels[0] for one, labels in zip(examples["id"], examples["labels"]) if labels}
-
-
-def score(predicted, labels: dict[str, int], data: datasets.Dataset) -> dict[str, float]:
-    """metrics.SingleLabelScores over the examples whose label is known.
-
-    In an open-set competition also open_set_first and open_set_sum: MAP@5 of the answers by each rule of open_set.
-
-    Args: `predicted` is a Blend or Predictions.
-    """
-    scores = metrics.SingleLabelScores(len(predicted.class_ids))
-    answers = OpenSetScores(data) if data.manifest.unknown_answer else None
-    for ids, log_probabilities in predicted.chunks():
-        known = np.array([one in labels for one in ids])
-        truth = np.array([labels[one] for one in ids if one in labels], np.int64)
-        if len(truth):
-            scores.update(truth, log_probabilities[known])
-            if answers:
-                answers.update(truth, log_probabilities[known])
-    return {**scores.result(), **(answers.result() if answers else {})}
-
-
-class OpenSetScores:
-    """Accumulates MAP@5 where a class outside the known ones is to be answered by one common name."""
-
-    def __init__(self, data: datasets.Dataset):
-        self._known = np.array([one.known for one in data.manifest.classes])
-        self._answers = min(5, open_set.count_answers(self._known))
-        self._totals = {rule: 0.0 for rule in open_set.RULES}
-        self._examples = 0
-
-    def update(self, labels: np.ndarray, log_probabilities: np.ndarray) -> None:
-        """int [n] class indices and float [n, classes]."""
-        truth = np.where(self._known[labels], labels, open_set.UNKNOWN)
-        self._examples += len(labels)
-        for rule in self._totals:
-            ranked = open_set.rank(log_probabilities, self._known, self._answers, rule)
-            self._totals[rule] += metrics.mean_average_precision(truth, ranked) * len(labels)
-
-    def result(self) -> dict[str, float]:
-        return {f"open_set_{rule}": total / self._examples for rule, total in self._totals.items()}
-
-
-def cross_fit_groups(data: datasets.Dataset, split: str, ids: Sequence[str]) -> np.ndarray:
-    """Int [ids]: the folds of the examples, or, where there are none, a stable division of the ids."""
-    examples = data.examples(split)
-    folds = dict(zip(examples["id"], examples["fold"]))
-    if all(folds[one] >= 0 for one in ids):
-        return np.array([folds[one] for one in ids])
-    return np.array([zlib.crc32(one.encode()) % CROSS_FIT_GROUPS for one in ids])
-
-
-def label_probabilities(members: Sequence[predictions.Predictions], labels: dict[str, int],
-                        ) -> tuple[list[str], np.ndarray]:
-    """(ids, what each member gives to their labels: float64 [ids, members]). Raises UserError for an id without a label."""
-    equal = fusion.Blend(members)
-    unknown = [one for one in equal.ids if one not in labels]
-    if unknown:
-        raise UserError(f"--blend={blend.FITTED}: {unknown[0]} of {members[0].directory} has no label to fit on")
-    return equal.ids, equal.label_probabilities(np.array([labels[one] for one in equal.ids]))
-
-
-def fitted_weights(members: Sequence[predictions.Predictions], data: datasets.Dataset) -> np.ndarray:
-    """Weights [members] for predictions without labels, fitted on the same models' predictions with labels."""
-    labelled = [blend.out_of_fold_of(member) for member in members]
-    _, given = label_probabilities(labelled, labels_by_id(data, labelled[0].meta["split"]))
-    return blend.fit(given)
-
-
-def _blend_weights(members: Sequence[predictions.Predictions], text: str, data: datasets.Dataset,
-                   labels: dict[str, int]) -> tuple[np.ndarray, np.ndarray]:
-    """(weights for scoring, weights to tell): the same but for oof, which is scored by cross-fitting."""
-    if text != blend.FITTED:
-        weights = blend.parse(text, len(members))
-        return weights, weights
-    ids, given = label_probabilities(members, labels)
-    return blend.cross_fit(given, cross_fit_groups(data, members[0].meta["split"], ids)), blend.fit(given)
-
-
-def _print_line(name: str, scores: dict[str, float], columns: Sequence[str]) -> None:
-    print(f"{name[-38:]:<38}" + "".join(f"{scores[column]:>16.4f}" for column in columns))
+from pipeline import (ablation, blend, dataset as datasets, files, fusion, metrics, predictions, priors as prior_layers,
+                      report, scoring, shot_groups)
+from pipeline.example_table import ExampleTable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,56 +17,91 @@ class Request:
 
     predictions: Sequence[str]            # folders or globs
     blend: str = blend.EQUAL
+    without_tta: Sequence[str] = ()       # folders or globs: the same models by one view
+    priors: prior_layers.Request = prior_layers.Request()
     out: Optional[str] = None             # JSON
     report: Optional[str] = None          # HTML
     model_dirs: Sequence[str] = ()        # empty: those that the predictions name
 
 
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What an evaluation found.
+
+    Attributes:
+      final: the scores with everything on top that was asked for.
+      members: scores of each of several members, of the mean of all but each, and of the blend, without priors.
+      steps: ablation.scores.
+      long_tail: shot_groups.top1_by_group; empty where train was not counted.
+      weights: of the blend, by the members' folders.
+    """
+
+    final: dict[str, float]
+    members: dict[str, dict[str, float]]
+    steps: dict[str, dict[str, Any]]
+    long_tail: dict[str, dict[str, Any]]
+    weights: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.final, "weights": self.weights, "lines": self.members, "steps": self.steps,
+                "long_tail": self.long_tail}
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Heading → table for people; of one member alone the steps say all."""
+        tables = {"With and without each step": ablation.frame(self.steps)}
+        if len(self.weights) > 1:
+            tables = {"Predictions and their blend": _frame(self.members), **tables}
+        if self.long_tail:
+            tables["Top-1 by the number of train pictures"] = shot_groups.frame(self.long_tail)
+        return tables
+
+
 def run_evaluation(data_dir: str, request: Request) -> None:
-    """Prints the scores of the predictions' blend, of each, and of all but each; writes JSON and a report if asked."""
+    """Prints the scores of the predictions' blend, of each, of all but each, and of each step on top of the blend.
+
+    Writes JSON and a report if asked. Raises UserError for what the user can mend.
+    """
     data = datasets.load(data_dir)
     members = fusion.find(request.predictions)
-    equal = fusion.Blend(members)
-    if equal.class_ids != data.class_ids or equal.meta["dataset"]["classes"] != data.classes_digest():
-        raise UserError(f"--predictions: the classes of {equal.directory} are not those of {data_dir}")
-    split = equal.meta["split"]
-    fold = equal.meta.get("fold")  # a number in what one fold predicts of the pictures that it held out
-    labels = labels_by_id(data, split, fold if isinstance(fold, int) else None)
-    if not labels:
-        raise UserError(f"--predictions: split {split} has no labels in {data_dir}; predict val to score a model")
-    _check_ids(equal, labels, data, split)
-    scoring_weights, weights = _blend_weights(members, request.blend, data, labels)
-    blended = fusion.Blend(members, scoring_weights)
-    result = score(blended, labels, data)
-    lines = {**_member_lines(members, equal, labels, data), _blend_name(members, request.blend): result}
-    rejected = len(data.rejected(split))
-    print(f"{split}: {result['examples']} examples" + (f" ({rejected} rejected ones not scored)" if rejected else ""))
-    _print_table(lines)
-    metric = data.manifest.metric
-    if metric:
-        print(f"the competition's own {metric}: {metrics.COMPETITION_METRICS[metric](result):.4f}")
-    told = {one.directory: round(float(weight), 4) for one, weight in zip(members, weights)}
-    if len(members) > 1:
-        print("weights: " + ", ".join(f"{weight:.3f} {name}" for name, weight in told.items()))
+    table = ExampleTable.of(members[0], data)
+    table.check(members[0])
+    priors = prior_layers.Priors(request.priors, data)
+    view = ablation.View(members, request.blend, table)
+    lines = _steps(view, request, table, priors)
+    scored = {name: scoring.score(line.predicted, table) for name, line in lines.items()}
+    picture = scoring.score(view.blended, table) if request.without_tta else scored[ablation.PICTURE]
+    last = list(lines)[-1]
+    result = Result(
+        final=scored[last].summary,
+        members={**_member_lines(members, table), _blend_name(members, request.blend): picture.summary},
+        steps=ablation.scores(lines, scored),
+        long_tail=_long_tail(scored, table),
+        weights={one.directory: round(float(weight), 4) for one, weight in zip(members, view.weights.told)})
+    _print(result, table, priors)
     if request.out:
-        files.write_json(request.out, {**result, "weights": told, "lines": lines})
+        files.write_json(request.out, result.to_json())
     if request.report:
         model_dirs = request.model_dirs or list(dict.fromkeys(one.meta["model_dir"] for one in members))
-        report.write(request.report, lines, blended, labels, data, model_dirs)
+        report.write(request.report, result.tables(), lines[last].predicted, table.labels, data, model_dirs)
         print(f"report: {request.report}")
 
 
-def _check_ids(predicted: fusion.Blend, labels: dict[str, int], data: datasets.Dataset, split: str) -> None:
-    """Raises UserError where predictions are of other pictures than the split's, or not of all that have a label."""
-    there = set(data.examples(split)["id"])
-    strange = [one for one in predicted.ids if one not in there]
-    if strange:
-        raise UserError(f"--predictions: {predicted.directory} holds {strange[0]}, which is not in {split} of "
-                        f"{data.directory}")
-    missing = set(labels).difference(predicted.ids)
-    if missing:
-        raise UserError(f"--predictions: {predicted.directory} lacks {len(missing)} pictures of {split}, such as "
-                        f"{min(missing)}")
+def _steps(view: ablation.View, request: Request, table: ExampleTable,
+           priors: prior_layers.Priors) -> dict[str, ablation.Line]:
+    """The lines of the ablation table; with --without_tta those of one view, then everything."""
+    if not request.without_tta:
+        return view.lines(priors)
+    one_view = ablation.of_same_models(view.members, request.without_tta)
+    table.check(one_view[0])
+    return {**ablation.View(one_view, request.blend, table).lines(priors), ablation.TTA: view.everything(priors)}
+
+
+def _long_tail(scored: Mapping[str, scoring.Scored], table: ExampleTable) -> dict[str, dict[str, Any]]:
+    counts = np.array([one.train_count for one in table.data.manifest.classes])
+    if not counts.any():
+        return {}
+    labels = np.fromiter(table.labels.values(), np.int64)
+    return shot_groups.top1_by_group({name: one.hits for name, one in scored.items()}, labels, counts)
 
 
 def _blend_name(members: Sequence[predictions.Predictions], text: str) -> str:
@@ -166,23 +112,34 @@ def _blend_name(members: Sequence[predictions.Predictions], text: str) -> str:
     return f"blend {text}" + (" (cross-fitted)" if text == blend.FITTED else "")
 
 
-def _member_lines(members: Sequence[predictions.Predictions], equal: fusion.Blend, labels: dict[str, int],
-                  data: datasets.Dataset) -> dict[str, dict[str, float]]:
+def _member_lines(members: Sequence[predictions.Predictions], table: ExampleTable) -> dict[str, dict[str, float]]:
     """Scores of each of several members, of the mean of the others, and of the plain mean."""
     if len(members) == 1:
         return {}
-    lines = {}
-    for member in members:
-        lines[member.directory] = score(member, labels, data)
+    lines = {member.directory: scoring.score(member, table).summary for member in members}
     for member in members:
         others = [one for one in members if one is not member]
-        lines[f"mean without {member.directory}"] = score(fusion.Blend(others), labels, data)
-    return {**lines, "mean": score(equal, labels, data)}
+        lines[f"mean without {member.directory}"] = scoring.score(fusion.Blend(others), table).summary
+    return {**lines, "mean": scoring.score(fusion.Blend(members), table).summary}
 
 
-def _print_table(lines: dict[str, dict[str, float]]) -> None:
-    columns = [name for name in next(iter(lines.values())) if name != "examples"]
-    width = max(map(len, lines))
-    print(" " * width + "".join(f"{column:>16}" for column in columns))
-    for name, scores in lines.items():
-        print(f"{name:<{width}}" + "".join(f"{scores[column]:>16.4f}" for column in columns))
+def _frame(lines: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+    return pd.DataFrame.from_dict(lines, orient="index").drop(columns="examples")
+
+
+def _print(result: Result, table: ExampleTable, priors: prior_layers.Priors) -> None:
+    rejected = len(table.data.rejected(table.split))
+    print(f"{table.split}: {result.final['examples']} examples"
+          + (f" ({rejected} rejected ones not scored)" if rejected else ""))
+    for heading, frame in result.tables().items():
+        print(f"\n{heading}\n{frame.to_string(float_format='{:.4f}'.format)}")
+    metric = table.data.manifest.metric
+    if metric:
+        print(f"\nthe competition's own {metric}: {metrics.COMPETITION_METRICS[metric](result.final):.4f}")
+    if len(result.weights) > 1:
+        print("weights: " + ", ".join(f"{weight:.3f} {name}" for name, weight in result.weights.items()))
+    if priors.geo:
+        placed = prior_layers.has_place(table.places(list(table.labels))).sum()
+        told = {name: one["geo_exponent"] for name, one in result.steps.items() if "geo_exponent" in one}
+        print(f"geo prior: {placed} of {len(table.labels)} pictures have a place; exponent "
+              + ", ".join(f"{exponent:.3f} ({name})" for name, exponent in told.items()))

@@ -11,9 +11,10 @@ from typing import Sequence
 
 from absl import logging
 
-from pipeline import dataset as datasets, evaluation, files, metrics, predictions, runs
+from pipeline import dataset as datasets, files, metrics, predictions, runs, scoring
 from pipeline.command import USAGE_EXIT_CODE
 from pipeline.errors import UserError
+from pipeline.example_table import ExampleTable
 
 RESULT_FILE = "result.json"       # in a fold's directory: its line of the table
 _map5 = metrics.COMPETITION_METRICS["map5"]  # in an open-set competition, unknown classes answered by the common name
@@ -63,9 +64,8 @@ def finish_fold(run: runs.Run) -> None:
 
 
 def _score(data_dir: str, directory: str) -> dict[str, float]:
-    data = datasets.load(data_dir)
     one = predictions.Predictions(directory)
-    return evaluation.score(one, evaluation.labels_by_id(data, one.meta["split"]), data)
+    return scoring.score(one, ExampleTable(datasets.load(data_dir), one.meta["split"])).summary
 
 
 def print_table(data_dir: str, model_dir: str) -> None:

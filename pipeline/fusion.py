@@ -1,23 +1,27 @@
 """Predictions combined: the mean of several models' probabilities, aligned by id and class."""
 
+import contextlib
 from typing import Iterator, Optional, Sequence
 
 import numpy as np
 
-from pipeline import files, predictions
+from pipeline import files, log_space, predictions
 from pipeline.errors import UserError
 
+# The logarithm of a weight of 0: finite, since −inf − (−inf) is NaN, and below anything that a member can say.
+_NO_WEIGHT = np.float32(-1e30)
 
-def find(patterns: Sequence[str]) -> list[predictions.Predictions]:
-    """Opens the predictions under the given folders or globs; raises UserError where a pattern finds nothing."""
+
+def find(patterns: Sequence[str], flag: str = "predictions") -> list[predictions.Predictions]:
+    """Opens the predictions under the folders or globs of a flag; raises UserError where a pattern finds nothing."""
     directories = []
     for pattern in patterns:
         found = sorted(files.glob(pattern))
         if not found:
-            raise UserError(f"--predictions: nothing is at {pattern}")
+            raise UserError(f"--{flag}: nothing is at {pattern}")
         directories.extend(found)
     if not directories:
-        raise UserError("--predictions is missing")
+        raise UserError(f"--{flag} is missing")
     return [predictions.Predictions(directory) for directory in dict.fromkeys(directories)]
 
 
@@ -40,11 +44,13 @@ class Blend:
         self.directory = first.directory
         self._members = members
         self._rows = [self._align(member.ids, self.ids, "id", member.directory) for member in members]
-        self._columns = [self._align(member.class_ids, self.class_ids, "class", member.directory)
-                         for member in members]
+        columns = [self._align(member.class_ids, self.class_ids, "class", member.directory) for member in members]
+        in_order = np.arange(len(self.class_ids))
+        self._columns = [None if np.array_equal(one, in_order) else one for one in columns]
         if weights is None:
             weights = np.full(len(members), 1 / len(members))
-        self._weights = np.broadcast_to(weights, (len(self.ids), len(members)))
+        log_weights = np.log(weights, where=weights > 0, out=np.full_like(weights, _NO_WEIGHT, np.float32))
+        self._log_weights = np.broadcast_to(log_weights, (len(self.ids), len(members)))
 
     def _align(self, theirs: list[str], ours: list[str], what: str, directory: str) -> np.ndarray:
         """For each of our names its position among theirs."""
@@ -59,14 +65,12 @@ class Blend:
         return np.array([positions[name] for name in ours])
 
     def chunks(self) -> Iterator[tuple[list[str], np.ndarray]]:
-        """(ids, float32 log-probabilities [chunk, classes]) over all examples."""
-        for chunk in predictions.chunks(len(self.ids)):
+        """(ids, float32 log-probabilities [chunk, classes]) over all examples; the arrays may be written to."""
+        for chunk, parts in self._parts():
             total = None
-            for index, part in enumerate(self._parts(chunk)):
-                # A weight of 0 takes a member out: its logarithm is −inf.
-                with np.errstate(divide="ignore"):
-                    part = part + np.log(self._weights[chunk, index, np.newaxis]).astype(np.float32)
-                total = part if total is None else np.logaddexp(total, part)
+            for part, log_weights in zip(parts, self._log_weights[chunk].T):
+                part += log_weights[:, np.newaxis]
+                total = part if total is None else log_space.add(total, part)
             yield [self.ids[i] for i in chunk], total
 
     def label_probabilities(self, labels: np.ndarray) -> np.ndarray:
@@ -74,13 +78,16 @@ class Blend:
 
         Args: labels: int [examples], class indices in the order of `ids`.
         """
-        result = np.empty(self._weights.shape)
-        for chunk in predictions.chunks(len(self.ids)):
-            for index, part in enumerate(self._parts(chunk)):
+        result = np.empty(self._log_weights.shape)
+        for chunk, parts in self._parts():
+            for index, part in enumerate(parts):
                 result[chunk, index] = np.exp(np.take_along_axis(part, labels[chunk, np.newaxis], axis=1)[:, 0])
         return result
 
-    def _parts(self, chunk: np.ndarray) -> Iterator[np.ndarray]:
-        """Each member's float32 log-probabilities [chunk, classes], aligned."""
-        for member, rows, columns in zip(self._members, self._rows, self._columns):
-            yield member.rows(rows[chunk])[:, columns]
+    def _parts(self) -> Iterator[tuple[np.ndarray, Iterator[np.ndarray]]]:
+        """Positions, and each member's float32 log-probabilities [chunk, classes] of them, aligned; chunk by chunk."""
+        with contextlib.ExitStack() as stack:
+            readers = [stack.enter_context(member.open(columns))
+                       for member, columns in zip(self._members, self._columns)]
+            for chunk in predictions.chunks(len(self.ids), len(self.class_ids)):
+                yield chunk, (reader.rows(rows[chunk]) for reader, rows in zip(readers, self._rows))

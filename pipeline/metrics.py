@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from pipeline import log_space
+
 
 def label_ranks(labels: np.ndarray, log_probabilities: np.ndarray) -> np.ndarray:
     """How many classes stand before the label, 0 for a top-1 hit.
@@ -49,21 +51,20 @@ class SingleLabelScores:
         self._reciprocal_ranks = 0.0
         self._log_loss = 0.0
 
-    def update(self, labels: np.ndarray, log_probabilities: np.ndarray) -> None:
-        """int [n] labels and float [n, classes] log-probabilities, which are normalized here.
+    def update(self, labels: np.ndarray, log_probabilities: np.ndarray) -> np.ndarray:
+        """int [n] labels and float [n, classes] log-probabilities, which are normalized here; returns label_ranks.
 
         (Rounding to float16 moves their sum away from 1 by about 1e-3.)
         """
-        log_probabilities = log_probabilities.astype(np.float64)
         ranks = label_ranks(labels, log_probabilities)
         np.add.at(self._examples, labels, 1)
         np.add.at(self._hits, labels, ranks < 1)
         self._top3 += int((ranks < 3).sum())
         self._top5 += int((ranks < 5).sum())
         self._reciprocal_ranks += float((1.0 / (ranks[ranks < 5] + 1)).sum())
-        normalizers = np.logaddexp.reduce(log_probabilities, axis=1)
-        own = np.take_along_axis(log_probabilities, labels[:, np.newaxis], axis=1)[:, 0]
-        self._log_loss += float((normalizers - own).sum())
+        own = np.take_along_axis(log_probabilities, labels[:, np.newaxis], axis=1)
+        self._log_loss += float((log_space.normalizers(log_probabilities) - own).sum(dtype=np.float64))
+        return ranks
 
     def result(self) -> dict[str, float]:
         """top1, top3, top5, macro_top1 (shares), log_loss (nats), map5 and examples; needs at least one example."""

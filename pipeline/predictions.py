@@ -5,7 +5,7 @@ line i of ids.txt is the id of row i, in no particular order. 500,000 × 10,000 
 """
 
 import os
-from typing import Any, Iterable, Iterator, Sequence
+from typing import Any, Iterable, Iterator, Optional, Sequence
 
 import numpy as np
 
@@ -18,7 +18,11 @@ META_FILE = "meta.json"
 OUT_OF_FOLD = "out_of_fold"  # folder of a model directory: what each of its folds predicts of the pictures it held out
 # The smallest value that float16 can hold, so that log 0 stays finite.
 LOWEST = float(np.finfo(np.float16).min)
-CHUNK_ROWS = 1024
+# Values worked on at a time: as float32 they stay in a core's cache, which is three times as fast as 1,024 rows of
+# 10,000 classes through memory.
+CHUNK_VALUES = 1 << 16
+# A float16 by its bits as float32; looking it up is twice as fast as NumPy's conversion.
+_FLOAT32_OF_BITS = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
 
 
 class Writer:
@@ -37,13 +41,15 @@ class Writer:
 
     def append(self, ids: Sequence[str], log_probabilities: np.ndarray) -> None:
         """Adds rows: `log_probabilities` is a float array [len(ids), classes]."""
-        if np.isnan(log_probabilities).any():
+        if log_probabilities.shape != (len(ids), self._classes):
+            raise ValueError(f"{log_probabilities.shape} for {len(ids)} ids and {self._classes} classes")
+        lowest = log_probabilities.min(initial=0)  # NaN where there is one
+        if np.isnan(lowest):
             raise UserError(f"the model's answer for {ids[int(np.isnan(log_probabilities).any(axis=1).argmax())]} is NaN; "
                             "predict in float32, or train it anew at a lower rate")
-        rows = np.clip(log_probabilities, LOWEST, None).astype("<f2")
-        if rows.shape != (len(ids), self._classes):
-            raise ValueError(f"{rows.shape} for {len(ids)} ids and {self._classes} classes")
-        self._file.write(rows.tobytes())
+        if lowest < LOWEST:
+            log_probabilities = np.maximum(log_probabilities, LOWEST)
+        self._file.write(log_probabilities.astype("<f2").tobytes())
         self._ids.extend(ids)
 
     def finish(self, meta: dict[str, Any]) -> None:
@@ -77,37 +83,58 @@ class Predictions:
         try:
             with files.open_file(self._path, "rb") as file:
                 np.lib.format.read_magic(file)
-                self.shape, _, self._dtype = np.lib.format.read_array_header_1_0(file)
+                self.shape, _, dtype = np.lib.format.read_array_header_1_0(file)
                 self._offset = file.tell()
         except (OSError, ValueError):  # it is gone, or is no array
             raise UserError(f"--predictions: {self._path} is damaged; run predict.py again") from None
-        whole = self._offset + self.shape[0] * self.shape[1] * self._dtype.itemsize
-        if files.size(self._path) != whole or len(self.ids) != self.shape[0]:
+        whole = self._offset + self.shape[0] * self.shape[1] * dtype.itemsize
+        if dtype != np.float16 or files.size(self._path) != whole or len(self.ids) != self.shape[0]:
             raise UserError(f"--predictions: {self._path} is damaged; run predict.py again")
 
     @property
     def class_ids(self) -> list[str]:
         return self.meta["class_ids"]
 
-    def rows(self, positions: np.ndarray) -> np.ndarray:
-        """The float32 log-probabilities [len(positions), classes] of these rows; neighbours are read at one go."""
-        result = np.empty((len(positions), self.shape[1]), np.float32)
-        row_bytes = self.shape[1] * self._dtype.itemsize
-        breaks = np.flatnonzero(np.diff(positions) != 1) + 1
-        with files.open_file(self._path, "rb") as file:
-            for run in np.split(np.arange(len(positions)), breaks):
-                if not len(run):
-                    continue
-                file.seek(self._offset + int(positions[run[0]]) * row_bytes)
-                block = np.frombuffer(file.read(len(run) * row_bytes), self._dtype)
-                result[run] = block.reshape(len(run), self.shape[1])
-        return result
+    def open(self, columns: Optional[np.ndarray] = None) -> "Reader":
+        """A reader for a `with`; `columns`: for each class that it gives, which of ours it is (None: all as they are)."""
+        return Reader(files.open_file(self._path, "rb"), self._offset, self.shape[1], columns)
 
+    def rows(self, positions: np.ndarray) -> np.ndarray:
+        """The float32 log-probabilities [len(positions), classes] of these rows."""
+        with self.open() as reader:
+            return reader.rows(positions)
 
     def chunks(self) -> Iterator[tuple[list[str], np.ndarray]]:
         """(ids, float32 log-probabilities [chunk, classes]) over all rows in their order."""
-        for positions in chunks(len(self.ids)):
-            yield [self.ids[i] for i in positions], self.rows(positions)
+        with self.open() as reader:
+            for positions in chunks(*self.shape):
+                yield [self.ids[i] for i in positions], reader.rows(positions)
+
+
+class Reader:
+    """The rows of open predictions. The file stays open between reads: gs:// takes long to open one, and reads ahead."""
+
+    def __init__(self, file, offset: int, classes: int, columns: Optional[np.ndarray]):
+        self._file, self._offset, self._classes, self._columns = file, offset, classes, columns
+
+    def __enter__(self) -> "Reader":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+
+    def rows(self, positions: np.ndarray) -> np.ndarray:
+        """Float32 log-probabilities [len(positions), classes]; neighbours are read at one go."""
+        runs = np.split(positions, np.flatnonzero(np.diff(positions) != 1) + 1)
+        bits = np.concatenate([self._read(int(run[0]), len(run)) for run in runs])
+        if self._columns is not None:
+            bits = bits[:, self._columns]
+        return np.take(_FLOAT32_OF_BITS, bits, mode="clip")
+
+    def _read(self, first: int, count: int) -> np.ndarray:
+        row_bytes = self._classes * 2
+        self._file.seek(self._offset + first * row_bytes)
+        return np.frombuffer(self._file.read(count * row_bytes), "<u2").reshape(count, self._classes)
 
 
 def write(directory: str, rows: Iterable[tuple[list[str], np.ndarray]], meta: dict[str, Any]) -> None:
@@ -118,7 +145,8 @@ def write(directory: str, rows: Iterable[tuple[list[str], np.ndarray]], meta: di
     writer.finish(meta)
 
 
-def chunks(count: int, rows: int = CHUNK_ROWS) -> Iterator[np.ndarray]:
-    """0 … count − 1 in pieces of at most `rows`."""
+def chunks(count: int, classes: int) -> Iterator[np.ndarray]:
+    """0 … count − 1 in pieces of CHUNK_VALUES of `classes` each, of one row at least."""
+    rows = max(CHUNK_VALUES // classes, 1)
     for start in range(0, count, rows):
         yield np.arange(start, min(start + rows, count))

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from pipeline import dataset as datasets, fusion, open_set
+from pipeline import dataset as datasets, open_set
+from pipeline.progress import progress
 
 
 def known_classes(data: datasets.Dataset) -> np.ndarray:
@@ -21,18 +22,20 @@ def answer_texts(data: datasets.Dataset, answers: np.ndarray) -> list[list[str]]
     return [[texts[index] for index in row] for row in answers.tolist()]
 
 
-def best_classes(data: datasets.Dataset, mean: fusion.Blend, answers: int,
+def best_classes(data: datasets.Dataset, predicted, answers: int,
                  rule: str = "first") -> tuple[list[str], list[list[str]]]:
     """(ids, for each the source ids of its `answers` best answers by open_set.rank).
 
-    `mean` has the classes of `data`, in the same order.
+    `predicted`, a Blend or a layer of priors over one, has the classes of `data`, in the same order.
     """
     ids: list[str] = []
     rows: list[list[str]] = []
     known = known_classes(data)
-    for chunk_ids, log_probabilities in mean.chunks():
-        ids += chunk_ids
-        rows += answer_texts(data, open_set.rank(log_probabilities, known, answers, rule))
+    with progress(len(predicted.ids), "rank", "pictures") as bar:
+        for chunk_ids, log_probabilities in predicted.chunks():
+            ids += chunk_ids
+            rows += answer_texts(data, open_set.rank(log_probabilities, known, answers, rule))
+            bar.update(len(chunk_ids))
     return ids, rows
 
 

@@ -4,11 +4,11 @@ import collections
 import html
 import io
 import os
-from typing import Sequence
+from typing import Mapping, Sequence
 
 import pandas as pd
 
-from pipeline import dataset as datasets, files, fusion, run_record
+from pipeline import dataset as datasets, files, run_record
 
 LISTED = 20  # classes and confusions
 
@@ -22,7 +22,7 @@ svg { max-width: 100%; height: auto; } p.note { color: #666; }
 """
 
 
-def confusion_counts(predicted: fusion.Blend, labels: dict[str, int]) -> collections.Counter:
+def confusion_counts(predicted, labels: dict[str, int]) -> collections.Counter:
     """How often each (label, top-1 answer) pair of class indices occurs among the labelled examples."""
     counts: collections.Counter = collections.Counter()
     for ids, log_probabilities in predicted.chunks():
@@ -92,26 +92,25 @@ def _curves(history: pd.DataFrame, title: str) -> str:
     return f"<h3>{html.escape(title)}</h3>{drawing[drawing.index('<svg'):]}"
 
 
-def _table(frame: pd.DataFrame) -> str:
-    return frame.to_html(index=False, border=0, float_format=lambda value: f"{value:.4f}")
+def _table(frame: pd.DataFrame, index: bool = False) -> str:
+    return frame.to_html(index=index, border=0, float_format=lambda value: f"{value:.4f}")
 
 
-def write(path: str, scores: dict[str, dict[str, float]], blended: fusion.Blend, labels: dict[str, int],
-          data: datasets.Dataset, model_dirs: Sequence[str]) -> None:
+def write(path: str, tables: Mapping[str, pd.DataFrame], predicted, labels: dict[str, int], data: datasets.Dataset,
+          model_dirs: Sequence[str]) -> None:
     """Writes the page.
 
     Args:
-      scores: name → scores, a line of the first table each.
-      blended: the predictions whose mistakes are listed.
+      tables: heading → scores, a line each row of the frame.
+      predicted: the predictions whose mistakes are listed.
       model_dirs: runs whose curves are drawn.
     """
-    counts = confusion_counts(blended, labels)
-    split = blended.meta["split"]
-    table = pd.DataFrame([{"predictions": name, **values} for name, values in scores.items()])
+    counts = confusion_counts(predicted, labels)
+    split = predicted.meta["split"]
     parts = [
         f"<h1>{html.escape(data.manifest.competition)}: {html.escape(split)}</h1>",
         f"<p class=note>{sum(counts.values())} labelled examples of {len(data.manifest.classes)} classes</p>",
-        "<h2>Scores</h2>", _table(table),
+        *(f"<h2>{html.escape(heading)}</h2>{_table(frame, index=True)}" for heading, frame in tables.items()),
         f"<h2>Hardest classes (at most {LISTED})</h2>", _table(class_table(counts, data).head(LISTED)),
         f"<h2>Classes taken for each other (at most {LISTED} pairs)</h2>",
         _table(confusion_table(counts, data).head(LISTED)),

@@ -35,8 +35,10 @@ def test_cross_fitting_never_looks_at_its_own_group():
     changed = label_probabilities.copy()
     changed[groups == 1] = rng.uniform(0.05, 1, (30, 2))
     after = blend.cross_fit(changed, groups)
-    np.testing.assert_array_equal(before[groups == 1], after[groups == 1])
-    assert (before[groups == 0] != after[groups == 0]).any()
+    np.testing.assert_array_equal(before[1], after[1])
+    assert (before[0] != after[0]).any()
+    weights = blend.ScoringWeights(np.ones(2), groups, before)
+    assert weights.by_example(before).tolist() == [before[group].tolist() for group in groups]
 
 
 @pytest.mark.parametrize("text, weights", [("equal", [0.5, 0.5]), ("2:1", [2 / 3, 1 / 3]), ("0:5", [0, 1])])

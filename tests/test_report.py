@@ -5,6 +5,7 @@ import pytest
 from sklearn import metrics as sklearn_metrics
 
 from pipeline import evaluation, fusion, predictions, report
+from pipeline.example_table import ExampleTable
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def predicted(tiny_data, tmp_path):
 def test_confusions_equal_scikit_learn(predicted, tiny_data, tmp_path):
     labels, answers = predicted
     blended = fusion.Blend(fusion.find([str(tmp_path / "val")]))
-    counts = report.confusion_counts(blended, evaluation.labels_by_id(tiny_data, "val"))
+    counts = report.confusion_counts(blended, ExampleTable(tiny_data, "val").labels)
     matrix = sklearn_metrics.confusion_matrix(labels, answers, labels=[0, 1, 2])
     assert {pair: count for pair, count in counts.items()} == {
         (i, j): matrix[i, j] for i in range(3) for j in range(3) if matrix[i, j]}

@@ -1,0 +1,30 @@
+"""Sums of probabilities that are kept as logarithms, by NumPy functions that run at the speed of the cache."""
+
+import numpy as np
+
+
+def add(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """log(exp(one) + exp(other)), elementwise, of finite float arrays of one shape; both are overwritten.
+
+    max + log(1 + exp(min − max)) as np.logaddexp has it, but through exp and log, which NumPy vectorizes: several times
+    as fast. What log1p would add in precision is less than the rounding of float32 to 1 + x, 6e-8 of a probability.
+    """
+    high = np.maximum(one, other)
+    low = np.minimum(one, other, out=one)
+    low -= high
+    np.exp(low, out=other)
+    other += 1
+    np.log(other, out=other)
+    other += high
+    return other
+
+
+def normalizers(logs: np.ndarray) -> np.ndarray:
+    """log Σ exp of each row: float [n, classes] → [n, 1] of its dtype; a row has a finite value."""
+    high = logs.max(axis=1, keepdims=True)
+    return high + np.log(np.exp(logs - high).sum(axis=1, keepdims=True))
+
+
+def normalize(logs: np.ndarray) -> np.ndarray:
+    """Rows [n, classes] shifted so that their probabilities sum to 1."""
+    return logs - normalizers(logs)

@@ -1,0 +1,61 @@
+"""Several models and priors put together for pictures without labels, as one prediction: what a submission is made of.
+
+Weights and exponents that are to be fitted are fitted on predictions of the same models whose labels are known.
+"""
+
+import os
+from typing import Sequence
+
+import numpy as np
+
+from pipeline import blend, dataset as datasets, files, fusion, geo_exponent, predictions, priors as prior_layers
+from pipeline.errors import UserError
+from pipeline.example_table import ExampleTable
+
+
+def labelled_of(member: predictions.Predictions, flag: str) -> predictions.Predictions:
+    """Predictions of the same model whose labels are known: of its folds, else of val.
+
+    Raises UserError, which begins with `flag`, where the model directory has neither.
+    """
+    model_dir = member.meta["model_dir"]
+    for place in (predictions.OUT_OF_FOLD, os.path.join("predictions", "val")):
+        directory = os.path.join(model_dir, place)
+        if files.exists(os.path.join(directory, predictions.META_FILE)):
+            return predictions.Predictions(directory)
+    raise UserError(f"{flag}: {model_dir} has no out-of-fold predictions and none of val; train it by "
+                    "--fold=all, or predict val into its predictions/val")
+
+
+def blend_weights(members: Sequence[predictions.Predictions], text: str, data: datasets.Dataset) -> np.ndarray:
+    """The weights [members] that --blend stands for. Raises UserError."""
+    if text != blend.FITTED:
+        return blend.parse(text, len(members))
+    labelled = [labelled_of(member, f"--blend={text}") for member in members]
+    return blend.fit(blend.label_probabilities(labelled, ExampleTable.of(labelled[0], data)))
+
+
+def fitted_exponent(members: Sequence[predictions.Predictions], weights: np.ndarray, priors: prior_layers.Priors,
+                    data: datasets.Dataset) -> float:
+    """The exponent of --geo_exponent=fit for a blend by these weights [members]. Raises UserError."""
+    labelled = [labelled_of(member, f"--geo_exponent={prior_layers.FIT}") for member in members]
+    fitter = geo_exponent.Fitter(priors.correct, priors.geo, ExampleTable.of(labelled[0], data))
+    return fitter.on_all(fusion.Blend(labelled, weights))
+
+
+def combine(members: Sequence[predictions.Predictions], blend_text: str, request: prior_layers.Request,
+            data: datasets.Dataset):
+    """The blend of the members with the priors on top. Raises UserError."""
+    weights = blend_weights(members, blend_text, data)
+    blended = fusion.Blend(members, weights)
+    if blended.class_ids != data.class_ids:
+        raise UserError(f"--predictions: their classes are not those of {data.directory}")
+    priors = prior_layers.Priors(request, data)
+    exponent = request.geo_exponent
+    if exponent == prior_layers.FIT and priors.geo:
+        exponent = fitted_exponent(members, weights, priors, data)
+    places = ExampleTable(data, blended.meta["split"]).places(blended.ids)
+    if priors.geo:
+        placed = prior_layers.has_place(places).sum()
+        print(f"geo prior: {placed} of {len(places)} pictures have a place; exponent {exponent:.3f}")
+    return priors.fuse(priors.correct(blended), places, exponent)
