@@ -27,4 +27,6 @@ def normalizers(logs: np.ndarray) -> np.ndarray:
 
 def normalize(logs: np.ndarray) -> np.ndarray:
     """Rows [n, classes] shifted so that their probabilities sum to 1."""
-    return logs - normalizers(logs)
+    shifted = logs - logs.max(axis=1, keepdims=True)  # before the sum, which would be rounded away beside −60,000
+    shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return shifted
