@@ -36,7 +36,9 @@ class Priors:
 
     def __init__(self, request: Request, data: datasets.Dataset):
         self.corrects = request.prior_correction > 0
-        self.geo = PlacePrior(request.geo_prior, data.class_ids, data.directory) if request.geo_prior else None
+        self.geo = None
+        if request.geo_prior:
+            self.geo = PlacePrior(_load(request.geo_prior), data.class_ids, request.geo_prior, data.directory)
         self.exponent = request.geo_exponent
         self._log_prior = request.prior_correction * log_class_prior(data) if self.corrects else None
 
@@ -126,13 +128,13 @@ class PlacePrior:
     """A geo prior whose classes are aligned by id; raises UserError where it lacks one of `class_ids`.
 
     Args:
-      directory: of train_geo_prior.py.
+      prior: has class_ids and log_probabilities(latitude, longitude, date), as geo_prior.load gives it.
       class_ids: those of the predictions, in their order; the prior may have others beside.
-      owner: whose classes these are, for the error.
+      directory, owner: where the prior and the class_ids are from, for the error.
     """
 
-    def __init__(self, directory: str, class_ids: Sequence[str], owner: str):
-        self._prior = _load(directory)
+    def __init__(self, prior, class_ids: Sequence[str], directory: str, owner: str):
+        self._prior = prior
         position = {one: index for index, one in enumerate(self._prior.class_ids)}
         missing = [one for one in class_ids if one not in position]
         if missing:

@@ -10,25 +10,27 @@ from pipeline import dataset as datasets, predictions, schema
 
 
 def make_dataset(folder: pathlib.Path, labels: Sequence[Optional[int]], places: Optional[np.ndarray] = None,
-                 train_counts: Sequence[int] = (30, 30, 30), split: str = "val", folds: int = 0,
-                 competition: str = "inat2021") -> datasets.Dataset:
+                 train_counts: Sequence[int] = (30, 30, 30), splits: Optional[Sequence[str]] = None,
+                 folds: int = 0) -> datasets.Dataset:
     """A folder with a manifest and examples, but no shards' files.
 
     Args:
       labels: class index of each example, None where unknown; their ids are p0, p1, ….
       places: [examples, 3], latitude, longitude, date; NaN where unknown.
+      splits: of each example; None: all val.
       folds: example i is in fold i modulo folds.
     """
     count = len(labels)
     classes = tuple(schema.ClassInfo(index, str(100 + index), f"species {index}", train)
                     for index, train in enumerate(train_counts))
-    shard = schema.Shard("no file", split, None, 0, count, 0, "")
-    manifest = schema.Manifest(competition, "fieldmark", False, classes, (shard,), folds, 0, {}, metric="top1_error")
+    splits = ["val"] * count if splits is None else list(splits)
+    shards = tuple(schema.Shard("no file", split, None, 0, splits.count(split), 0, "") for split in sorted(set(splits)))
+    manifest = schema.Manifest("inat2021", "fieldmark", False, classes, shards, folds, 0, {}, metric="top1_error")
     folder.mkdir(parents=True, exist_ok=True)
     datasets.files.write_json(str(folder / schema.DATASET_FILE), manifest.to_json())
     places = np.full((count, 3), np.nan) if places is None else np.asarray(places, float)
     pd.DataFrame({
-        "row": range(count), "id": [f"p{index}" for index in range(count)], "split": split,
+        "row": range(count), "id": [f"p{index}" for index in range(count)], "split": splits,
         "fold": [index % folds if folds else "" for index in range(count)],
         "labels": ["" if label is None else str(label) for label in labels], "latitude": places[:, 0],
         "longitude": places[:, 1], "date": places[:, 2], "user": "",
@@ -37,9 +39,8 @@ def make_dataset(folder: pathlib.Path, labels: Sequence[Optional[int]], places: 
     return datasets.load(str(folder))
 
 
-def write_predictions(folder: pathlib.Path, data: datasets.Dataset, logs: np.ndarray, **meta) -> str:
-    """Predictions of all of a dataset's examples in their order, of the model directory `folder`'s parent."""
-    split = data.manifest.splits[0]
+def write_predictions(folder: pathlib.Path, data: datasets.Dataset, logs: np.ndarray, split: str = "val", **meta) -> str:
+    """Predictions of a split's examples in their order, of the model directory `folder`'s parent."""
     ids = list(data.examples(split)["id"])
     predictions.write(str(folder), [(ids, np.asarray(logs, np.float32))], {
         "examples": len(ids), "class_ids": data.class_ids, "split": split, "model_dir": str(folder.parent), "tta": "none",

@@ -38,7 +38,7 @@ def log_loss(exponent, data, blended, chosen=slice(None)):
 
 
 def fitter(data, layer=lambda predicted: predicted):
-    return geo_exponent.Fitter(layer, priors.PlacePrior("geo", data.class_ids, "here"), ExampleTable(data, "val"))
+    return geo_exponent.Fitter(layer, priors.PlacePrior(StandInPrior(data.class_ids), data.class_ids, "geo", "here"), ExampleTable(data, "val"))
 
 
 @pytest.mark.parametrize("seed", range(3))
