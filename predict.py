@@ -43,13 +43,15 @@ def main() -> None:
     require("data_dir")
     out = FLAGS.out or os.path.join(FLAGS.model_dir, "predictions", FLAGS.split.replace("+", "_"))
     folds = parse_folds(FLAGS.fold)
-    from pipeline import predict  # late: TensorFlow takes seconds to import, and a mistyped flag should not
+    from pipeline import dataset, predict, priors  # late: TensorFlow takes seconds to import, a mistyped flag should not
 
+    on_top = priors.Request(geo_prior=FLAGS.geo_prior_ckpt_dir)
+    priors.Priors(on_top, dataset.load(FLAGS.data_dir))  # for its mistakes, which shouldn't wait until all is predicted
     predict.run_prediction(FLAGS.data_dir, predict.Request(
         model_dir=FLAGS.model_dir, split=FLAGS.split, out=out, folds=() if folds == ALL_FOLDS else folds, tta=FLAGS.tta,
         size=FLAGS.size, batch_size=FLAGS.batch_size, tpu=FLAGS.tpu))
     if FLAGS.submission_file_path:
-        make_submission.make_submission(FLAGS.data_dir, [out], FLAGS.submission_file_path)
+        make_submission.make_submission(FLAGS.data_dir, [out], FLAGS.submission_file_path, priors_request=on_top)
 
 
 if __name__ == "__main__":

@@ -30,3 +30,8 @@ if [[ ${#recipes[@]} -eq 0 ]]; then
   echo "no recipes in configs/$COMPETITION/: using configs/base.flags" >&2
   recipes=(configs/base.flags)
 fi
+# The geo prior's recipe: GEO_PRIOR (none: without), else configs/geo_prior/COMPETITION.flags where there is one.
+geo_recipe=${GEO_PRIOR:-configs/geo_prior/$COMPETITION.flags}
+if [[ "$geo_recipe" == none || ( -z "${GEO_PRIOR:-}" && ! -f "$geo_recipe" ) ]]; then
+  geo_recipe=
+fi

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Shards and trained models of a competition, as far as they are missing:
 #   bash run_training.sh [COMPETITION DATA_DIR [RUN_DIR]]        without arguments the embedded demo
-# Writes RUN_DIR (runs/COMPETITION): records/ with the shards, models/RECIPE/ for each recipe configs/COMPETITION/*.flags.
+# Writes RUN_DIR (runs/COMPETITION): records/ with the shards, models/RECIPE/ for each recipe configs/COMPETITION/*.flags,
+# geo_prior/ where configs/geo_prior/COMPETITION.flags tells how to train one.
 #   RECIPES="configs/…/a.flags b.flags"  these recipes instead of all of the competition's
 #   TRAIN_FLAGS="--batch_size=16 …"      flags after each recipe's, which win (also --flagfile=OVERRIDES.flags)
 #   RECORD_FLAGS="--max_side=512 …"      flags for create_tfrecords.py
+#   GEO_PRIOR=FLAGFILE                   that recipe for the geo prior; none: no geo prior
 #   FOLDS=5                              folds, where a recipe trains by folds (--fold=…)
 #   PYTHON=…                             that interpreter as it is, instead of .venv
 set -euo pipefail
@@ -17,8 +19,12 @@ if grep -qs '^--fold=' "${recipes[@]}"; then
 fi
 "$PYTHON" create_tfrecords.py --competition="$COMPETITION" --data_dir="$DATA_DIR" --out_dir="$RUN_DIR/records" \
   ${RECORD_FLAGS:-}
+if [[ -n "$geo_recipe" ]]; then
+  "$PYTHON" train_geo_prior.py --flagfile="$geo_recipe" --competition="$COMPETITION" --data_dir="$DATA_DIR" \
+    --model_dir="$RUN_DIR/geo_prior"
+fi
 for recipe in "${recipes[@]}"; do
   "$PYTHON" multi_stage_train.py --flagfile="$recipe" --data_dir="$RUN_DIR/records" \
     --model_dir="$RUN_DIR/models/$(basename "$recipe" .flags)" ${TRAIN_FLAGS:-}
 done
-echo "trained models: $RUN_DIR/models"
+echo "trained models: $RUN_DIR/models${geo_recipe:+, $RUN_DIR/geo_prior}"

@@ -66,6 +66,8 @@ def run_evaluation(data_dir: str, request: Request) -> None:
     table = ExampleTable.of(members[0], data)
     table.check(members[0])
     priors = prior_layers.Priors(request.priors, data)
+    if priors.geo:
+        prior_layers.warn_if_trained_on(table.split)
     view = ablation.View(members, request.blend, table)
     lines = _steps(view, request, table, priors)
     scored = {name: scoring.score(line.predicted, table) for name, line in lines.items()}

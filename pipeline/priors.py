@@ -10,13 +10,14 @@ prediction and is itself one: ids, class_ids, meta, directory and chunks().
 import dataclasses
 from typing import Iterator, Optional, Sequence, Union
 
+from absl import logging
 import numpy as np
 
 from pipeline import dataset as datasets, log_space, predictions
 from pipeline.errors import UserError
 
 FIT = "fit"
-LOOKUP_ROWS = 1024  # places given to the geo prior at a time: a network is slow for a few
+LOOKUP_ROWS = 1024  # examples whose places are given to the geo prior at a time: a network is slow for a few
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +69,13 @@ def log_class_prior(data: datasets.Dataset) -> np.ndarray:
 def has_place(places: np.ndarray) -> np.ndarray:
     """Bool [n], of float [n, 3]: a date alone is no place, and a place needs no date."""
     return np.isfinite(places[:, :2]).all(axis=1)
+
+
+def warn_if_trained_on(split: str) -> None:
+    """Says so where the geo prior knows the places of a split from its training."""
+    if any(one.startswith("train") for one in split.split("+")):
+        logging.warning("the geo prior was trained on the places of %s, so that it gains more there than it will elsewhere; "
+                        "predict val to learn its worth", split)
 
 
 class _Layer:
@@ -175,13 +183,13 @@ def _load(directory: str):
 
 
 def _groups(chunks) -> Iterator[list]:
-    """Chunks in lists of at least LOOKUP_ROWS examples together, but for the last."""
+    """Chunks in lists of at most LOOKUP_ROWS examples together, or of one chunk that has more."""
     group, rows = [], 0
     for ids, logs in chunks:
-        group.append((ids, logs))
-        rows += len(ids)
-        if rows >= LOOKUP_ROWS:
+        if group and rows + len(ids) > LOOKUP_ROWS:
             yield group
             group, rows = [], 0
+        group.append((ids, logs))
+        rows += len(ids)
     if group:
         yield group

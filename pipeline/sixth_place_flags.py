@@ -4,9 +4,12 @@ Its flagfiles work as they are on multi_stage_train.py and predict.py: give any 
 theirs are the defaults. A flag of ours on the same command line wins over the translation.
 """
 
+import os
+from typing import Iterable
+
 from absl import flags
 
-from pipeline import dataset, run_record
+from pipeline import dataset, files, run_record
 from pipeline.errors import UserError, unknown
 from pipeline.flag_types import require
 
@@ -21,7 +24,9 @@ _TRAINING = ("training_files", "num_training_instances", "validation_files", "nu
              "input_size_stage3", "lr_stage1", "lr_stage2", "lr_stage3", "epochs_stage1", "epochs_stage2",
              "epochs_stage3", "unfreeze_layers", "randaug_num_layers", "randaug_magnitude", "use_scaled_lr",
              "use_cosine_decay", "load_checkpoint", "base_model_weights")
-_PREDICTION = ("test_files", "ckpt_dir", "geo_prior_ckpt_dir", "submission_file_path", "use_tta")
+_PREDICTION = ("test_files", "ckpt_dir", "geo_prior_ckpt_dir", "geo_prior_input_size", "use_bn_geo_prior", "embed_dim",
+               "submission_file_path", "use_tta", "log_frequence")
+_GEO_INPUTS = {True: 6, False: 4}  # of their geo prior, with and without the date
 
 _HELP = "As in iNat 2021's sixth-place solution; see pipeline/sixth_place_flags.py."
 
@@ -56,7 +61,11 @@ def define_prediction() -> None:
     flags.DEFINE_integer("num_classes", None, f"Must agree with the model. {_HELP}", 1)
     flags.DEFINE_string("test_files", None, f"Glob of TFRecords to adopt. {_HELP}")
     flags.DEFINE_string("ckpt_dir", None, f"A model directory of ours (--model_dir). {_HELP}")
-    flags.DEFINE_string("geo_prior_ckpt_dir", None, _HELP)
+    flags.DEFINE_string("geo_prior_ckpt_dir", None, f"A folder of train_geo_prior.py, for --submission_file_path. {_HELP}")
+    flags.DEFINE_integer("geo_prior_input_size", 6, f"Must agree with the geo prior. {_HELP}", 1)
+    flags.DEFINE_boolean("use_bn_geo_prior", False, f"Ours has no batch normalization. {_HELP}")
+    flags.DEFINE_integer("embed_dim", 256, f"Must agree with the geo prior. {_HELP}", 1)
+    flags.DEFINE_integer("log_frequence", 500, f"Taken, and not needed: progress is told by time. {_HELP}", 1)
     flags.DEFINE_string("submission_file_path", None, f"Write the submission there too. {_HELP}")
     flags.DEFINE_boolean("use_tta", False, f"--tta=six. {_HELP}")
 
@@ -123,7 +132,7 @@ def translate_training() -> None:
 def translate_prediction() -> None:
     """Sets our prediction flags from theirs."""
     if FLAGS.geo_prior_ckpt_dir:
-        raise UserError("--geo_prior_ckpt_dir: this program has no geo prior yet; leave the flag out")
+        _check_geo_prior()
     _set("model_dir", FLAGS.ckpt_dir)
     require("model_dir")
     _check_model(run_record.read(FLAGS.model_dir))
@@ -136,13 +145,37 @@ def translate_prediction() -> None:
 
 def _check_model(record: dict) -> None:
     """Raises UserError where their flags describe another model than the one trained."""
-    for flag, told, trained in (
+    _check_present(FLAGS.model_dir, (
         ("model_name", _model(), record["same"]["model"]),
         ("use_coordinates_inputs", FLAGS.use_coordinates_inputs, record["same"]["place_input"]),
-        ("num_classes", FLAGS.num_classes, len(record["free"]["class_ids"])),
-    ):
+        ("num_classes", FLAGS.num_classes, len(record["free"]["class_ids"]))))
+
+
+def _check_geo_prior() -> None:
+    """Raises UserError where there is no geo prior of ours, or their flags describe another one."""
+    directory = FLAGS.geo_prior_ckpt_dir
+    trained = {}
+    if files.exists(os.path.join(directory, run_record.RUN_FILE)):
+        trained = run_record.read(directory)["same"]
+    if "date_input" not in trained:
+        raise UserError(f"--geo_prior_ckpt_dir: {directory} holds no geo prior of this program, which reads no other's "
+                        "checkpoints; train one with train_geo_prior.py")
+    if not FLAGS.submission_file_path:
+        raise UserError("--geo_prior_ckpt_dir is for --submission_file_path, which is missing")
+    _check_present(directory, (
+        ("geo_prior_input_size", FLAGS.geo_prior_input_size, _GEO_INPUTS[trained["date_input"]]),
+        ("use_bn_geo_prior", FLAGS.use_bn_geo_prior, False),
+        ("embed_dim", FLAGS.embed_dim, trained["embed_dim"])))
+
+
+def _check_present(directory: str, rows: Iterable[tuple]) -> None:
+    """Raises UserError for the first given flag whose value is another than that of a trained model.
+
+    Args: rows: (flag, what its value stands for, what was trained).
+    """
+    for flag, told, trained in rows:
         if FLAGS[flag].present and told != trained:
-            raise UserError(f"--{flag}={FLAGS[flag].value}, but {FLAGS.model_dir} was trained with {trained}")
+            raise UserError(f"--{flag}={FLAGS[flag].value}, but {directory} was trained with {trained}")
 
 
 def training_specs() -> list[str]:

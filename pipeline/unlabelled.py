@@ -13,13 +13,16 @@ from pipeline.errors import UserError
 from pipeline.example_table import ExampleTable
 
 
-def labelled_of(member: predictions.Predictions, flag: str) -> predictions.Predictions:
-    """Predictions of the same model whose labels are known: of its folds, else of val.
+VAL = os.path.join("predictions", "val")  # of a model directory, where predict.py puts it
 
-    Raises UserError, which begins with `flag`, where the model directory has neither.
+
+def labelled_of(member: predictions.Predictions, flag: str, places: Sequence[str]) -> predictions.Predictions:
+    """Predictions of the same model whose labels are known: the first of `places` in its directory that is there.
+
+    Raises UserError, which begins with `flag`, where none is.
     """
     model_dir = member.meta["model_dir"]
-    for place in (predictions.OUT_OF_FOLD, os.path.join("predictions", "val")):
+    for place in places:
         directory = os.path.join(model_dir, place)
         if files.exists(os.path.join(directory, predictions.META_FILE)):
             return predictions.Predictions(directory)
@@ -31,15 +34,19 @@ def blend_weights(members: Sequence[predictions.Predictions], text: str, data: d
     """The weights [members] that --blend stands for. Raises UserError."""
     if text != blend.FITTED:
         return blend.parse(text, len(members))
-    labelled = [labelled_of(member, f"--blend={text}") for member in members]
+    labelled = [labelled_of(member, f"--blend={text}", (predictions.OUT_OF_FOLD, VAL)) for member in members]
     return blend.fit(blend.label_probabilities(labelled, ExampleTable.of(labelled[0], data)))
 
 
 def fitted_exponent(members: Sequence[predictions.Predictions], weights: np.ndarray, priors: prior_layers.Priors,
                     data: datasets.Dataset) -> float:
     """The exponent of --geo_exponent=fit for a blend by these weights [members]. Raises UserError."""
-    labelled = [labelled_of(member, f"--geo_exponent={prior_layers.FIT}") for member in members]
-    fitter = geo_exponent.Fitter(priors.correct, priors.geo, ExampleTable.of(labelled[0], data))
+    # Val first: the geo prior, which knows no folds, was trained on the places of train.
+    flag = f"--geo_exponent={prior_layers.FIT}"
+    labelled = [labelled_of(member, flag, (VAL, predictions.OUT_OF_FOLD)) for member in members]
+    table = ExampleTable.of(labelled[0], data)
+    prior_layers.warn_if_trained_on(table.split)
+    fitter = geo_exponent.Fitter(priors.correct, priors.geo, table)
     return fitter.on_all(fusion.Blend(labelled, weights))
 
 
