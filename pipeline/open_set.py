@@ -35,7 +35,7 @@ def rank(log_probabilities: np.ndarray, known: np.ndarray, answers: int, rule: s
         raise ValueError("no class is known")
     known_indices = np.flatnonzero(known)
     inside = log_probabilities if known.all() else log_probabilities[:, known_indices]
-    order = np.argsort(-inside, axis=1, kind="stable")[:, :answers]
+    order = _best(inside, min(answers, len(known_indices)))
     if known.all():
         return order
     score, tie_index = _unknown_score(log_probabilities[:, ~known], np.flatnonzero(~known), rule)
@@ -47,6 +47,21 @@ def rank(log_probabilities: np.ndarray, known: np.ndarray, answers: int, rule: s
 def count_answers(known: np.ndarray) -> int:
     """How many distinct answers there are: the known classes, and unknown where a class is outside."""
     return int(known.sum()) + int(not known.all())
+
+
+def _best(log_probabilities: np.ndarray, answers: int) -> np.ndarray:
+    """The classes of the highest values, best first, of equals the lower index: int [n, answers], answers <= classes.
+
+    One argmax an answer: of 10,000 classes, five that way cost a hundredth of sorting them all.
+    """
+    left = log_probabilities.astype(np.promote_types(log_probabilities.dtype, np.float32))
+    np.maximum(left, np.finfo(left.dtype).min, out=left)  # so that only what has been taken is −inf
+    rows = np.arange(len(left))
+    best = np.empty((len(left), answers), np.int64)
+    for answer in range(answers):
+        best[:, answer] = left.argmax(axis=1)
+        left[rows, best[:, answer]] = -np.inf
+    return best
 
 
 def _unknown_score(outside: np.ndarray, indices: np.ndarray, rule: str) -> tuple[np.ndarray, np.ndarray]:
