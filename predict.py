@@ -15,9 +15,15 @@ flags.DEFINE_string("split", "test", "Split to predict.")
 define_path("model_dir", "A finished run of multi_stage_train.py.")
 flags.DEFINE_string("fold", "all", "Folds whose models are averaged: 0, 0:2, or all that have finished. The split that "
                     "was trained on is predicted by the fold that did not see it.")
+flags.DEFINE_string("checkpoint", "best", "best (by --monitor; the last where nothing was held out), last, or epochs "
+                    "that multi_stage_train.py --keep_epochs kept: 18:21:24.")
+flags.DEFINE_enum("average", "probabilities", ("probabilities", "weights"), "How several epochs of --checkpoint become "
+                  "one prediction; weights makes one model of them, whose BatchNorm statistics are estimated anew on "
+                  "train pictures.")
 flags.DEFINE_string("tta", None, "Test-time views to average: none, flip, six (whole, left-or-top square, "
-                    "right-or-bottom square and their mirror images), rot45 (whole, two flips, rotations by multiples "
-                    "of 45 degrees). Default: the recipe's.")
+                    "right-or-bottom square and their mirror images), ten (centre and corners of --eval_resize=short:N, "
+                    "and their mirror images), rot45 (whole, two flips, rotations by multiples of 45 degrees). Default: "
+                    "the recipe's.")
 flags.DEFINE_integer("size", None, "Pixels, height = width. Default: the last stage's.", 1)
 flags.DEFINE_integer("batch_size", 32, "Pictures a step, over all replicas; each goes through in all its views.", 1)
 flags.DEFINE_string("tpu", "none", "none, local, a TPU's name, or grpc://…; none uses all GPUs, else the CPU.")
@@ -49,7 +55,8 @@ def main() -> None:
     priors.Priors(on_top, dataset.load(FLAGS.data_dir))  # for its mistakes, which shouldn't wait until all is predicted
     predict.run_prediction(FLAGS.data_dir, predict.Request(
         model_dir=FLAGS.model_dir, split=FLAGS.split, out=out, folds=() if folds == ALL_FOLDS else folds, tta=FLAGS.tta,
-        size=FLAGS.size, batch_size=FLAGS.batch_size, tpu=FLAGS.tpu))
+        size=FLAGS.size, batch_size=FLAGS.batch_size, tpu=FLAGS.tpu, checkpoint=FLAGS.checkpoint,
+        average=FLAGS.average))
     if FLAGS.submission_file_path:
         make_submission.make_submission(FLAGS.data_dir, [out], FLAGS.submission_file_path, priors_request=on_top)
 

@@ -1,4 +1,7 @@
-"""Small Keras callbacks: the rate in the logs, a stop on NaN, progress; and the history that they write."""
+"""Small Keras callbacks: the rate in the logs, a stop on NaN, progress; and the history that they write.
+
+What Keras calls an epoch is what lies between two snapshots (see runs.Plan).
+"""
 
 import contextlib
 import math
@@ -10,15 +13,16 @@ import tensorflow as tf
 from pipeline import files
 from pipeline.errors import UserError
 from pipeline.progress import duration, progress
+from pipeline.runs import Plan
 
 
-def forget_epochs_after(history_path: str, epochs_done: int) -> None:
-    """Drops rows that were written but whose checkpoint was not, so that no epoch stands twice in history.csv."""
+def forget_rows_after(history_path: str, snapshots: int) -> None:
+    """Drops rows that were written but whose checkpoint was not, so that none stands twice in history.csv."""
     if not files.exists(history_path):
         return
     with files.open_file(history_path, "r") as file:
         lines = file.read().splitlines()
-    kept = [line for line in lines if not line.split(",")[0].isdigit() or int(line.split(",")[0]) < epochs_done]
+    kept = [line for line in lines if not line.split(",")[0].isdigit() or int(line.split(",")[0]) < snapshots]
     files.write_whole(history_path, "".join(f"{line}\n" for line in kept))
 
 
@@ -42,39 +46,42 @@ class LogLearningRate(tf.keras.callbacks.Callback):
 class StopOnNan(tf.keras.callbacks.Callback):
     """Ends the run before a broken epoch replaces the last good checkpoint."""
 
-    def __init__(self, stage: str):
+    def __init__(self, stage: str, plan: Plan):
         super().__init__()
         self._stage = stage
+        self._plan = plan
 
     def on_epoch_end(self, epoch: int, logs=None) -> None:
         if not math.isfinite(logs["loss"]):
-            before = "; the checkpoint of the epoch before stands" if epoch else ""
-            raise UserError(f"stage {self._stage}: the loss became {logs['loss']} in epoch {epoch + 1}{before}. Try a "
-                            "lower lr, a longer --warmup_epochs or --clip_norm")
+            before = "; the checkpoint before stands" if epoch else ""
+            raise UserError(f"stage {self._stage}: the loss became {logs['loss']} in epoch "
+                            f"{self._plan.epochs_after(epoch + 1):g}{before}. Try a lower lr, a longer --warmup_epochs "
+                            "or --clip_norm")
 
 
 class Progress(tf.keras.callbacks.Callback):
-    """Pictures done, rate and time left of an epoch, and then its scores and the time left of the stage."""
+    """Pictures done, rate and time left until a snapshot, and then its scores and the time left of the stage."""
 
     _supports_tf_logs = True  # without it Keras fetches the step's results to the host at every step
 
-    def __init__(self, title: str, steps_per_epoch: int, epochs: int, batch_size: int):
+    def __init__(self, title: str, plan: Plan, batch_size: int):
         super().__init__()
         self._title = title
-        self._steps_per_epoch = steps_per_epoch
-        self._epochs = epochs
+        self._plan = plan
         self._batch_size = batch_size
         self._open_bar = contextlib.ExitStack()  # Keras opens and closes an epoch in two calls
         self._bar = None
         self._step = 0
         self._started = time.monotonic()
-        self._first_epoch: Optional[int] = None  # a stage that goes on does not begin with epoch 0
+        self._first: Optional[int] = None  # a stage that goes on does not begin with snapshot 0
+
+    def _where(self, snapshot: int) -> str:
+        return f"{self._title}, epoch {self._plan.epochs_after(snapshot + 1):g}/{self._plan.epochs:g}"
 
     def on_epoch_begin(self, epoch: int, logs=None) -> None:
         self._step = 0
-        title = f"{self._title}, epoch {epoch + 1}/{self._epochs}"
         self._bar = self._open_bar.enter_context(
-            progress(self._steps_per_epoch * self._batch_size, title, "pictures"))
+            progress(self.params["steps"] * self._batch_size, self._where(epoch), "pictures"))
 
     def on_train_batch_end(self, batch: int, logs=None) -> None:
         # With several steps an execution, Keras calls this once for all of them.
@@ -88,7 +95,7 @@ class Progress(tf.keras.callbacks.Callback):
         self._open_bar.close()
         scores = ", ".join(f"{name} {float(value):.4g}" for name, value in logs.items())
         now = time.monotonic()
-        self._first_epoch = self._first_epoch if self._first_epoch is not None else epoch
-        left = (now - self._started) / (epoch + 1 - self._first_epoch) * (self._epochs - epoch - 1)
+        self._first = self._first if self._first is not None else epoch
+        left = (now - self._started) / (epoch + 1 - self._first) * (self._plan.snapshots - epoch - 1)
         to_go = f", {duration(left)} to go" if left else ""
-        print(f"{self._title}, epoch {epoch + 1}/{self._epochs}: {scores}{to_go}", flush=True)
+        print(f"{self._where(epoch)}: {scores}{to_go}", flush=True)

@@ -1,17 +1,25 @@
-"""Checkpoints of a stage: `last` after every epoch, to go on from, and `best`, to start from and predict with.
+"""Checkpoints of a stage: `last`, to go on from, `best`, to start from and predict with, and epochs that are kept.
 
 They are TensorFlow's own checkpoints (written whole, on gs:// too). An old one is deleted only after the new one stands.
+In each of them `model` is what the stage is worth: the averaged weights where it averages them.
 """
 
+import math
 import os
-from typing import Mapping, Optional
+from typing import Mapping, Optional, Sequence
 
 from absl import logging
 import tensorflow as tf
 
-from pipeline.errors import UserError
+from pipeline import files
+from pipeline.errors import UserError, unknown
 from pipeline.models import classifier as classifiers, weights, zoo
 from pipeline.models.classifier import Classifier
+from pipeline.runs import Plan
+from pipeline.stages import parse_epochs
+
+BEST, LAST = "best", "last"
+_KEPT = "kept"  # folder of the epochs that are kept
 
 
 def better(monitor: str, value: float, best: Optional[float]) -> bool:
@@ -22,26 +30,30 @@ def better(monitor: str, value: float, best: Optional[float]) -> bool:
 
 
 class StageCheckpoints(tf.keras.callbacks.Callback):
-    """Keeps a stage's checkpoints; as a Keras callback it saves after every epoch."""
+    """Keeps a stage's checkpoints; as a Keras callback it saves after every epoch of Keras', a snapshot."""
 
-    def __init__(self, stage_dir: str, classifier: Classifier, optimizer, monitor: str, has_validation: bool,
-                 also: Optional[Mapping[str, tf.train.Checkpoint]] = None):
+    def __init__(self, stage_dir: str, classifier: Classifier, optimizer, monitor: str, plan: Plan,
+                 keep_epochs: Sequence[float] = (), also: Optional[Mapping[str, tf.train.Checkpoint]] = None):
         """`also`: by name, what else `last` holds. As a callback this one stands behind those that change it."""
         super().__init__()
-        self._monitor = monitor if has_validation else None
-        self._epochs_done = tf.Variable(0, dtype=tf.int64, trainable=False)
-        # NaN stands for "no epoch yet": a checkpoint holds tensors, not None.
+        self._monitor = monitor if plan.validation_steps else None
+        self._plan = plan
+        self._keep_epochs = keep_epochs
+        self._stage_dir = stage_dir
+        self._snapshots = tf.Variable(0, dtype=tf.int64, trainable=False)
+        # NaN stands for "none yet": a checkpoint holds tensors, not None.
         self._best_value = tf.Variable(float("nan"), dtype=tf.float32, trainable=False)
         state = tf.train.Checkpoint(model=classifier.model, base=classifier.base, head=classifier.head,
-                                    optimizer=optimizer, epochs_done=self._epochs_done, best_value=self._best_value,
+                                    optimizer=optimizer, snapshots=self._snapshots, best_value=self._best_value,
                                     **(also or {}))
-        self._last = tf.train.CheckpointManager(state, os.path.join(stage_dir, "last"), max_to_keep=1)
-        weights = tf.train.Checkpoint(model=classifier.model, base=classifier.base, head=classifier.head)
-        self._best = tf.train.CheckpointManager(weights, os.path.join(stage_dir, "best"), max_to_keep=1)
+        self._last = tf.train.CheckpointManager(state, os.path.join(stage_dir, LAST), max_to_keep=1)
+        self._weights = tf.train.Checkpoint(model=classifier.model, base=classifier.base, head=classifier.head)
+        self._best = tf.train.CheckpointManager(self._weights, os.path.join(stage_dir, BEST), max_to_keep=1)
 
     @property
-    def epochs_done(self) -> int:
-        return int(self._epochs_done.numpy())
+    def snapshots(self) -> int:
+        """How many are done."""
+        return int(self._snapshots.numpy())
 
     @property
     def best_value(self) -> Optional[float]:
@@ -49,13 +61,13 @@ class StageCheckpoints(tf.keras.callbacks.Callback):
         return None if value != value else value
 
     @property
-    def best_epoch(self) -> int:
-        """Number of the epoch (from 1) that `best` holds; the last one where nothing is held out."""
+    def best_snapshot(self) -> int:
+        """Number (from 1) of the snapshot that `best` holds; the last one where nothing is held out."""
         path = self._best.latest_checkpoint
-        return int(path.rsplit("-", 1)[1]) if path else self.epochs_done
+        return int(path.rsplit("-", 1)[1]) if path else self.snapshots
 
     def restore(self) -> bool:
-        """Restores the last epoch's state, if there is one."""
+        """Restores the state of the last snapshot, if there is one."""
         path = self._last.latest_checkpoint
         if path is None:
             return False
@@ -64,22 +76,56 @@ class StageCheckpoints(tf.keras.callbacks.Callback):
         except _UNREADABLE as error:
             raise UserError(f"checkpoint {path} is damaged ({_first_line(error)}): delete the stage's folder to train "
                             "the stage anew") from None
-        logging.info("going on after epoch %d, from %s", self.epochs_done, path)
+        logging.info("going on after epoch %g, from %s", self._plan.epochs_after(self.snapshots), path)
         return True
 
     def on_epoch_end(self, epoch: int, logs=None) -> None:
-        self._epochs_done.assign(epoch + 1)
+        self._snapshots.assign(epoch + 1)
         if self._monitor:
             value = logs[self._monitor]
             if better(self._monitor, value, self.best_value):
                 self._best_value.assign(value)
                 self._best.save(checkpoint_number=epoch + 1)
+        self._keep(self._plan.epochs_after(epoch + 1))
         self._last.save(checkpoint_number=epoch + 1)
+
+    def _keep(self, epochs: float) -> None:
+        for kept in self._keep_epochs:
+            if math.isclose(kept, epochs):
+                self._weights.write(_kept_path(self._stage_dir, kept))
+
+
+def _kept_path(stage_dir: str, epochs: float) -> str:
+    return os.path.join(stage_dir, _KEPT, f"epoch-{epochs:g}")
+
+
+def _kept_epochs(stage_dir: str) -> list[float]:
+    paths = files.glob(os.path.join(stage_dir, _KEPT, "epoch-*.index"))
+    return sorted(float(os.path.basename(path)[len("epoch-"):-len(".index")]) for path in paths)
+
+
+def choose(stage_dir: str, wanted: str) -> list[str]:
+    """The checkpoints of a stage that --checkpoint means: best, last, or those of kept epochs (18:21:24).
+
+    Raises UserError for a name that is none of these, and for epochs that were not kept.
+    """
+    if wanted == BEST:
+        return [find(stage_dir)]
+    if wanted == LAST:
+        return [tf.train.latest_checkpoint(os.path.join(stage_dir, LAST))]
+    if not wanted[:1].isdigit():
+        raise unknown("--checkpoint", wanted, [BEST, LAST, "numbers of epochs as in 18:21:24"])
+    epochs, kept = parse_epochs("--checkpoint", wanted), _kept_epochs(stage_dir)
+    missing = ", ".join(f"{one:g}" for one in epochs if one not in kept)
+    if missing:
+        raise UserError(f"--checkpoint={wanted}: {stage_dir} has not kept epoch {missing}; kept: "
+                        f"{', '.join(f'{one:g}' for one in kept) or 'none'} (multi_stage_train.py --keep_epochs keeps some)")
+    return [_kept_path(stage_dir, one) for one in epochs]
 
 
 def find(stage_dir: str) -> str:
     """The checkpoint that a stage is represented by: its best, or its last where nothing was held out."""
-    for kind in ("best", "last"):
+    for kind in (BEST, LAST):
         path = tf.train.latest_checkpoint(os.path.join(stage_dir, kind))
         if path is not None:
             return path

@@ -77,7 +77,7 @@ def print_table(data_dir: str, model_dir: str) -> None:
         return
     print("".join(f"{name:>10}" for name in COLUMNS))
     for result in results:
-        epochs = "+".join(map(str, result["epochs"]))
+        epochs = "+".join(f"{one:g}" for one in result["epochs"])
         print(f"{result['fold']:>10}{result['accuracy']:>10.4f}{result['top5']:>10.4f}{result['map5']:>10.4f}"
               f"{epochs:>10}{result['minutes']:>10.1f}")
     directory = _merge(model_dir, [result["fold"] for result in results])

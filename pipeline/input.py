@@ -24,9 +24,9 @@ class TrainPictures:
     """How a training picture is made of its bytes."""
 
     size: int               # pixels, height = width
-    augment: str            # inception, simple, rot45 or eval
+    augment: str            # inception, crop, simple, rot45 or eval
     randaugment: str        # N:M, or empty for none; not used with eval
-    eval_resize: str        # squash or short:N, for rot45 and eval
+    eval_resize: str        # squash or short:N, for crop (short:N alone), rot45 and eval
 
 
 def _read_shards(part: Part) -> tf.data.Dataset:
@@ -87,6 +87,10 @@ def training_picture(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPicture
     crop_seed, flip_seed, simple_seed, randaugment_seed = seeds.split(seed, 4)
     if pictures.augment == "rot45":
         image = rot45.rot45(decode.whole(encoded, pictures.size, pictures.eval_resize), flip_seed)
+    elif pictures.augment == "crop":
+        short = decode.parse_eval_resize(pictures.eval_resize, pictures.size)
+        image = decode.random_short_side_crop(decode.decode(encoded), pictures.size, short, crop_seed)
+        image = decode.flip(image, flip_seed)
     else:
         image = decode.flip(decode.random_crop(encoded, pictures.size, crop_seed), flip_seed)
     if pictures.augment == "simple":

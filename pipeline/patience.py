@@ -53,20 +53,19 @@ class ReduceOnPlateau(_Resumable, tf.keras.callbacks.ReduceLROnPlateau):
 
 
 class StopEarly(_Resumable, tf.keras.callbacks.EarlyStopping):
-    """Ends the stage after `patience` epochs without a better score."""
+    """Ends the stage after `patience` validations without a better score."""
 
     def on_train_end(self, logs=None) -> None:
         super().on_train_end(logs)
         if self.stopped_epoch:
-            logging.info("stopped after epoch %d: no better %s than %.6g for %d epochs", self.stopped_epoch + 1,
+            logging.info("stopped after validation %d: no better %s than %.6g in the last %d", self.stopped_epoch + 1,
                          self.monitor, self.best, self.wait)
 
 
 def check(stage: Stage, has_validation: bool) -> None:
     """Raises UserError where the stage's schedule is unknown or waits for a score that nobody takes."""
     schedule = schedules.parse(stage.lr_schedule)
-    if schedule.kind == "plateau" and stage.warmup_epochs:
-        # Keras' callback owns the rate between epochs; a warm-up would have to own it between steps.
+    if stage.warmup_epochs and not schedule.takes_warmup:
         raise UserError(f"stage {stage.name}: warmup_epochs={stage.warmup_epochs:g} does not go with "
                         f"lr_schedule={stage.lr_schedule}; set it to 0")
     waiting = ([f"lr_schedule={stage.lr_schedule}"] if schedule.kind == "plateau" else []) + (

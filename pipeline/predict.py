@@ -9,10 +9,10 @@ from absl import logging
 import tensorflow as tf
 
 from pipeline import (checkpoint, dataset as datasets, files, fusion, input as inputs, predictions, run_record,
-                      runs, strategy as strategies)
+                      runs, strategy as strategies, weight_mean)
 from pipeline.errors import UserError
 from pipeline.models import classifier as classifiers
-from pipeline.ops import decode, tta
+from pipeline.ops import tta
 from pipeline.progress import progress
 from pipeline.step import apply
 
@@ -29,6 +29,8 @@ class Request:
     size: Optional[int] = None         # pixels; None: the last stage's
     batch_size: int = 32               # pictures a step, over all replicas
     tpu: str = "none"
+    checkpoint: str = checkpoint.BEST  # or last, or kept epochs (18:21:24)
+    average: str = "probabilities"     # or weights: how several epochs become one prediction
 
 
 def log_mean_probabilities(logits: tf.Tensor, views: int) -> tf.Tensor:
@@ -69,8 +71,11 @@ def run_prediction(data_dir: str, request: Request) -> None:
     record = run_record.read(request.model_dir)
     if data.classes_digest() != record["free"]["classes"]:
         raise UserError(f"--data_dir: {data_dir} has other classes than {request.model_dir} was trained on")
-    tta.parse(request.tta or record["free"]["tta"])
+    stage = run_record.last_stage(record)
+    tta.check(request.tta or record["free"]["tta"], stage["eval_resize"], request.size or stage["size"])
     folds = _choose_folds(request)
+    for fold in folds:
+        checkpoint.choose(runs.last_stage_dir(request.model_dir, fold), request.checkpoint)
     strategy = strategies.make(request.tpu, [request.batch_size])
     strategies.log(strategy, [request.batch_size])
     if folds == [None]:
@@ -106,15 +111,21 @@ def _choose_folds(request: Request) -> list[Optional[int]]:
 def _combine(members: list[predictions.Predictions], out: str, folds: list[int], out_of_fold: bool) -> None:
     meta = {**members[0].meta, "fold": folds, "checkpoint": [member.meta["checkpoint"] for member in members],
             "trained": [member.meta["trained"] for member in members], "out_of_fold": out_of_fold}
-    if out_of_fold:
-        meta["examples"] = sum(member.meta["examples"] for member in members)
-    if _is_up_to_date(out, meta):
+    if not out_of_fold:
+        _write_mean(members, out, meta)
         return
-    if out_of_fold:
+    meta["examples"] = sum(member.meta["examples"] for member in members)
+    if not _is_up_to_date(out, meta):
         predictions.write(out, itertools.chain.from_iterable(member.chunks() for member in members), meta)
-    else:
+        logging.info("out-of-fold predictions of folds %s in %s", folds, out)
+
+
+def _write_mean(members: list[predictions.Predictions], out: str, meta: dict[str, Any]) -> predictions.Predictions:
+    """The mean of the members' probabilities in `out`, unless that stands already."""
+    if not _is_up_to_date(out, meta):
         predictions.write(out, fusion.Blend(members).chunks(), meta)
-    logging.info("%s of folds %s in %s", "out-of-fold predictions" if out_of_fold else "mean", folds, out)
+        logging.info("mean of %s in %s", ", ".join(os.path.basename(member.directory) for member in members), out)
+    return predictions.Predictions(out)
 
 
 def _is_up_to_date(out: str, meta: dict[str, Any]) -> bool:
@@ -128,33 +139,69 @@ def _is_up_to_date(out: str, meta: dict[str, Any]) -> bool:
 
 def _predict_part(part: datasets.Part, fold: Optional[int], out: str, request: Request, record: dict[str, Any],
                   strategy: tf.distribute.Strategy) -> predictions.Predictions:
-    """Predicts one part by one fold's model into `out`, unless that stands already."""
+    """Predicts one part by one fold's model into `out`, by one pass over the pictures for each checkpoint or for all."""
+    paths = checkpoint.choose(runs.last_stage_dir(request.model_dir, fold), request.checkpoint)
+    if len(paths) == 1 or request.average == "weights":
+        return _predict_once(part, fold, paths, out, request, record, strategy)
+    members = [_predict_once(part, fold, [path], os.path.join(out, os.path.basename(path)), request, record, strategy)
+               for path in paths]
+    return _write_mean(members, out, {**members[0].meta, "checkpoint": paths, "average": "probabilities"})
+
+
+def _predict_once(part: datasets.Part, fold: Optional[int], paths: list[str], out: str, request: Request,
+                  record: dict[str, Any], strategy: tf.distribute.Strategy) -> predictions.Predictions:
+    """Predicts by one model, the mean of the checkpoints, into `out`, unless that stands already."""
     same, free = record["same"], record["free"]
-    last_stage = runs.last_stage_dir(request.model_dir, fold)
     stage = run_record.last_stage(record)
     size = request.size or stage["size"]
-    decode.parse_eval_resize(stage["eval_resize"], size)
     views = tta.parse(request.tta or free["tta"])
-    path = checkpoint.find(last_stage)
     meta = {
-        "model": same["model"], "model_dir": request.model_dir, "fold": fold, "checkpoint": path,
-        "trained": files.read_json(os.path.join(last_stage, runs.DONE_FILE)), "split": request.split, "size": size,
-        "tta": views.name, "eval_resize": stage["eval_resize"], "threshold": None, "examples": part.size,
-        "dataset": part.data.identity(request.split), "class_ids": part.data.class_ids,
+        "model": same["model"], "model_dir": request.model_dir, "fold": fold,
+        "checkpoint": paths if len(paths) > 1 else paths[0], "average": "weights" if len(paths) > 1 else None,
+        "trained": files.read_json(os.path.join(runs.last_stage_dir(request.model_dir, fold), runs.DONE_FILE)),
+        "split": request.split, "size": size, "tta": views.name, "eval_resize": stage["eval_resize"], "threshold": None,
+        "examples": part.size, "dataset": part.data.identity(request.split), "class_ids": part.data.class_ids,
     }
     if _is_up_to_date(out, meta):
         print(f"predictions are up to date: {out}")
         return predictions.Predictions(out)
-    tf.keras.backend.clear_session()
-    tf.keras.mixed_precision.set_global_policy(same["precision"])
-    with strategy.scope():
-        built = classifiers.build(same["model"], size, len(part.data.class_ids), weights="none", base_training=False,
-                                  place_input=same["place_input"], seed=0, scaling=free["scaling"])
-        checkpoint.load_at_size(path, built, same["model"], stage["size"])
+    built = _load(paths, fold, size, part.data, request, record, strategy)
     batches = inputs.predict_batches(part, size, views, stage["eval_resize"], request.batch_size)
     _write_predictions(built.model, views, batches, part, strategy, out, meta)
     logging.info("%d predictions (%s, %d px) in %s", part.size, views.name, size, out)
     return predictions.Predictions(out)
+
+
+def _load(paths: list[str], fold: Optional[int], size: int, data: datasets.Dataset, request: Request,
+          record: dict[str, Any], strategy: tf.distribute.Strategy) -> classifiers.Classifier:
+    """The classifier of a checkpoint, or with the mean of several checkpoints' weights."""
+    same, stage = record["same"], run_record.last_stage(record)
+    tf.keras.backend.clear_session()
+    tf.keras.mixed_precision.set_global_policy(same["precision"])
+    with strategy.scope():
+        built = classifiers.build(same["model"], size, len(data.class_ids), weights="none",
+                                  base_training=classifiers.needs_base_training(stage["train"]),
+                                  place_input=same["place_input"], seed=0, scaling=record["free"]["scaling"])
+        classifiers.set_trainable(built, stage["train"])
+        if len(paths) == 1:
+            checkpoint.load_at_size(paths[0], built, same["model"], stage["size"])
+        else:
+            weight_mean.load(paths, built, same["model"], stage["size"])
+    if len(paths) > 1:
+        pictures = inputs.TrainPictures(size, "eval", "", stage["eval_resize"])
+        weight_mean.estimate_batch_norm(built, _trained_part(data, same["train_split"], fold), pictures,
+                                        request.batch_size, strategy)
+    return built
+
+
+def _trained_part(data: datasets.Dataset, train_split: str, fold: Optional[int]) -> datasets.Part:
+    missing = [split for split in train_split.split("+") if split not in data.manifest.splits]
+    if missing:
+        raise UserError(f"--average=weights estimates BatchNorm's statistics on the pictures of {train_split}, but "
+                        f"{data.directory} has no {missing[0]}")
+    part = data.part(train_split) if fold is None else data.without_fold(train_split, fold)
+    part.check()
+    return part
 
 
 def _write_predictions(model: tf.keras.Model, views: tta.Views, batches: tf.data.Dataset, part: datasets.Part,

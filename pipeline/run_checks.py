@@ -4,7 +4,7 @@ from absl import logging
 
 from pipeline import dataset as datasets, patience, run_record, runs
 from pipeline.errors import UserError
-from pipeline.models import classifier as classifiers, weights, zoo
+from pipeline.models import classifier as classifiers, layer_rates, weights, zoo
 from pipeline.ops import decode, randaugment, tta
 
 
@@ -13,10 +13,12 @@ def check(run: runs.Run, data: datasets.Dataset) -> None:
     _check_classes(run, data)
     _check_model(run)
     _check_parts(run, data)
-    tta.parse(run.tta)
+    _check_kept(run, data)
+    tta.check(run.tta, run.stages[-1].eval_resize, run.stages[-1].size)
     for stage in run.stages:
         patience.check(stage, has_validation=runs.held_out_part(run, data) is not None)
-        decode.parse_eval_resize(stage.eval_resize, stage.size)
+        if decode.parse_eval_resize(stage.eval_resize, stage.size) is None and stage.augment == "crop":
+            raise UserError(f"stage {stage.name}: augment=crop needs eval_resize=short:N, not {stage.eval_resize}")
         if stage.randaugment:
             randaugment.parse(stage.randaugment)
             if stage.augment == "eval":
@@ -55,11 +57,22 @@ def _check_model(run: runs.Run) -> None:
             weights.check_h5(source.path)
     for stage in run.stages:
         zoo.check_size(run.model, stage.size)
-    counted = [stage for stage in run.stages if stage.train not in ("head", "all")]
-    if counted:  # their layers are known only once the network stands
-        base = zoo.build_base(run.model, counted[0].size)
-        for stage in counted:
+    by_layers = [stage for stage in run.stages if stage.train not in ("head", "all") or stage.groups
+                 or stage.lower_lrs or stage.layer_decay != 1]
+    if by_layers:  # they are known only once the network stands
+        base = zoo.build_base(run.model, by_layers[0].size)
+        for stage in by_layers:
             classifiers.first_trained(base.layers, stage.train)
+            layer_rates.base_factors(base.layers, stage)
+
+
+def _check_kept(run: runs.Run, data: datasets.Dataset) -> None:
+    last = run.stages[-1]
+    plan = runs.plan_stage(run, last, data)
+    for epochs in runs.kept_epochs(run, last):
+        if not plan.has_snapshot_after(epochs):
+            raise UserError(f"stage {last.name}: keep_epochs={last.keep_epochs}: it has no checkpoint after epoch "
+                            f"{epochs:g}, but every {last.validate_every:g} (--validate_every) up to {last.epochs:g}")
 
 
 def _check_parts(run: runs.Run, data: datasets.Dataset) -> None:

@@ -1,13 +1,14 @@
 """A run of multi_stage_train.py as plain data: what it is made of, where its parts lie, how long its stages are."""
 
 import dataclasses
+import math
 import os
 import statistics
 from typing import Any, Optional, Sequence
 
 from pipeline import dataset as datasets, files, run_record
 from pipeline.errors import UserError
-from pipeline.stages import Stage
+from pipeline.stages import Stage, parse_epochs
 
 DONE_FILE = "DONE"  # in a stage's folder: it has finished, and how
 
@@ -44,19 +45,42 @@ class Run:
             del fields[name]
         fields["by_folds"] = self.fold is not None
         fields["stages"] = {stage.name: dataclasses.asdict(stage) for stage in self.stages}
+        for stage in fields["stages"].values():
+            del stage["keep_epochs"]  # what is kept changes nothing of what is trained
+            stage["lower_lrs"] = list(stage["lower_lrs"])  # as JSON gives it back
         fields["stage_order"] = [stage.name for stage in self.stages]
         return fields
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A stage's length, worked out from the data."""
+    """A stage's length, worked out from the data.
 
-    steps_per_epoch: int
-    epochs: int
+    A snapshot is a validation and a checkpoint, one every `validate_every` epochs and one at the end. (To Keras it is
+    an epoch.)
+    """
+
+    epochs: float
+    validate_every: float     # epochs
+    steps_per_epoch: float    # as many as its snapshots have, each a whole number
+    steps_per_snapshot: int
+    steps: int                # of the stage
     total_steps: int          # of the whole schedule, also when max_steps cuts the stage short
     warmup_steps: int
     validation_steps: int     # 0: nothing is held out
+
+    @property
+    def snapshots(self) -> int:
+        return -(-self.steps // self.steps_per_snapshot)
+
+    def epochs_after(self, snapshots: int) -> float:
+        """Epochs that are done with so many snapshots."""
+        return min(snapshots * self.validate_every, self.epochs)
+
+    def has_snapshot_after(self, epochs: float) -> bool:
+        """Whether one is taken just then, unless the stage is stopped before."""
+        whole = math.isclose(round(epochs / self.validate_every) * self.validate_every, epochs)
+        return math.isclose(epochs, self.epochs) or (epochs < self.epochs and whole)
 
 
 def fold_dir(model_dir: str, fold: Optional[int]) -> str:
@@ -88,23 +112,30 @@ def held_out_part(run: Run, data: datasets.Dataset) -> Optional[datasets.Part]:
     return None
 
 
-def epochs_to_steps(epochs: float, steps_per_epoch: int) -> int:
+def epochs_to_steps(epochs: float, steps_per_epoch: float) -> int:
     """The one place where a duration in epochs becomes steps (rounded to the nearest)."""
     return int(round(epochs * steps_per_epoch))
 
 
 def plan_stage(run: Run, stage: Stage, data: datasets.Dataset) -> Plan:
-    steps_per_epoch = max(training_part(run, data).size // stage.batch_size, 1)
-    total_steps = epochs_to_steps(stage.epochs, steps_per_epoch)
-    warmup_steps = epochs_to_steps(stage.warmup_epochs, steps_per_epoch)
+    full_batches = max(training_part(run, data).size // stage.batch_size, 1)
+    steps_per_snapshot = max(epochs_to_steps(stage.validate_every, full_batches), 1)
+    # An epoch counts as its snapshots, so that the tenth always ends with the same one, however steps were rounded.
+    steps_per_epoch = steps_per_snapshot / stage.validate_every
+    steps = total_steps = max(epochs_to_steps(stage.epochs, steps_per_epoch), 1)
     held_out = held_out_part(run, data)
     validation_steps = -(-held_out.size // stage.batch_size) if held_out else 0
-    epochs = stage.epochs
     if run.max_steps:
-        epochs = min(epochs, max(run.max_steps // steps_per_epoch, 1))
-        steps_per_epoch = min(steps_per_epoch, run.max_steps)
+        steps = min(steps, run.max_steps)
+        steps_per_snapshot = min(steps_per_snapshot, run.max_steps)
         validation_steps = min(validation_steps, run.max_steps)
-    return Plan(steps_per_epoch, epochs, total_steps, warmup_steps, validation_steps)
+    return Plan(stage.epochs, stage.validate_every, steps_per_epoch, steps_per_snapshot, steps, total_steps,
+                epochs_to_steps(stage.warmup_epochs, steps_per_epoch), validation_steps)
+
+
+def kept_epochs(run: Run, stage: Stage) -> tuple[float, ...]:
+    """The epochs whose checkpoints a stage keeps: predict.py reads the last stage's alone."""
+    return parse_epochs("keep_epochs", stage.keep_epochs) if stage == run.stages[-1] else ()
 
 
 def last_stage_dir(model_dir: str, fold: Optional[int]) -> str:
@@ -131,7 +162,7 @@ def finished_folds(model_dir: str) -> list[Optional[int]]:
 
 
 def with_epochs_of(model_dir: str, stages: Sequence[Stage]) -> list[Stage]:
-    """The stages with as many epochs as an earlier run found best: the median over its finished folds, at least 1.
+    """The stages with as many epochs as an earlier run found best: the median over its finished folds.
 
     For the last run on everything that has labels, which has nothing left to stop it early. Raises UserError for a
     stage that the earlier run has not.
@@ -146,7 +177,7 @@ def with_epochs_of(model_dir: str, stages: Sequence[Stage]) -> list[Stage]:
         folder = folders[names.index(stage.name)]
         best = [files.read_json(os.path.join(fold_dir(model_dir, fold), folder, DONE_FILE))["best_epoch"]
                 for fold in folds]
-        found.append(dataclasses.replace(stage, epochs=max(int(statistics.median_high(best)), 1)))
+        found.append(dataclasses.replace(stage, epochs=statistics.median_high(best)))
     return found
 
 

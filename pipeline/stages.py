@@ -1,6 +1,7 @@
 """--stage lines and the training flags, resolved into one plain record per stage."""
 
 import dataclasses
+import math
 from typing import Any, Callable, Mapping, Sequence
 
 from pipeline.errors import UserError, unknown
@@ -12,9 +13,10 @@ class Stage:
     """All that one training stage does, with nothing left to look up."""
 
     name: str
-    epochs: int
+    epochs: float
     size: int            # pixels, height = width
-    lr: float            # before scale_lr
+    lr: float            # before scale_lr; with groups, of the last one, which has the head
+    lower_lrs: tuple[float, ...]  # of the groups before it; empty: all have lr
     train: str           # head, all, last:N or from:LAYER
     batch_size: int      # global
     augment: str
@@ -26,23 +28,22 @@ class Stage:
     weight_decay: float
     clip_norm: float
     lr_schedule: str
+    lr_factor: float     # of lr_schedule=step
     warmup_epochs: float
     scale_lr: bool
     lr_batch: int
+    groups: str          # LAYER:LAYER or empty
+    layer_decay: float   # 1: off
+    ema: float           # 0: off
     monitor: str
-    early_stop: int      # epochs; 0: off
+    early_stop: int      # validations; 0: off
+    validate_every: float  # epochs
+    keep_epochs: str     # 18:21:24 or empty
 
     @property
     def peak_lr(self) -> float:
         """The rate after warm-up: × batch/lr_batch where scale_lr asks for it (Goyal et al. 2017, with 256)."""
         return self.lr * self.batch_size / self.lr_batch if self.scale_lr else self.lr
-
-
-def _whole(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise ValueError("must not be negative")
-    return value
 
 
 def _positive(text: str) -> int:
@@ -52,15 +53,22 @@ def _positive(text: str) -> int:
     return value
 
 
-def _rate(text: str) -> float:
+def _from_zero(text: str) -> float:
     value = float(text)
-    if not 0 <= value < float("inf"):
+    if not 0 <= value < math.inf:
         raise ValueError("must be a number from 0 up")
     return value
 
 
+def _rates(text: str) -> tuple[float, ...]:
+    rates = tuple(_from_zero(part) for part in text.split(":"))
+    if len(rates) > 1 and rates[-1] == 0:
+        raise ValueError("the last rate, of the group with the head, must be above 0")
+    return rates
+
+
 _OWN_KEYS: dict[str, Callable[[str], Any]] = {
-    "name": str, "epochs": _whole, "size": _positive, "lr": _rate, "train": str,
+    "name": str, "epochs": _from_zero, "size": _positive, "lr": _rates, "train": str,
 }
 _REQUIRED = ("name", "epochs", "size", "lr")
 
@@ -98,6 +106,17 @@ def parse_train(train: str) -> tuple[str, str]:
     return kind, argument
 
 
+def parse_epochs(flag: str, text: str) -> tuple[float, ...]:
+    """The numbers of epochs in 18:21:24, or none in an empty text, in order; raises UserError naming `flag`."""
+    try:
+        numbers = sorted({float(part) for part in text.split(":")}) if text else []
+    except ValueError:
+        numbers = [math.nan]
+    if not all(0 < number < math.inf for number in numbers):
+        raise UserError(f"{flag}={text}: write numbers of epochs, e.g. 18:21:24")
+    return tuple(numbers)
+
+
 def parse(lines: Sequence[str], defaults: Mapping[str, Any],
           parsers: Mapping[str, Callable[[str], Any]]) -> list[Stage]:
     """Resolves the --stage lines in order; one of the same name takes the earlier one's place.
@@ -119,6 +138,9 @@ def parse(lines: Sequence[str], defaults: Mapping[str, Any],
                 raise UserError(f"--stage={line}: {key}={text}: {error}") from None
         _check_name(line, values["name"])
         parse_train(values["train"])
+        parse_epochs("keep_epochs", values["keep_epochs"])
+        *values["lower_lrs"], values["lr"] = values["lr"]
+        values["lower_lrs"] = tuple(values["lower_lrs"])
         stages[values["name"]] = Stage(**values)
     trained = [stage for stage in stages.values() if stage.epochs > 0]  # 0 epochs skip a stage
     if not trained:

@@ -1,8 +1,11 @@
 """The training and validation steps: pure functions of a batch, with Keras' fit and callbacks around them."""
 
+from typing import Optional
+
 import tensorflow as tf
 
 from pipeline.losses import Loss
+from pipeline.weight_average import WeightAverage
 
 
 def label_ranks(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
@@ -26,12 +29,15 @@ class TrainableClassifier(tf.keras.Model):
     """A classifier with its loss, trained by `fit` on (features, labels) and validated on (features, labels, weights).
 
     The mean is taken over the global batch, so the gradient does not depend on the number of replicas; validation
-    averages over the examples that count (weight 1), so padding changes nothing.
+    averages over the examples that count (weight 1), so padding changes nothing. With an average of the weights, that
+    is what is validated.
     """
 
-    def __init__(self, classifier: tf.keras.Model, loss: Loss, global_batch_size: int):
+    def __init__(self, classifier: tf.keras.Model, loss: Loss, global_batch_size: int,
+                 average: Optional[WeightAverage] = None):
         super().__init__()
         self.classifier = classifier
+        self._average = average
         self._loss = loss
         self._global_batch_size = global_batch_size
         self._means = {name: tf.keras.metrics.Mean(name) for name in ("loss", "accuracy", "top5")}
@@ -52,11 +58,14 @@ class TrainableClassifier(tf.keras.Model):
             loss = tf.reduce_sum(losses) / self._global_batch_size
         # Keras' minimize also scales the loss under mixed_float16 and sums the gradients over the replicas.
         self.optimizer.minimize(loss, self.classifier.trainable_variables, tape=tape)
+        if self._average:
+            self._average.update(self.optimizer.iterations)
         return self._update(losses, labels, logits, None)
 
     def test_step(self, data):
         features, labels, weights = data
-        logits = apply(self.classifier, features, training=False)
+        validated = self._average.model if self._average else self.classifier
+        logits = apply(validated, features, training=False)
         return self._update(self._loss(labels, logits), labels, logits, weights)
 
     def _update(self, losses, labels, logits, weights) -> dict[str, tf.Tensor]:

@@ -9,10 +9,11 @@ import tensorflow as tf
 
 from pipeline import (callbacks, checkpoint, dataset as datasets, files, input as inputs, losses, optimizers, patience,
                       run_checks, run_record, runs, schedules, strategy as strategies)
-from pipeline.models import classifier as classifiers
+from pipeline.models import classifier as classifiers, layer_rates
 from pipeline.runs import Plan, Run
 from pipeline.stages import Stage
 from pipeline.step import TrainableClassifier
+from pipeline.weight_average import WeightAverage
 
 
 def _log_plan(run: Run, data: datasets.Dataset, strategy: tf.distribute.Strategy) -> None:
@@ -23,10 +24,11 @@ def _log_plan(run: Run, data: datasets.Dataset, strategy: tf.distribute.Strategy
                  f"{held_out.size} to validate" if held_out else "none held out")
     for stage in run.stages:
         plan = runs.plan_stage(run, stage, data)
-        logging.info("stage %s: train=%s, %d px, %d epoch(s) of %d steps of %d, %s peak rate %.3g, warm-up %d of %d "
-                     "steps, augment %s%s", stage.name, stage.train, stage.size, plan.epochs, plan.steps_per_epoch,
-                     stage.batch_size, stage.optimizer, stage.peak_lr, plan.warmup_steps, plan.total_steps,
-                     stage.augment, stage.randaugment and f", randaugment {stage.randaugment}")
+        logging.info("stage %s: train=%s, %d px, %g epoch(s) of %g steps of %d, validated every %d, %s peak rate %.3g, "
+                     "warm-up %d of %d steps, augment %s%s", stage.name, stage.train, stage.size, plan.epochs,
+                     plan.steps_per_epoch, stage.batch_size, plan.steps_per_snapshot, stage.optimizer, stage.peak_lr,
+                     plan.warmup_steps, plan.total_steps, stage.augment,
+                     stage.randaugment and f", randaugment {stage.randaugment}")
 
 
 def _build(run: Run, stage: Stage, num_classes: int, initial_weights: str) -> classifiers.Classifier:
@@ -49,55 +51,74 @@ def _load_earlier_run(run: Run, built: classifiers.Classifier, data: datasets.Da
                             with_head=same_classes)
 
 
+def _make_optimizer(run: Run, stage: Stage, rate: schedules.Rate, built: classifiers.Classifier):
+    optimizer = optimizers.build(
+        stage.optimizer, rate, momentum=stage.momentum, weight_decay=stage.weight_decay, clip_norm=stage.clip_norm,
+        variables=built.model.trainable_variables, factors=layer_rates.factors(built, stage))
+    if run.precision == "mixed_float16":
+        optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
+    return optimizer
+
+
+def _load_initial(run: Run, stage: Stage, built: classifiers.Classifier, data: datasets.Dataset) -> None:
+    """Where a stage that has no checkpoint of its own gets its weights, in this order: the stage before; an earlier
+    run; --weights, which were loaded when it was built; else they are random."""
+    first = run.stages[0] == stage
+    if not first:
+        before = run.stages[run.stages.index(stage) - 1]
+        checkpoint.load_at_size(checkpoint.find(runs.stage_dir(run, before)), built, run.model, before.size,
+                                run.random_seed)
+    elif run.init_from:
+        _load_earlier_run(run, built, data)
+
+
 def _train_stage(run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.distribute.Strategy) -> None:
     folder = runs.stage_dir(run, stage)
     plan = runs.plan_stage(run, stage, data)
     files.make_dirs(folder)
     started = time.monotonic()
-    first = run.stages[0] == stage
     tf.keras.backend.clear_session()
     # Every stage seeds anew, so that a stage begins alike whether or not the earlier ones ran in this process.
     tf.keras.utils.set_random_seed(run.random_seed)
     with strategy.scope():
+        first = run.stages[0] == stage
         initial_weights = run.weights if first and not run.init_from else "none"
         built = _build(run, stage, len(data.manifest.classes), initial_weights)
+        averaged = _build(run, stage, len(data.manifest.classes), "none") if stage.ema else None
+        average = WeightAverage(averaged.model, built.model, stage.ema) if averaged else None
         model = TrainableClassifier(
-            built.model, losses.softmax_cross_entropy(stage.label_smoothing), stage.batch_size)
-        rate = schedules.make_rate(stage.lr_schedule, stage.peak_lr, plan.warmup_steps, plan.total_steps)
-        optimizer = optimizers.build(
-            stage.optimizer, rate, momentum=stage.momentum, weight_decay=stage.weight_decay,
-            clip_norm=stage.clip_norm, variables=built.model.trainable_variables)
-        if run.precision == "mixed_float16":
-            optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
+            built.model, losses.softmax_cross_entropy(stage.label_smoothing), stage.batch_size, average)
+        rate = schedules.make_rate(stage.lr_schedule, stage.peak_lr, plan.warmup_steps, plan.total_steps,
+                                   plan.steps_per_epoch, stage.lr_factor)
+        optimizer = _make_optimizer(run, stage, rate, built)
         model.compile(optimizer=optimizer, jit_compile=run.jit, steps_per_execution=run.steps_per_execution,
                       weighted_metrics=[])  # the model has its own; said so that Keras does not ask for some
         waiting = patience.make(stage)
-        checkpoints = checkpoint.StageCheckpoints(folder, built, optimizer, stage.monitor, plan.validation_steps > 0,
-                                                  {name: callback.state for name, callback in waiting.items()})
-        # Where the weights come from, in this order: this stage's own last epoch; the stage before; an earlier run;
-        # --weights, which the build above has already loaded; else they are random.
-        if checkpoints.restore():
-            pass
-        elif not first:
-            before = run.stages[run.stages.index(stage) - 1]
-            path = checkpoint.find(runs.stage_dir(run, before))
-            checkpoint.load_at_size(path, built, run.model, before.size, run.random_seed)
-        elif run.init_from:
-            _load_earlier_run(run, built, data)
+        also = {name: callback.state for name, callback in waiting.items()}
+        if averaged:
+            also["trained"] = built.model
+        checkpoints = checkpoint.StageCheckpoints(folder, averaged or built, optimizer, stage.monitor, plan,
+                                                  runs.kept_epochs(run, stage), also)
+        if not checkpoints.restore():
+            _load_initial(run, stage, built, data)
+            if average:
+                average.start()
     history_path = os.path.join(folder, "history.csv")
-    callbacks.forget_epochs_after(history_path, checkpoints.epochs_done)
+    callbacks.forget_rows_after(history_path, checkpoints.snapshots)
     _fit(run, stage, plan, data, model, [
         callbacks.LogLearningRate(rate),
-        callbacks.StopOnNan(stage.name),
-        callbacks.Progress(f"stage {stage.name}", plan.steps_per_epoch, plan.epochs, stage.batch_size),
+        callbacks.StopOnNan(stage.name, plan),
+        callbacks.Progress(f"stage {stage.name}", plan, stage.batch_size),
         tf.keras.callbacks.CSVLogger(history_path, append=True),
         tf.keras.callbacks.TensorBoard(os.path.join(folder, "tensorboard"), write_graph=False),
         *waiting.values(),
         checkpoints,
-    ], plan.epochs if patience.is_over(waiting) else checkpoints.epochs_done)
-    runs.mark_done(folder, {"epochs": checkpoints.epochs_done, "best_epoch": checkpoints.best_epoch, "steps_per_epoch": plan.steps_per_epoch,
-                                  "monitor": stage.monitor, "best": checkpoints.best_value,
-                                  "seconds": round(time.monotonic() - started, 1)})
+    ], plan.snapshots if patience.is_over(waiting) else checkpoints.snapshots)
+    runs.mark_done(folder, {"epochs": plan.epochs_after(checkpoints.snapshots),
+                            "best_epoch": plan.epochs_after(checkpoints.best_snapshot),
+                            "steps": min(checkpoints.snapshots * plan.steps_per_snapshot, plan.steps),
+                            "monitor": stage.monitor, "best": checkpoints.best_value,
+                            "seconds": round(time.monotonic() - started, 1)})
 
 
 def _stage_seed(run: Run, stage: Stage) -> int:
@@ -106,16 +127,28 @@ def _stage_seed(run: Run, stage: Stage) -> int:
 
 
 def _fit(run: Run, stage: Stage, plan: Plan, data: datasets.Dataset, model: TrainableClassifier,
-         stage_callbacks: list, epochs_done: int) -> None:
+         stage_callbacks: list, snapshots_done: int) -> None:
+    """Trains from that snapshot to the end; to Keras, whose epochs are all of a length, a shorter last one is new."""
+    whole, rest = divmod(plan.steps, plan.steps_per_snapshot)
+    _fit_snapshots(run, stage, plan, data, model, stage_callbacks, snapshots_done, whole, plan.steps_per_snapshot)
+    if rest and not model.stop_training:
+        _fit_snapshots(run, stage, plan, data, model, stage_callbacks, max(whole, snapshots_done), whole + 1, rest)
+
+
+def _fit_snapshots(run: Run, stage: Stage, plan: Plan, data: datasets.Dataset, model: TrainableClassifier,
+                   stage_callbacks: list, begin: int, end: int, steps: int) -> None:
+    """Trains the snapshots `begin` to `end` (without it), `steps` each."""
+    if begin >= end:
+        return
     pictures = inputs.TrainPictures(stage.size, stage.augment, stage.randaugment, stage.eval_resize)
     batches = inputs.train_batches(runs.training_part(run, data), pictures, stage.batch_size, _stage_seed(run, stage),
-                                   start_step=epochs_done * plan.steps_per_epoch, ordered=not run.unordered)
+                                   start_step=begin * plan.steps_per_snapshot, ordered=not run.unordered)
     held_out = None
     if plan.validation_steps:
         held_out = inputs.validation_batches(runs.held_out_part(run, data), stage.size, stage.eval_resize, stage.batch_size)
         held_out = held_out.take(plan.validation_steps)
     try:
-        model.fit(batches, epochs=plan.epochs, initial_epoch=epochs_done, steps_per_epoch=plan.steps_per_epoch,
+        model.fit(batches, epochs=end, initial_epoch=begin, steps_per_epoch=steps,
                   validation_data=held_out, validation_steps=plan.validation_steps or None,
                   callbacks=stage_callbacks, verbose=0)
     except tf.errors.DataLossError:

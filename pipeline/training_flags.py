@@ -4,14 +4,14 @@ from absl import flags
 
 from pipeline.flag_types import define_float, define_on_off, define_path
 
-AUGMENTATIONS = ("inception", "rot45", "simple", "eval")
+AUGMENTATIONS = ("inception", "crop", "rot45", "simple", "eval")
 OPTIMIZERS = ("sgd", "adam", "adamw", "lamb")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 MONITORS = ("val_loss", "val_accuracy", "val_top5")
 
 STAGE_FLAGS = ("batch_size", "augment", "randaugment", "eval_resize", "label_smoothing", "optimizer", "momentum",
-               "weight_decay", "clip_norm", "lr_schedule", "warmup_epochs", "scale_lr", "lr_batch", "monitor",
-               "early_stop")
+               "weight_decay", "clip_norm", "lr_schedule", "lr_factor", "warmup_epochs", "scale_lr", "lr_batch",
+               "groups", "layer_decay", "ema", "monitor", "early_stop", "validate_every", "keep_epochs")
 
 
 def define() -> None:
@@ -44,7 +44,8 @@ def _define_data_and_model() -> None:
 
 
 def _define_pictures() -> None:
-    flags.DEFINE_enum("augment", "inception", AUGMENTATIONS, "inception: random crop and mirror; simple: that and "
+    flags.DEFINE_enum("augment", "inception", AUGMENTATIONS, "inception: random crop and mirror; crop: a square of "
+                      "the size anywhere in the picture of --eval_resize=short:N, and mirror; simple: inception and "
                       "colour and rotation; rot45: half of the whole pictures flipped or turned by a multiple of 45 "
                       "degrees; eval: the evaluation's preprocessing (FixRes).")
     flags.DEFINE_string("randaugment", "", "N:M: N random operations a picture at magnitude M. Not with augment=eval.")
@@ -59,11 +60,21 @@ def _define_optimization() -> None:
     define_float("momentum", 0.9, "Momentum of sgd.", high=1.0)
     define_float("weight_decay", 0.0, "Decoupled weight decay, a share of the rate; biases and norms are spared.")
     define_float("clip_norm", 0.0, "Clip the gradients' global norm to this; 0: don't.")
-    flags.DEFINE_string("lr_schedule", "cosine", "Learning rate after the warm-up: cosine (to 0) or constant; or "
-                        "plateau:0.5:4, without a warm-up: halved after 4 epochs without a better --monitor.")
+    flags.DEFINE_string("lr_schedule", "cosine", "Learning rate after the warm-up: cosine (to 0), constant, or "
+                        "step:10:20, multiplied by --lr_factor after 10 and after 20 epochs. Without a warm-up: "
+                        "triangular:4, up from a hundredth over the first quarter of the stage, then down to it again; "
+                        "plateau:0.5:4, halved after 4 validations without a better --monitor.")
+    define_float("lr_factor", 0.1, "What --lr_schedule=step multiplies the rate by.", high=1.0)
     define_float("warmup_epochs", 0.0, "Epochs (or a part of one) over which the rate rises linearly.")
     define_on_off("scale_lr", False, "Multiply the rate by batch_size/lr_batch.")
     flags.DEFINE_integer("lr_batch", 256, "With --scale_lr: the batch that a stage's lr is meant for.", 1)
+    flags.DEFINE_string("groups", "", "LAYER:LAYER: the first layer of the second and third layer group (any number; "
+                        "`head` begins a group of the head alone). A stage's lr may then have a rate each: "
+                        "lr=1e-5:8e-5:5e-4, the last one the head's.")
+    define_float("layer_decay", 1.0, "Multiply the rate by this for each block further from the head; 1: don't.",
+                 high=1.0)
+    define_float("ema", 0.0, "Exponential moving average of the weights: what is kept at each step, e.g. 0.9999. The "
+                 "averaged weights are validated, saved as the best and predicted with. 0: don't.", high=1.0)
 
 
 def _define_run() -> None:
@@ -74,7 +85,12 @@ def _define_run() -> None:
     flags.DEFINE_string("tpu", "none", "none, local, a TPU's name, or grpc://…; none uses all GPUs, else the CPU.")
     flags.DEFINE_enum("monitor", "val_loss", MONITORS, "What the best checkpoint is chosen by, and what plateau and "
                       "early_stop watch.")
-    flags.DEFINE_integer("early_stop", 0, "End a stage after so many epochs without a better --monitor; 0: don't.", 0)
+    flags.DEFINE_integer("early_stop", 0, "End a stage after so many validations without a better --monitor; 0: "
+                         "don't.", 0)
+    define_float("validate_every", 1.0, "Epochs (or a part of one) from one validation and checkpoint to the next.",
+                 low=1e-6)
+    flags.DEFINE_string("keep_epochs", "", "18:21:24: keep the checkpoints of the last stage after so many epochs, for "
+                        "predict.py --checkpoint=18:21:24.")
     flags.DEFINE_integer("max_steps", 0, "Cut every stage (and its validation) to this many steps, for trying out; "
                          "0: all.", 0)
     flags.DEFINE_boolean("dry_run", False, "Print the plan (stages, steps, sizes) and stop. (Records named by "

@@ -201,4 +201,4 @@ def test_the_published_recipe_takes_real_steps(whole_way, tmp_path):
                        f"--model_dir={tmp_path}/m", "--weights=none", "--max_steps=1", "--batch_size=2")
     assert done.returncode == 0, done.stderr
     done = json.loads((tmp_path / "m" / "stage_2_fixres" / "DONE").read_text())
-    assert done["steps_per_epoch"] == 1
+    assert done["steps"] == 1

@@ -113,6 +113,7 @@ def test_counters_and_rate_survive_interruptions(changes, tiny_data, tmp_path, m
 @pytest.mark.parametrize("changes, told", [
     ({"lr_schedule": "platau"}, "unknown lr_schedule 'platau'; known"),
     ({"lr_schedule": "plateau:0.5:4", "warmup_epochs": 1.0}, "stage all: warmup_epochs=1 does not go with"),
+    ({"lr_schedule": "triangular:4", "warmup_epochs": 0.5}, "warmup_epochs=0.5 does not go with lr_schedule=triangular:4"),
 ])
 def test_mistakes_are_told(changes, told, tiny_data, tmp_path):
     with pytest.raises(UserError, match=told):

@@ -8,8 +8,9 @@ from pipeline.training_flags import STAGE_FLAGS
 
 DEFAULTS = {"batch_size": 32, "augment": "inception", "randaugment": "6:4", "eval_resize": "squash",
             "label_smoothing": 0.1, "optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.0, "clip_norm": 0.0,
-            "lr_schedule": "cosine", "warmup_epochs": 0.3, "scale_lr": True, "lr_batch": 256,
-            "monitor": "val_loss", "early_stop": 0}
+            "lr_schedule": "cosine", "lr_factor": 0.1, "warmup_epochs": 0.3, "scale_lr": True, "lr_batch": 256,
+            "groups": "", "layer_decay": 1.0, "ema": 0.0, "monitor": "val_loss", "early_stop": 0,
+            "validate_every": 1.0, "keep_epochs": ""}
 PARSERS = {name: (lambda kind: lambda text: kind(text))(type(value)) for name, value in DEFAULTS.items()}
 
 
@@ -31,6 +32,23 @@ def test_stages_stand_in_order_and_take_the_flags():
 def test_a_stage_of_the_same_name_takes_the_earlier_ones_place():
     first, second = parse("name=a,epochs=1,size=32,lr=1", "name=b,epochs=2,size=32,lr=1", "name=a,epochs=9,size=64,lr=2")
     assert (first.name, first.epochs, first.size, second.name) == ("a", 9, 64, "b")
+
+
+def test_epochs_may_be_parts_and_rates_several():
+    first, second = parse("name=a,epochs=0.5,size=32,lr=1e-5:8e-5:5e-4,groups=b:c", "name=b,epochs=1,size=32,lr=0.1")
+    assert (first.epochs, first.lr, first.lower_lrs, first.groups) == (0.5, 5e-4, (1e-5, 8e-5), "b:c")
+    assert (second.lr, second.lower_lrs, second.groups) == (0.1, (), "")
+
+
+@pytest.mark.parametrize("text, epochs", [("", ()), ("18", (18.0,)), ("24:18:0.5:18", (0.5, 18.0, 24.0))])
+def test_numbers_of_epochs(text, epochs):
+    assert stages.parse_epochs("keep_epochs", text) == epochs
+
+
+@pytest.mark.parametrize("text", ["x", "0", "-1", "nan", "inf", "18:", ":"])
+def test_no_numbers_of_epochs(text):
+    with pytest.raises(UserError, match=f"keep_epochs={text}: write numbers of epochs"):
+        parse(f"name=a,epochs=1,size=32,lr=1,keep_epochs={text}")
 
 
 def test_zero_epochs_skip_a_stage():
@@ -55,6 +73,9 @@ def test_the_rate_is_scaled_by_the_batch(scale_lr, batch, lr_batch, peak):
     ("name=a,epochs=1,size=0,lr=1", "size=0"),
     ("name=a,epochs=1,size=32,lr=nan", "lr=nan"),
     ("name=a,epochs=1,size=32,lr=1,lr=2", "twice"),
+    ("name=a,epochs=inf,size=32,lr=1", "epochs=inf"),
+    ("name=a,epochs=1,size=32,lr=1:", "lr=1:"),
+    ("name=a,epochs=1,size=32,lr=1:0", "above 0"),
     ("name=a/b,epochs=1,size=32,lr=1", "name"),
     ("name=a,epochs=1,size=32,lr=1,train=last:0", "last:0"),
     ("name=a,epochs=1,size=32,lr=1,train=tail", "tail"),

@@ -138,7 +138,7 @@ def test_a_nan_ends_the_run_and_keeps_the_checkpoint(tiny_data, tmp_path):
     train.run_training(run(tiny_data, tmp_path, stage(epochs=1, lr=0.01, **sgd)))
     (tmp_path / "stage_1_all" / "DONE").unlink()
     (tmp_path / "run.json").unlink()
-    with pytest.raises(UserError, match="the loss became nan in epoch 2; the checkpoint of the epoch before stands"):
+    with pytest.raises(UserError, match="the loss became nan in epoch 2; the checkpoint before stands"):
         train.run_training(run(tiny_data, tmp_path, stage(epochs=3, lr=1e30, **sgd)))
     assert not runs.is_done(str(tmp_path / "stage_1_all"))
     built = classifiers.build("kecam/EfficientNetV2Tiny", 32, 3)
@@ -170,7 +170,7 @@ def test_ways_to_run(changes, tiny_data, tmp_path):
     # Without anything held out, Keras' CSVLogger leaves those columns empty.
     assert history["val_loss"].isna().all() == (changes.get("train_split") == "train+val")
     done = json.loads((tmp_path / "stage_1_all" / "DONE").read_text())
-    assert done["steps_per_epoch"] == {"train_split": 6, "max_steps": 2}.get(next(iter(changes)), 5)
+    assert done["steps"] == {"train_split": 6, "max_steps": 2}.get(next(iter(changes)), 5)
     if "precision" in changes:
         predict.run_prediction(tiny_data.directory, predict.Request(str(tmp_path), "test", str(tmp_path / "p"), tta="six",
                                                                     batch_size=4))

@@ -29,9 +29,9 @@ def resized(encoded, box, size):
 
 def test_parse():
     assert [(tta.parse(name).crops, tta.parse(name).total)
-            for name in ("none", "flip", "six", "rot45")] == [(1, 1), (1, 2), (3, 6), (2, 10)]
+            for name in ("none", "flip", "six", "ten", "rot45")] == [(1, 1), (1, 2), (3, 6), (5, 10), (2, 10)]
     assert all(views.name == name for name, views in tta.TTA.items())
-    with pytest.raises(UserError, match="unknown tta 'seven'; known: flip, none, rot45, six"):
+    with pytest.raises(UserError, match="unknown tta 'seven'; known: flip, none, rot45, six, ten"):
         tta.parse("seven")
 
 
@@ -50,8 +50,32 @@ def test_six(height, width, first, second, progressive):
         assert np.abs(view - resized(encoded, box, 48)).max() <= 1
 
 
-@pytest.mark.parametrize("name", list(tta.TTA))
-@pytest.mark.parametrize("resize", ["squash", "short:40"])
+@pytest.mark.parametrize("height, width", [(90, 150), (151, 80), (70, 70), (40, 300)])
+def test_ten_takes_the_centre_and_the_corners(height, width):
+    encoded = jpeg(height, width)
+    got = tta.host_views(encoded, 48, tta.parse("ten"), "short:60").numpy()
+    assert (got.dtype, got.shape) == (np.uint8, (5, 48, 48, 3))
+    scale = 60 / min(height, width)
+    long = (round(width * scale), round(height * scale))
+    small = Image.open(io.BytesIO(encoded)).convert("RGB").resize(long, Image.Resampling.BILINEAR)
+    right, bottom = long[0] - 48, long[1] - 48
+    places = [(right // 2, bottom // 2), (0, 0), (right, 0), (0, bottom), (right, bottom)]
+    for view, (left, top) in zip(got.astype(int), places):
+        assert np.abs(view - np.asarray(small.crop((left, top, left + 48, top + 48)), int)).max() <= 1
+    every = tta.parse("ten").on_device(tf.constant(got)[tf.newaxis]).numpy()[0]
+    assert np.array_equal(every[5:], got[:, :, ::-1])
+
+
+@pytest.mark.parametrize("eval_resize", ["squash", "short:48"])
+def test_ten_needs_a_picture_larger_than_the_crops(eval_resize):
+    with pytest.raises(UserError, match=f"--tta=ten .*eval_resize=short:N with N above 48, not {eval_resize}"):
+        tta.check("ten", eval_resize, 48)
+    tta.check("ten", "short:49", 48)
+    tta.check("flip", eval_resize, 48)
+
+
+@pytest.mark.parametrize("name, resize", [(name, resize) for name in tta.TTA for resize in ("squash", "short:40")
+                                          if (name, resize) != ("ten", "squash")])
 def test_the_first_view_is_that_of_evaluation(name, resize):
     encoded = jpeg(60, 100)
     got = tta.host_views(encoded, 32, tta.parse(name), resize)

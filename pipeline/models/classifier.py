@@ -157,14 +157,15 @@ def first_trained(layers: list[tf.keras.layers.Layer], train: str) -> int:
             raise UserError(f"train={train!r}: the base has {len(layers)} layers only")
         return len(layers) - int(argument)
     if kind == "from":
-        return _position(layers, argument, train)
+        return position(layers, argument, f"train={train!r}")
     return len(layers) if kind == "head" else 0
 
 
-def _position(layers: list[tf.keras.layers.Layer], name: str, train: str) -> int:
+def position(layers: list[tf.keras.layers.Layer], name: str, setting: str) -> int:
+    """The position of the layer `name`; raises UserError that begins with the setting and lists names near it."""
     names = [layer.name for layer in layers]
     if name not in names:
         near = difflib.get_close_matches(name, names, n=8, cutoff=0.4)
         hint = f"near it: {', '.join(near)}" if near else f"it has {names[1]} to {names[-1]}"
-        raise UserError(f"train={train!r}: the base has no layer {name!r}; {hint}")
+        raise UserError(f"{setting}: the base has no layer {name!r}; {hint}")
     return names.index(name)

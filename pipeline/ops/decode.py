@@ -5,7 +5,7 @@ Touvron et al. 2019, "Fixing the train-test resolution discrepancy" (FixRes).
 """
 
 import math
-from typing import Optional
+from typing import Callable, Optional
 
 import tensorflow as tf
 
@@ -115,15 +115,35 @@ def resize_whole(image: tf.Tensor, size: int, eval_resize: str) -> tf.Tensor:
     short = parse_eval_resize(eval_resize, size)
     if short is None:
         return resize(image, size)
+    return short_side_crop(image, size, short, lambda spare: tf.floor(spare / 2))
+
+
+def random_short_side_crop(image: tf.Tensor, size: int, short: int, seed: tf.Tensor) -> tf.Tensor:
+    """`short_side_crop` at a place that is uniform over all; `seed` is int32 or int64 [2]."""
+    return short_side_crop(image, size, short, lambda spare: tf.floor(_uniform(seed, (0, 1), 2) * (spare + 1)))
+
+
+def short_side_crop(image: tf.Tensor, size: int, short: int, place: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    """A square out of a picture whose short side is made `short` px (bilinear, antialiased), its aspect kept.
+
+    Args:
+        image: uint8 [H, W, 3].
+        size: side of the square in pixels, at most `short`.
+        short: pixels.
+        place: the pixels that the resized picture has too many, float64 [2] (rows, columns) → those of them that lie
+            before the square, whole numbers of the same dtype and shape.
+
+    Returns:
+        uint8 [size, size, 3].
+    """
     shape = tf.shape(image)[:2]
     scale = short / tf.reduce_min(shape)
     resized = tf.round(tf.cast(shape, tf.float64) * scale)
-    offset = tf.floor((resized - size) / 2)
-    # Resize and centre crop in one op, so that what lies outside the crop is never computed: the long side of a
-    # panorama may be anything.
+    # Resize and crop in one op, so that what lies outside the crop is never computed: the long side of a panorama may
+    # be anything.
     pixels = tf.raw_ops.ScaleAndTranslate(
         images=image[tf.newaxis], size=[size, size], scale=tf.cast(resized / tf.cast(shape, tf.float64), tf.float32),
-        translation=tf.cast(-offset, tf.float32), kernel_type="triangle", antialias=True)
+        translation=tf.cast(-place(resized - size), tf.float32), kernel_type="triangle", antialias=True)
     return _to_uint8(pixels[0], size)
 
 

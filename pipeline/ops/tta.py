@@ -1,6 +1,7 @@
 """Test-time augmentation: the views of one picture whose predictions are averaged."""
 
 import dataclasses
+import itertools
 from typing import Callable
 
 import tensorflow as tf
@@ -16,7 +17,8 @@ class Views:
     name: str
     crops: int    # views made on the host, the first of them the picture as evaluation sees it
     total: int    # after the device's part
-    on_host: Callable[[tf.Tensor, tf.Tensor, int], list[tf.Tensor]]  # decoded, first view, size → the other crops
+    on_host: Callable[[tf.Tensor, tf.Tensor, int, str], list[tf.Tensor]]  # decoded, first view, size, eval_resize →
+    #                                                                       the other crops
     on_device: Callable[[tf.Tensor], tf.Tensor]                      # [B, crops, S, S, C] → [B, total, S, S, C]
 
 
@@ -32,16 +34,22 @@ def mirror(batch_of_views: tf.Tensor) -> tf.Tensor:
     return tf.concat([batch_of_views, tf.reverse(batch_of_views, axis=[3])], axis=1)
 
 
-def _no_more(decoded: tf.Tensor, first: tf.Tensor, size: int) -> list[tf.Tensor]:
+def _no_more(decoded: tf.Tensor, first: tf.Tensor, size: int, eval_resize: str) -> list[tf.Tensor]:
     return []
 
 
-def _resized_end_squares(decoded: tf.Tensor, first: tf.Tensor, size: int) -> list[tf.Tensor]:
+def _resized_end_squares(decoded: tf.Tensor, first: tf.Tensor, size: int, eval_resize: str) -> list[tf.Tensor]:
     return [decode.resize(square, size) for square in end_squares(decoded)]
 
 
-def _diagonal(decoded: tf.Tensor, first: tf.Tensor, size: int) -> list[tf.Tensor]:
+def _diagonal(decoded: tf.Tensor, first: tf.Tensor, size: int, eval_resize: str) -> list[tf.Tensor]:
     return [rot45.diagonal(first)]
+
+
+def _corners(decoded: tf.Tensor, first: tf.Tensor, size: int, eval_resize: str) -> list[tf.Tensor]:
+    short = decode.parse_eval_resize(eval_resize, size)
+    return [decode.short_side_crop(decoded, size, short, lambda spare, corner=corner: spare * corner)
+            for corner in itertools.product((0.0, 1.0), repeat=2)]
 
 
 TTA = {
@@ -50,6 +58,8 @@ TTA = {
     # iNat 2021, sixth place: the whole and the squares at the two ends of its long side (left and right of a
     # landscape, top and bottom of a portrait), and the mirror images of the three.
     "six": Views("six", 3, 6, _resized_end_squares, mirror),
+    # Krizhevsky et al. 2012: centre and corners of the picture with its short side resized, and their mirror images.
+    "ten": Views("ten", 5, 10, _corners, mirror),
     # Turtle Recall, fifth place: what its augmentation draws from.
     "rot45": Views("rot45", 2, len(rot45.VIEWS), _diagonal, rot45.expand),
 }
@@ -60,6 +70,14 @@ def parse(name: str) -> Views:
     if name not in TTA:
         raise errors.unknown("tta", name, TTA)
     return TTA[name]
+
+
+def check(name: str, eval_resize: str, size: int) -> None:
+    """Raises UserError for an unknown --tta, or one that these pictures do not allow."""
+    short = decode.parse_eval_resize(eval_resize, size)
+    if parse(name).on_host is _corners and (short is None or short <= size):
+        raise errors.UserError(f"--tta={name} takes squares of {size} px out of the corners of a larger picture: it needs "
+                               f"eval_resize=short:N with N above {size}, not {eval_resize}")
 
 
 def host_views(encoded: tf.Tensor, size: int, views: Views, resize: str) -> tf.Tensor:
@@ -76,4 +94,4 @@ def host_views(encoded: tf.Tensor, size: int, views: Views, resize: str) -> tf.T
     """
     image = decode.decode(encoded)
     first = decode.resize_whole(image, size, resize)
-    return tf.stack([first, *views.on_host(image, first, size)])
+    return tf.stack([first, *views.on_host(image, first, size, resize)])
