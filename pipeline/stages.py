@@ -31,6 +31,8 @@ class Stage:
     lr_batch: int
     monitor: str
     early_stop: int      # epochs; 0: off
+    class_balance: str   # none, sqrt or full
+    logit_adjust: float  # 0: off
 
     @property
     def peak_lr(self) -> float:
