@@ -4,8 +4,9 @@ import dataclasses
 import hashlib
 import json
 import os
-from typing import Optional
+from typing import Optional, Sequence
 
+import numpy as np
 import pandas as pd
 
 from pipeline import files, schema
@@ -115,6 +116,20 @@ class Part:
         folds = {-1 if shard.fold is None else shard.fold for shard in self.shards}
         return table[table["fold"].isin(folds)].reset_index(drop=True)
 
+    def single_labels(self) -> tuple[np.ndarray, np.ndarray]:
+        """(rows, class indices), both int64 [size], of examples that have one label each.
+
+        Reads no more of examples.csv than that, since a train split may have millions. Raises UserError where the file
+        tells of other examples than the shards hold.
+        """
+        table = _read_table(os.path.join(self.data.directory, schema.EXAMPLES_FILE), ["row", "split", "fold", "labels"])
+        folds = {"" if shard.fold is None else str(shard.fold) for shard in self.shards}
+        table = table[table["split"].isin(self.split.split("+")) & table["fold"].isin(folds)]
+        if len(table) != self.size:
+            raise UserError(f"{self.data.directory}: {schema.EXAMPLES_FILE} has {len(table)} examples of {self.split}, the "
+                            f"shards hold {self.size}; make both anew with create_tfrecords.py")
+        return table["row"].to_numpy("int64"), table["labels"].to_numpy("int64")
+
     def name_damaged(self) -> UserError:
         """After TensorFlow found a record damaged, which it does not name: the error that names the shard."""
         for shard, path in zip(self.shards, self.paths):
@@ -141,10 +156,10 @@ class Part:
                                 "write it again with create_tfrecords.py")
 
 
-def _read_table(path: str) -> pd.DataFrame:
+def _read_table(path: str, columns: Optional[Sequence[str]] = None) -> pd.DataFrame:
     try:
         with files.open_file(path, "r") as file:
-            return pd.read_csv(file, dtype=str, keep_default_na=False)
+            return pd.read_csv(file, dtype=str, keep_default_na=False, usecols=columns)
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; make it with create_tfrecords.py") from None
 

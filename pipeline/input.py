@@ -9,6 +9,7 @@ import dataclasses
 
 import tensorflow as tf
 
+from pipeline import class_balance as balances
 from pipeline.dataset import Part
 from pipeline.ops import decode, randaugment, rot45, seeds, simple, tta
 from pipeline.schema import Key, RecordKind
@@ -101,20 +102,24 @@ def training_picture(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPicture
     return image
 
 
-def train_examples(part: Part, seed: int, start: int = 0) -> tf.data.Dataset:
+def train_examples(part: Part, seed: int, start: int = 0, class_balance: str = "none") -> tf.data.Dataset:
     """Endless parsed records with their 'epoch' (int64), from number `start` (counted over all epochs) on.
 
-    First shuffle, then repeat: each epoch is a full pass in an order of its own.
+    First shuffle, then repeat: each epoch is a full pass in an order of its own. With a `class_balance` an epoch has as
+    many examples, some of them several times, with the number of their 'copy' (int32), and others not.
     """
     size = part.size
     paths = tf.constant(part.paths)
     first_rows = tf.constant([shard.first_row for shard in part.shards], tf.int64)
+    balance = None if class_balance == "none" else balances.make(part, class_balance)
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         epoch_seed = seeds.example_seed(seed, epoch, tf.constant(-1, tf.int64))  # no example has row -1
         order = tf.random.experimental.stateless_shuffle(tf.range(len(part.shards)), epoch_seed)
         files = tf.data.Dataset.from_tensor_slices((tf.gather(paths, order), tf.gather(first_rows, order)))
         examples = _examples(part, files)
+        if balance:
+            examples = balance.repeat(examples, seeds.example_seed(seed, epoch, tf.constant(-2, tf.int64)))
         # tf.data mixes in the seed of the graph, here of this function's own, which would be the process's global one;
         # a constant leaves the order to ours (and not 0, with which TensorFlow can't compare a seed that is a tensor).
         tf.compat.v1.set_random_seed(1)
@@ -127,21 +132,22 @@ def train_examples(part: Part, seed: int, start: int = 0) -> tf.data.Dataset:
 
 
 def train_batches(part: Part, pictures: TrainPictures, batch_size: int, seed: int, start_step: int = 0,
-                  ordered: bool = True) -> tf.data.Dataset:
+                  ordered: bool = True, class_balance: str = "none") -> tf.data.Dataset:
     """Endless batches ({'image': uint8 [batch, size, size, 3], 'place': float32 [batch, 3]}, int64 labels [batch]).
 
     Args:
       start_step: number of batches that a run before this one has already seen.
       ordered: False lets batches come in any order, for speed.
+      class_balance: a key of class_balance.POWERS.
     """
 
     def prepare(example):
-        example_seed = seeds.example_seed(seed, example["epoch"], example["row"])
+        example_seed = seeds.example_seed(seed, example["epoch"], example["row"], example.get("copy"))
         image = training_picture(example["encoded"], example_seed, pictures)
         return {"image": image, "place": example["place"]}, example["label"]
 
     batches = (
-        train_examples(part, seed, start_step * batch_size)
+        train_examples(part, seed, start_step * batch_size, class_balance)
         .map(prepare, num_parallel_calls=AUTOTUNE)
         .batch(batch_size, drop_remainder=True)
         .prefetch(AUTOTUNE)

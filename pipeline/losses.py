@@ -2,6 +2,7 @@
 
 from typing import Callable
 
+import numpy as np
 import tensorflow as tf
 
 Loss = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -22,3 +23,13 @@ def softmax_cross_entropy(label_smoothing: float) -> Loss:
         return (1.0 - label_smoothing) * hit - label_smoothing * tf.reduce_mean(log_probabilities, axis=-1)
 
     return loss
+
+
+def logit_adjusted(loss: Loss, log_prior: np.ndarray, tau: float) -> Loss:
+    """A softmax `loss` of logits + tau · log prior(class) (Menon et al. 2021); `log_prior` is float32 [classes].
+
+    Training under it leaves to the prior what the prior explains, so that at tau 1 the logits themselves are those of
+    equally frequent classes.
+    """
+    offsets = (tau * log_prior).astype(np.float32)
+    return lambda labels, logits: loss(labels, tf.cast(logits, tf.float32) + offsets)

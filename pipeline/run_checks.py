@@ -2,7 +2,7 @@
 
 from absl import logging
 
-from pipeline import dataset as datasets, patience, run_record, runs
+from pipeline import dataset as datasets, patience, run_record, runs, stages
 from pipeline.errors import UserError
 from pipeline.models import classifier as classifiers, layer_rates, weights, zoo
 from pipeline.ops import decode, randaugment, tta
@@ -19,6 +19,7 @@ def check(run: runs.Run, data: datasets.Dataset) -> None:
         patience.check(stage, has_validation=runs.held_out_part(run, data) is not None)
         if decode.parse_eval_resize(stage.eval_resize, stage.size) is None and stage.augment == "crop":
             raise UserError(f"stage {stage.name}: augment=crop needs eval_resize=short:N, not {stage.eval_resize}")
+        check_long_tail(stage, data)
         if stage.randaugment:
             randaugment.parse(stage.randaugment)
             if stage.augment == "eval":
@@ -42,6 +43,16 @@ def _check_classes(run: runs.Run, data: datasets.Dataset) -> None:
         logging.warning("%s; going on with those, as --max_steps is only a trial", told)
     if data.manifest.multi_label:
         raise UserError(f"{data.directory} has several labels a picture, which --loss=softmax can't learn")
+
+
+def check_long_tail(stage: stages.Stage, data: datasets.Dataset) -> None:
+    """Raises UserError where class_balance or logit_adjust don't go with the data or with each other."""
+    if data.manifest.multi_label and (stage.class_balance != "none" or stage.logit_adjust):
+        raise UserError(f"stage {stage.name}: class_balance and logit_adjust want one label a picture; {data.directory} "
+                        "has several")
+    if stage.class_balance == "full" and stage.logit_adjust:
+        raise UserError(f"stage {stage.name}: logit_adjust={stage.logit_adjust:g} has nothing to adjust where "
+                        "class_balance=full shows all classes equally often; give one of them")
 
 
 def _check_model(run: runs.Run) -> None:

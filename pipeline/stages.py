@@ -39,6 +39,8 @@ class Stage:
     early_stop: int      # validations; 0: off
     validate_every: float  # epochs
     keep_epochs: str     # 18:21:24 or empty
+    class_balance: str   # none, sqrt or full
+    logit_adjust: float  # 0: off
 
     @property
     def peak_lr(self) -> float:

@@ -34,11 +34,13 @@ class TrainableClassifier(tf.keras.Model):
     """
 
     def __init__(self, classifier: tf.keras.Model, loss: Loss, global_batch_size: int,
-                 average: Optional[WeightAverage] = None):
+                 average: Optional[WeightAverage] = None, training_loss: Optional[Loss] = None):
+        """`training_loss` takes the place of `loss` in training, not in validation."""
         super().__init__()
         self.classifier = classifier
         self._average = average
         self._loss = loss
+        self._training_loss = training_loss or loss
         self._global_batch_size = global_batch_size
         self._means = {name: tf.keras.metrics.Mean(name) for name in ("loss", "accuracy", "top5")}
 
@@ -54,7 +56,7 @@ class TrainableClassifier(tf.keras.Model):
         features, labels = data
         with tf.GradientTape() as tape:
             logits = apply(self.classifier, features, training=True)
-            losses = self._loss(labels, logits)
+            losses = self._training_loss(labels, logits)
             loss = tf.reduce_sum(losses) / self._global_batch_size
         # Keras' minimize also scales the loss under mixed_float16 and sums the gradients over the replicas.
         self.optimizer.minimize(loss, self.classifier.trainable_variables, tape=tape)

@@ -7,8 +7,8 @@ import zlib
 from absl import logging
 import tensorflow as tf
 
-from pipeline import (callbacks, checkpoint, dataset as datasets, files, input as inputs, losses, optimizers, patience,
-                      run_checks, run_record, runs, schedules, strategy as strategies)
+from pipeline import (callbacks, checkpoint, class_balance, dataset as datasets, files, input as inputs, losses,
+                      optimizers, patience, run_checks, run_record, runs, schedules, strategy as strategies)
 from pipeline.models import classifier as classifiers, layer_rates
 from pipeline.runs import Plan, Run
 from pipeline.stages import Stage
@@ -37,6 +37,14 @@ def _build(run: Run, stage: Stage, num_classes: int, initial_weights: str) -> cl
                               place_input=run.place_input, seed=run.random_seed, scaling=run_checks.input_scaling(run))
     classifiers.set_trainable(built, stage.train)
     return built
+
+
+def _training_loss(run: Run, stage: Stage, data: datasets.Dataset, loss: losses.Loss) -> losses.Loss:
+    """`loss` with the stage's logit adjustment; validation does without it."""
+    if not stage.logit_adjust:
+        return loss
+    log_prior = class_balance.log_prior(runs.training_part(run, data), len(data.manifest.classes), stage.class_balance)
+    return losses.logit_adjusted(loss, log_prior, stage.logit_adjust)
 
 
 def _load_earlier_run(run: Run, built: classifiers.Classifier, data: datasets.Dataset) -> None:
@@ -86,8 +94,8 @@ def _train_stage(run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.di
         built = _build(run, stage, len(data.manifest.classes), initial_weights)
         averaged = _build(run, stage, len(data.manifest.classes), "none") if stage.ema else None
         average = WeightAverage(averaged.model, built.model, stage.ema) if averaged else None
-        model = TrainableClassifier(
-            built.model, losses.softmax_cross_entropy(stage.label_smoothing), stage.batch_size, average)
+        loss = losses.softmax_cross_entropy(stage.label_smoothing)
+        model = TrainableClassifier(built.model, loss, stage.batch_size, average, _training_loss(run, stage, data, loss))
         rate = schedules.make_rate(stage.lr_schedule, stage.peak_lr, plan.warmup_steps, plan.total_steps,
                                    plan.steps_per_epoch, stage.lr_factor)
         optimizer = _make_optimizer(run, stage, rate, built)
@@ -142,7 +150,8 @@ def _fit_snapshots(run: Run, stage: Stage, plan: Plan, data: datasets.Dataset, m
         return
     pictures = inputs.TrainPictures(stage.size, stage.augment, stage.randaugment, stage.eval_resize)
     batches = inputs.train_batches(runs.training_part(run, data), pictures, stage.batch_size, _stage_seed(run, stage),
-                                   start_step=begin * plan.steps_per_snapshot, ordered=not run.unordered)
+                                   start_step=begin * plan.steps_per_snapshot, ordered=not run.unordered,
+                                   class_balance=stage.class_balance)
     held_out = None
     if plan.validation_steps:
         held_out = inputs.validation_batches(runs.held_out_part(run, data), stage.size, stage.eval_resize, stage.batch_size)

@@ -6,12 +6,14 @@ from pipeline.flag_types import define_float, define_on_off, define_path
 
 AUGMENTATIONS = ("inception", "crop", "rot45", "simple", "eval")
 OPTIMIZERS = ("sgd", "adam", "adamw", "lamb")
+CLASS_BALANCES = ("none", "sqrt", "full")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 MONITORS = ("val_loss", "val_accuracy", "val_top5")
 
 STAGE_FLAGS = ("batch_size", "augment", "randaugment", "eval_resize", "label_smoothing", "optimizer", "momentum",
                "weight_decay", "clip_norm", "lr_schedule", "lr_factor", "warmup_epochs", "scale_lr", "lr_batch",
-               "groups", "layer_decay", "ema", "monitor", "early_stop", "validate_every", "keep_epochs")
+               "groups", "layer_decay", "ema", "monitor", "early_stop", "validate_every", "keep_epochs",
+               "class_balance", "logit_adjust")
 
 
 def define() -> None:
@@ -56,6 +58,10 @@ def _define_pictures() -> None:
 
 def _define_optimization() -> None:
     define_float("label_smoothing", 0.0, "Share of the target spread over all classes.", high=1.0)
+    define_float("logit_adjust", 0.0, "In the training loss, add so many times log(class's share of the training pictures) "
+                 "to the logits; 0: don't. Predictions are then balanced already: leave --prior_correction at 0.")
+    flags.DEFINE_enum("class_balance", "none", CLASS_BALANCES, "How often an epoch shows a class of n pictures: as n "
+                      "(none), as its square root (sqrt), or all equally (full).")
     flags.DEFINE_enum("optimizer", "sgd", OPTIMIZERS, "Optimizer.")
     define_float("momentum", 0.9, "Momentum of sgd.", high=1.0)
     define_float("weight_decay", 0.0, "Decoupled weight decay, a share of the rate; biases and norms are spared.")

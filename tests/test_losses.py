@@ -25,6 +25,28 @@ def test_bfloat16_logits_give_a_float32_loss():
     assert loss.numpy()[0] == pytest.approx(np.log(4), rel=1e-6)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("tau, smoothing", [(1.0, 0.0), (0.7, 0.1)])
+def test_logit_adjustment_equals_the_formula(tau, smoothing, compiled):
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(16, 5)).astype(np.float32) * 3, rng.integers(0, 5, 16)
+    prior = np.array([0.5, 0.3, 0.15, 0.049, 0.001])
+    loss = losses.logit_adjusted(losses.softmax_cross_entropy(smoothing), np.log(prior), tau)
+    if compiled:
+        loss = tf.function(loss, jit_compile=True)
+    # Menon et al. 2021, equation 10: −log(e^f_y · π_y^τ / Σ e^f_c · π_c^τ), here with a smoothed target.
+    weighted = np.exp(logits.astype(np.float64)) * prior ** tau
+    logs = np.log(weighted / weighted.sum(axis=1, keepdims=True))
+    target = np.eye(5)[labels] * (1 - smoothing) + smoothing / 5
+    np.testing.assert_allclose(loss(tf.constant(labels), tf.constant(logits)), -(target * logs).sum(axis=1), rtol=1e-5)
+
+
+def test_a_logit_adjusted_loss_is_float32_under_bfloat16():
+    adjusted = losses.logit_adjusted(losses.softmax_cross_entropy(0.0), np.log([0.999, 0.001]).astype(np.float32), 1.0)
+    loss = adjusted(tf.constant([1]), tf.zeros([1, 2], tf.bfloat16))
+    assert loss.dtype == tf.float32 and loss.numpy()[0] == pytest.approx(np.log(1000), rel=1e-6)
+
+
 def test_label_ranks_with_ties_and_nan():
     logits = tf.constant([[0.0, 0.0, 0.0], [3.0, 1.0, 2.0], [1.0, float("nan"), 0.0], [float("nan")] * 3])
     labels = tf.constant([1, 1, 0, 0])
