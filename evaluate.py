@@ -10,6 +10,8 @@ define_path("data_dir", "Folder of shards, as create_tfrecords.py makes it (loca
 define_paths("predictions", "Folder of predict.py, or a glob; repeated. Several are averaged.")
 flags.DEFINE_string("blend", "equal", "Weights of several predictions: equal, given (2:1), or oof: fitted on the labels "
                     "and scored by cross-fitting.")
+flags.DEFINE_integer("min_samples", 0, "Where a picture has several labels: never answer those that fewer pictures of "
+                     "train have.", 0)
 define_path("out", "Write the scores as JSON to this file too.")
 define_path("report", "Write a page of scores, mistakes and training curves to this file (HTML).")
 define_paths("model_dir", "Runs whose training curves the report draws. Default: the predictions' own.")
@@ -20,7 +22,8 @@ def main() -> None:
     from pipeline import evaluation  # late: NumPy and pandas take a moment to import, and a mistyped flag should not
 
     evaluation.run_evaluation(FLAGS.data_dir, evaluation.Request(
-        predictions=FLAGS.predictions, blend=FLAGS.blend, out=FLAGS.out, report=FLAGS.report, model_dirs=FLAGS.model_dir))
+        predictions=FLAGS.predictions, blend=FLAGS.blend, out=FLAGS.out, report=FLAGS.report, model_dirs=FLAGS.model_dir,
+        min_samples=FLAGS.min_samples))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """Writes a competition's CSV: python make_submission.py --data_dir=… --predictions=… --out=submission.csv"""
 
-from typing import Sequence
+from typing import Optional, Sequence
 
 from absl import flags
 
 from pipeline import command
 from pipeline.errors import UserError
-from pipeline.flag_types import define_path, define_paths, require
+from pipeline.flag_types import define_float, define_path, define_paths, require
 
 FLAGS = flags.FLAGS
 
@@ -17,15 +17,24 @@ def define_flags() -> None:
     flags.DEFINE_string("blend", "equal", "Weights of several predictions: equal, given (2:1), or oof: fitted on the same "
                         "models' out-of-fold (or val) predictions.")
     define_path("out", "The CSV.")
+    define_float("threshold", None, "Where a picture has several labels (imet2019): answer those of at least this "
+                 "probability. Default: fitted on the same models' out-of-fold (or val) predictions.", high=1.0)
+    flags.DEFINE_integer("min_samples", 0, "Where a picture has several labels: never answer those that fewer pictures of "
+                         "train have.", 0)
     flags.DEFINE_enum("open_set", "first", ["first", "sum"], "Where some classes may only be answered as unknown "
                       "(turtle_recall): unknown ranks as the first of them, or by the sum of their probabilities.")
 
 
 def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text: str = "equal",
-                    open_set: str = "first") -> None:
-    """Ranks the mean of the predictions and writes a row for every picture of their split, rejected ones included."""
+                    open_set: str = "first", threshold: Optional[float] = None, min_samples: int = 0) -> None:
+    """Ranks the mean of the predictions and writes a row for every picture of their split, rejected ones included.
+
+    Args:
+      threshold: where a picture has several labels, the least probability of an answer; None: thresholds.for_submission.
+      min_samples: there, what fewer train pictures have is not answered.
+    """
     from dataset_tools import competitions, submission
-    from pipeline import blend, dataset as datasets, evaluation, fusion, ranking
+    from pipeline import blend, dataset as datasets, evaluation, fusion, multi_label_ranking, ranking, thresholds
 
     data = datasets.load(data_dir)
     competition = competitions.find(data.manifest.competition)
@@ -38,15 +47,24 @@ def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text
     if mean.class_ids != data.class_ids:
         raise UserError(f"--predictions: their classes are not those of {data_dir}")
     possible = ranking.count_answers(data)
-    answers = competition.submission.answers_for(possible)
-    ids, rows = ranking.best_classes(data, mean, answers, open_set)
+    if data.manifest.multi_label:
+        allowed = thresholds.answerable(data, min_samples)
+        if threshold is None:
+            threshold = thresholds.for_submission(members, weights, data, allowed)
+        print(f"answering labels from a probability of {threshold:.2f}")
+        ids, rows = multi_label_ranking.best_labels(data, mean, threshold, allowed)
+        common = multi_label_ranking.most_frequent_labels(data, threshold, allowed)
+    else:
+        answers = competition.submission.answers_for(possible)
+        ids, rows = ranking.best_classes(data, mean, answers, open_set)
+        common = ranking.most_frequent_classes(data, answers, open_set)
     split = mean.meta["split"]
     missing = ranking.missing_ids(data, split, ids)
     if missing:
         raise UserError(f"--predictions: {mean.directory} lacks {len(missing)} pictures of {split}, such as {missing[0]}")
     predicted = set(ids)  # an id that stood twice was set aside once
     rejected = [one for one in dict.fromkeys(data.rejected(split)["id"]) if one not in predicted]
-    rows += [ranking.most_frequent_classes(data, answers, open_set)] * len(rejected)
+    rows += [common] * len(rejected)
     submission.write_submission(out, competition.submission, ids + rejected, rows, possible)
     print(f"{len(ids) + len(rejected)} rows in {out}"
           + (f"; {len(rejected)} of rejected pictures hold the most frequent classes" if rejected else ""))
@@ -54,7 +72,8 @@ def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text
 
 def main() -> None:
     require("data_dir", "predictions", "out")
-    make_submission(FLAGS.data_dir, FLAGS.predictions, FLAGS.out, FLAGS.blend, FLAGS.open_set)
+    make_submission(FLAGS.data_dir, FLAGS.predictions, FLAGS.out, FLAGS.blend, FLAGS.open_set, FLAGS.threshold,
+                    FLAGS.min_samples)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Blend weights: equal, given, or found on predictions whose labels are known."""
 
 import os
-from typing import Sequence
+from typing import Optional, Sequence
 
 import numpy as np
 from scipy import optimize
@@ -62,15 +62,20 @@ def cross_fit(label_probabilities: np.ndarray, groups: Sequence[int]) -> np.ndar
     return weights
 
 
-def out_of_fold_of(member: predictions.Predictions) -> predictions.Predictions:
-    """Predictions of the same model whose labels are known: of its folds, else of val.
-
-    Raises UserError where the model directory has neither.
-    """
-    model_dir = member.meta["model_dir"]
+def labelled_of(model_dir: str) -> Optional[predictions.Predictions]:
+    """A model's predictions whose labels are known: of its folds, else of val; None where it has neither."""
     for place in (predictions.OUT_OF_FOLD, os.path.join("predictions", "val")):
         directory = os.path.join(model_dir, place)
         if files.exists(os.path.join(directory, predictions.META_FILE)):
             return predictions.Predictions(directory)
+    return None
+
+
+def out_of_fold_of(member: predictions.Predictions) -> predictions.Predictions:
+    """`labelled_of` the member's model; raises UserError where there are none."""
+    model_dir = member.meta["model_dir"]
+    found = labelled_of(model_dir)
+    if found:
+        return found
     raise UserError(f"--blend={FITTED}: {model_dir} has no out-of-fold predictions and none of val; train it by "
                     "--fold=all, or predict val into its predictions/val")

@@ -1,15 +1,13 @@
 """Scores of predictions against the labels in examples.csv: each member, their blend, and what each member adds."""
 
 import dataclasses
-import zlib
 from typing import Optional, Sequence
 
 import numpy as np
 
-from pipeline import blend, dataset as datasets, files, fusion, metrics, open_set, predictions, report
+from pipeline import (blend, cross_fitting, dataset as datasets, files, fusion, metrics, multi_label_blend,
+                      multi_label_evaluation, open_set, predictions, report, score_table, thresholds)
 from pipeline.errors import UserError
-
-CROSS_FIT_GROUPS = 5  # where the examples have no folds
 
 
 def labels_by_id(data: datasets.Dataset, split: str, fold: Optional[int] = None) -> dict[str, int]:
@@ -60,15 +58,6 @@ class OpenSetScores:
         return {f"open_set_{rule}": total / self._examples for rule, total in self._totals.items()}
 
 
-def cross_fit_groups(data: datasets.Dataset, split: str, ids: Sequence[str]) -> np.ndarray:
-    """Int [ids]: the folds of the examples, or, where there are none, a stable division of the ids."""
-    examples = data.examples(split)
-    folds = dict(zip(examples["id"], examples["fold"]))
-    if all(folds[one] >= 0 for one in ids):
-        return np.array([folds[one] for one in ids])
-    return np.array([zlib.crc32(one.encode()) % CROSS_FIT_GROUPS for one in ids])
-
-
 def label_probabilities(members: Sequence[predictions.Predictions], labels: dict[str, int],
                         ) -> tuple[list[str], np.ndarray]:
     """(ids, what each member gives to their labels: float64 [ids, members]). Raises UserError for an id without a label."""
@@ -82,6 +71,8 @@ def label_probabilities(members: Sequence[predictions.Predictions], labels: dict
 def fitted_weights(members: Sequence[predictions.Predictions], data: datasets.Dataset) -> np.ndarray:
     """Weights [members] for predictions without labels, fitted on the same models' predictions with labels."""
     labelled = [blend.out_of_fold_of(member) for member in members]
+    if data.manifest.multi_label:
+        return multi_label_blend.fit(labelled, thresholds.labels_by_id(data, labelled[0].meta["split"]))
     _, given = label_probabilities(labelled, labels_by_id(data, labelled[0].meta["split"]))
     return blend.fit(given)
 
@@ -93,7 +84,7 @@ def _blend_weights(members: Sequence[predictions.Predictions], text: str, data: 
         weights = blend.parse(text, len(members))
         return weights, weights
     ids, given = label_probabilities(members, labels)
-    return blend.cross_fit(given, cross_fit_groups(data, members[0].meta["split"], ids)), blend.fit(given)
+    return blend.cross_fit(given, cross_fitting.groups(data, members[0].meta["split"], ids)), blend.fit(given)
 
 
 def _print_line(name: str, scores: dict[str, float], columns: Sequence[str]) -> None:
@@ -109,6 +100,7 @@ class Request:
     out: Optional[str] = None             # JSON
     report: Optional[str] = None          # HTML
     model_dirs: Sequence[str] = ()        # empty: those that the predictions name
+    min_samples: int = 0                  # with several labels a picture: rarer ones are not answered
 
 
 def run_evaluation(data_dir: str, request: Request) -> None:
@@ -124,13 +116,17 @@ def run_evaluation(data_dir: str, request: Request) -> None:
     if not labels:
         raise UserError(f"--predictions: split {split} has no labels in {data_dir}; predict val to score a model")
     _check_ids(equal, labels, data, split)
+    model_dirs = request.model_dirs or list(dict.fromkeys(one.meta["model_dir"] for one in members))
+    if data.manifest.multi_label:
+        multi_label_evaluation.run(data, members, request.blend, request.min_samples, request.out, request.report, model_dirs)
+        return
     scoring_weights, weights = _blend_weights(members, request.blend, data, labels)
     blended = fusion.Blend(members, scoring_weights)
     result = score(blended, labels, data)
     lines = {**_member_lines(members, equal, labels, data), _blend_name(members, request.blend): result}
     rejected = len(data.rejected(split))
     print(f"{split}: {result['examples']} examples" + (f" ({rejected} rejected ones not scored)" if rejected else ""))
-    _print_table(lines)
+    score_table.print_lines(lines)
     metric = data.manifest.metric
     if metric:
         print(f"the competition's own {metric}: {metrics.COMPETITION_METRICS[metric](result):.4f}")
@@ -140,7 +136,6 @@ def run_evaluation(data_dir: str, request: Request) -> None:
     if request.out:
         files.write_json(request.out, {**result, "weights": told, "lines": lines})
     if request.report:
-        model_dirs = request.model_dirs or list(dict.fromkeys(one.meta["model_dir"] for one in members))
         report.write(request.report, lines, blended, labels, data, model_dirs)
         print(f"report: {request.report}")
 
@@ -178,11 +173,3 @@ def _member_lines(members: Sequence[predictions.Predictions], equal: fusion.Blen
         others = [one for one in members if one is not member]
         lines[f"mean without {member.directory}"] = score(fusion.Blend(others), labels, data)
     return {**lines, "mean": score(equal, labels, data)}
-
-
-def _print_table(lines: dict[str, dict[str, float]]) -> None:
-    columns = [name for name in next(iter(lines.values())) if name != "examples"]
-    width = max(map(len, lines))
-    print(" " * width + "".join(f"{column:>16}" for column in columns))
-    for name, scores in lines.items():
-        print(f"{name:<{width}}" + "".join(f"{scores[column]:>16.4f}" for column in columns))

@@ -31,6 +31,12 @@ class Stage:
     lr_batch: int
     monitor: str
     early_stop: int      # epochs; 0: off
+    loss: str
+    focal_alpha: float
+    focal_gamma: float
+    mixup: float         # alpha; 0: off
+    cutmix: float
+    random_erasing: float  # probability
 
     @property
     def peak_lr(self) -> float:

@@ -3,18 +3,7 @@
 import tensorflow as tf
 
 from pipeline.losses import Loss
-
-
-def label_ranks(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """How many classes stand before the label: int32 [batch], 0 for a top-1 hit.
-
-    Among equal logits the lower class index stands first, as in argmax; a NaN stands before everything, so that a
-    broken model scores 0 and not 1.
-    """
-    own = tf.gather(logits, labels, batch_dims=1)[:, tf.newaxis]
-    indices = tf.range(tf.shape(logits)[-1], dtype=labels.dtype)[tf.newaxis]
-    before = tf.logical_not(logits <= own) | ((logits == own) & (indices < labels[:, tf.newaxis]))
-    return tf.reduce_sum(tf.cast(before, tf.int32), axis=-1)
+from pipeline.step_metrics import MultiLabelMetrics, SingleLabelMetrics
 
 
 def apply(classifier: tf.keras.Model, features: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
@@ -25,21 +14,24 @@ def apply(classifier: tf.keras.Model, features: dict[str, tf.Tensor], training: 
 class TrainableClassifier(tf.keras.Model):
     """A classifier with its loss, trained by `fit` on (features, labels) and validated on (features, labels, weights).
 
+    Labels are class indices [batch] (in training perhaps mixing.MixedLabels) or, with multi_label, targets
+    [batch, classes].
+
     The mean is taken over the global batch, so the gradient does not depend on the number of replicas; validation
     averages over the examples that count (weight 1), so padding changes nothing.
     """
 
-    def __init__(self, classifier: tf.keras.Model, loss: Loss, global_batch_size: int):
+    def __init__(self, classifier: tf.keras.Model, loss: Loss, global_batch_size: int, multi_label: bool = False):
         super().__init__()
         self.classifier = classifier
         self._loss = loss
         self._global_batch_size = global_batch_size
-        self._means = {name: tf.keras.metrics.Mean(name) for name in ("loss", "accuracy", "top5")}
+        self._scores = MultiLabelMetrics() if multi_label else SingleLabelMetrics()
 
     @property
     def metrics(self) -> list[tf.keras.metrics.Metric]:
         """Reset by Keras at the start of each epoch."""
-        return list(self._means.values())
+        return self._scores.metrics
 
     def call(self, features, training=False):
         return apply(self.classifier, features, training=training)
@@ -52,16 +44,9 @@ class TrainableClassifier(tf.keras.Model):
             loss = tf.reduce_sum(losses) / self._global_batch_size
         # Keras' minimize also scales the loss under mixed_float16 and sums the gradients over the replicas.
         self.optimizer.minimize(loss, self.classifier.trainable_variables, tape=tape)
-        return self._update(losses, labels, logits, None)
+        return self._scores.update(losses, labels, logits, None)
 
     def test_step(self, data):
         features, labels, weights = data
         logits = apply(self.classifier, features, training=False)
-        return self._update(self._loss(labels, logits), labels, logits, weights)
-
-    def _update(self, losses, labels, logits, weights) -> dict[str, tf.Tensor]:
-        ranks = label_ranks(labels, logits)
-        self._means["loss"].update_state(losses, weights)
-        self._means["accuracy"].update_state(tf.cast(ranks < 1, tf.float32), weights)
-        self._means["top5"].update_state(tf.cast(ranks < 5, tf.float32), weights)
-        return {name: mean.result() for name, mean in self._means.items()}
+        return self._scores.update(self._loss(labels, logits), labels, logits, weights)

@@ -10,6 +10,7 @@ import tensorflow as tf
 from pipeline import (callbacks, checkpoint, dataset as datasets, files, input as inputs, losses, optimizers, patience,
                       run_checks, run_record, runs, schedules, strategy as strategies)
 from pipeline.models import classifier as classifiers
+from pipeline.ops import mixing
 from pipeline.runs import Plan, Run
 from pipeline.stages import Stage
 from pipeline.step import TrainableClassifier
@@ -32,7 +33,8 @@ def _log_plan(run: Run, data: datasets.Dataset, strategy: tf.distribute.Strategy
 def _build(run: Run, stage: Stage, num_classes: int, initial_weights: str) -> classifiers.Classifier:
     built = classifiers.build(run.model, stage.size, num_classes, weights=initial_weights,
                               base_training=classifiers.needs_base_training(stage.train),
-                              place_input=run.place_input, seed=run.random_seed, scaling=run_checks.input_scaling(run))
+                              place_input=run.place_input, dropout=run.dropout, seed=run.random_seed,
+                              scaling=run_checks.input_scaling(run))
     classifiers.set_trainable(built, stage.train)
     return built
 
@@ -61,8 +63,7 @@ def _train_stage(run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.di
     with strategy.scope():
         initial_weights = run.weights if first and not run.init_from else "none"
         built = _build(run, stage, len(data.manifest.classes), initial_weights)
-        model = TrainableClassifier(
-            built.model, losses.softmax_cross_entropy(stage.label_smoothing), stage.batch_size)
+        model = TrainableClassifier(built.model, losses.make(stage), stage.batch_size, data.manifest.multi_label)
         rate = schedules.make_rate(stage.lr_schedule, stage.peak_lr, plan.warmup_steps, plan.total_steps)
         optimizer = optimizers.build(
             stage.optimizer, rate, momentum=stage.momentum, weight_decay=stage.weight_decay,
@@ -107,9 +108,10 @@ def _stage_seed(run: Run, stage: Stage) -> int:
 
 def _fit(run: Run, stage: Stage, plan: Plan, data: datasets.Dataset, model: TrainableClassifier,
          stage_callbacks: list, epochs_done: int) -> None:
-    pictures = inputs.TrainPictures(stage.size, stage.augment, stage.randaugment, stage.eval_resize)
+    pictures = inputs.TrainPictures(stage.size, stage.augment, stage.randaugment, stage.eval_resize, stage.random_erasing)
     batches = inputs.train_batches(runs.training_part(run, data), pictures, stage.batch_size, _stage_seed(run, stage),
-                                   start_step=epochs_done * plan.steps_per_epoch, ordered=not run.unordered)
+                                   start_step=epochs_done * plan.steps_per_epoch, ordered=not run.unordered,
+                                   mix=mixing.Alphas(stage.mixup, stage.cutmix))
     held_out = None
     if plan.validation_steps:
         held_out = inputs.validation_batches(runs.held_out_part(run, data), stage.size, stage.eval_resize, stage.batch_size)

@@ -4,14 +4,15 @@ from absl import flags
 
 from pipeline.flag_types import define_float, define_on_off, define_path
 
-AUGMENTATIONS = ("inception", "rot45", "simple", "eval")
+AUGMENTATIONS = ("inception", "rot45", "simple", "imet", "eval")
+LOSSES = ("softmax", "sigmoid", "focal")
 OPTIMIZERS = ("sgd", "adam", "adamw", "lamb")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-MONITORS = ("val_loss", "val_accuracy", "val_top5")
+MONITORS = ("val_loss", "val_accuracy", "val_top5", "val_f2")
 
 STAGE_FLAGS = ("batch_size", "augment", "randaugment", "eval_resize", "label_smoothing", "optimizer", "momentum",
                "weight_decay", "clip_norm", "lr_schedule", "warmup_epochs", "scale_lr", "lr_batch", "monitor",
-               "early_stop")
+               "early_stop", "loss", "focal_alpha", "focal_gamma", "mixup", "cutmix", "random_erasing")
 
 
 def define() -> None:
@@ -41,20 +42,31 @@ def _define_data_and_model() -> None:
         "same name replaces the earlier. train is head, all, last:18 (the last 18 layers of the base) or from:LAYER. "
         f"These flags may stand in it too: {', '.join(STAGE_FLAGS)}.")
     define_on_off("place_input", False, "Feed latitude and longitude to the classifier beside the picture.")
+    define_float("dropout", 0.0, "Share of the pooled features that each training step drops before the head.", high=0.99)
 
 
 def _define_pictures() -> None:
     flags.DEFINE_enum("augment", "inception", AUGMENTATIONS, "inception: random crop and mirror; simple: that and "
                       "colour and rotation; rot45: half of the whole pictures flipped or turned by a multiple of 45 "
-                      "degrees; eval: the evaluation's preprocessing (FixRes).")
+                      "degrees; imet: a crop of at most twice the size, mirror, a little light, shift, turn and noise; eval: the evaluation's preprocessing (FixRes).")
     flags.DEFINE_string("randaugment", "", "N:M: N random operations a picture at magnitude M. Not with augment=eval.")
+    define_float("mixup", 0.0, "Mix each picture of a batch with another, their shares from Beta(ALPHA, ALPHA); 0: don't.")
+    define_float("cutmix", 0.0, "Paste a box of another picture into each, its area from Beta(ALPHA, ALPHA); 0: don't. With "
+                 "--mixup too, one of the two is drawn for each batch.")
+    define_float("random_erasing", 0.0, "Share of the pictures in which a rectangle becomes noise. Not with augment=eval.",
+                 high=1.0)
     flags.DEFINE_string("eval_resize", "squash", "squash: the whole picture to the size; short:360: its short side to "
                         "360 px, then the centre.")
     flags.DEFINE_string("tta", "none", "Views that predict.py averages unless told otherwise (kept in run.json).")
 
 
 def _define_optimization() -> None:
-    define_float("label_smoothing", 0.0, "Share of the target spread over all classes.", high=1.0)
+    flags.DEFINE_enum("loss", "softmax", LOSSES, "softmax: one label a picture. Several: sigmoid, or focal (the same with "
+                      "more weight on what is hard).")
+    define_float("focal_alpha", 0.5, "Of focal: the weight of labels; that of what is none is 1 - alpha.", high=1.0)
+    define_float("focal_gamma", 0.25, "Of focal: how much less what is easy weighs; 0: as much.")
+    define_float("label_smoothing", 0.0, "Share of the target spread over all classes (of sigmoid and focal: over yes and "
+                 "no of each label).", high=1.0)
     flags.DEFINE_enum("optimizer", "sgd", OPTIMIZERS, "Optimizer.")
     define_float("momentum", 0.9, "Momentum of sgd.", high=1.0)
     define_float("weight_decay", 0.0, "Decoupled weight decay, a share of the rate; biases and norms are spared.")
