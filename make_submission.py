@@ -34,7 +34,7 @@ def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text
       min_samples: there, what fewer train pictures have is not answered.
     """
     from dataset_tools import competitions, submission
-    from pipeline import blend, dataset as datasets, evaluation, fusion, multi_label_ranking, ranking, thresholds
+    from pipeline import blend, dataset as datasets, evaluation, fusion, multi_label_ranking, ranking
 
     data = datasets.load(data_dir)
     competition = competitions.find(data.manifest.competition)
@@ -48,12 +48,9 @@ def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text
         raise UserError(f"--predictions: their classes are not those of {data_dir}")
     possible = ranking.count_answers(data)
     if data.manifest.multi_label:
-        allowed = thresholds.answerable(data, min_samples)
-        if threshold is None:
-            threshold = thresholds.for_submission(members, weights, data, allowed)
-        print(f"answering labels from a probability of {threshold:.2f}")
-        ids, rows = multi_label_ranking.best_labels(data, mean, threshold, allowed)
-        common = multi_label_ranking.most_frequent_labels(data, threshold, allowed)
+        ids, rows, common = multi_label_ranking.answer(data, members, weights, threshold, min_samples)
+    elif threshold is not None or min_samples:
+        raise UserError(f"--threshold and --min_samples are for several labels a picture; {data_dir} has one")
     else:
         answers = competition.submission.answers_for(possible)
         ids, rows = ranking.best_classes(data, mean, answers, open_set)

@@ -21,7 +21,8 @@ def best_first(log_probabilities: np.ndarray) -> np.ndarray:
 def count_answers(log_probabilities: np.ndarray, order: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """int [n, thresholds]: how many of the classes in `order` are answered at each threshold."""
     best = np.exp(np.take_along_axis(log_probabilities, order, axis=1).astype(np.float64))
-    return np.maximum((best[:, :, np.newaxis] >= thresholds).sum(axis=1), LEAST)
+    reached = (best[:, :, np.newaxis] >= thresholds) & (best[:, :, np.newaxis] > 0)  # 0: may not be answered
+    return np.maximum(reached.sum(axis=1), LEAST)
 
 
 def answers(log_probabilities: np.ndarray, threshold: float) -> list[list[int]]:

@@ -1,8 +1,27 @@
 """From probabilities to answers where a picture has several labels: those that reach the threshold."""
 
+from typing import Optional, Sequence
+
 import numpy as np
 
-from pipeline import dataset as datasets, fusion, multi_label, thresholds
+from pipeline import dataset as datasets, fusion, multi_label, predictions, thresholds
+
+
+def answer(data: datasets.Dataset, members: Sequence[predictions.Predictions], weights: np.ndarray,
+           threshold: Optional[float], min_samples: int) -> tuple[list[str], list[list[str]], list[str]]:
+    """(ids, the source ids of the labels of each, those for a picture that can't be read), by the members' blend.
+
+    Args:
+      weights: [members].
+      threshold: None: thresholds.for_submission.
+      min_samples: what fewer train pictures have is not answered.
+    """
+    allowed = thresholds.answerable(data, min_samples)
+    if threshold is None:
+        threshold = thresholds.for_submission(members, weights, data, allowed)
+    print(f"answering labels from a probability of {threshold:.4g}")
+    ids, rows = best_labels(data, fusion.Blend(members, weights), threshold, allowed)
+    return ids, rows, most_frequent_labels(data, threshold, allowed)
 
 
 def best_labels(data: datasets.Dataset, mean: fusion.Blend, threshold: float, allowed: np.ndarray,
