@@ -13,8 +13,8 @@ from pipeline.errors import UserError
 MAX_DUPLICATE_DISTANCE = 48  # bits of 256
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("competition", None, "inat2017, inat2018, inat2019, inat2021, turtle_recall, folder (a class per "
-                    "sub-folder) or demo; with --adopt_records the name that is noted down [by the records' kind].")
+flags.DEFINE_string("competition", None, "inat2017, inat2018, inat2019, inat2021, turtle_recall, imet2019, folder (a "
+                    "class per sub-folder) or demo; with --adopt_records the name that is noted down [by the records' kind].")
 flags.DEFINE_string("data_dir", None, "Folder of the competition's files; local or gs://. The demo is drawn there.")
 flags.DEFINE_string("out_dir", None, "Folder for shards, dataset.json, examples.csv, rejected.csv; local or gs://.")
 flags.DEFINE_integer("shard_mib", 128, "Size of a shard, in MiB of source files.")

@@ -13,6 +13,8 @@ flags.DEFINE_string("blend", "equal", "Weights of several predictions: equal, gi
 prior_flags.define()
 define_paths("without_tta", "Predictions of the same models by one view, or a glob; repeated. The priors' gains are told "
              "for these, and the last line of the table is all of it with --predictions.")
+flags.DEFINE_integer("min_samples", 0, "Where a picture has several labels: never answer those that fewer pictures of "
+                     "train have.", 0)
 define_path("out", "Write the scores as JSON to this file too.")
 define_path("report", "Write a page of scores, mistakes and training curves to this file (HTML).")
 define_paths("model_dir", "Runs whose training curves the report draws. Default: the predictions' own.")
@@ -24,7 +26,7 @@ def main() -> None:
 
     evaluation.run_evaluation(FLAGS.data_dir, evaluation.Request(
         predictions=FLAGS.predictions, blend=FLAGS.blend, without_tta=FLAGS.without_tta, priors=prior_flags.request(),
-        out=FLAGS.out, report=FLAGS.report, model_dirs=FLAGS.model_dir))
+        min_samples=FLAGS.min_samples, out=FLAGS.out, report=FLAGS.report, model_dirs=FLAGS.model_dir))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """Writes a competition's CSV: python make_submission.py --data_dir=… --predictions=… --out=submission.csv"""
 
-from typing import Sequence
+from typing import Optional, Sequence
 
 from absl import flags
 
 from pipeline import command, prior_flags
 from pipeline.errors import UserError
-from pipeline.flag_types import define_path, define_paths, require
+from pipeline.flag_types import define_float, define_path, define_paths, require
 
 FLAGS = flags.FLAGS
 
@@ -18,32 +18,48 @@ def define_flags() -> None:
                         "models' out-of-fold (or val) predictions.")
     prior_flags.define()
     define_path("out", "The CSV.")
+    define_float("threshold", None, "Where a picture has several labels (imet2019): answer those of at least this "
+                 "probability. Default: fitted on the same models' out-of-fold (or val) predictions.", high=1.0)
+    flags.DEFINE_integer("min_samples", 0, "Where a picture has several labels: never answer those that fewer pictures of "
+                         "train have.", 0)
     flags.DEFINE_enum("open_set", "first", ["first", "sum"], "Where some classes may only be answered as unknown "
                       "(turtle_recall): unknown ranks as the first of them, or by the sum of their probabilities.")
 
 
 def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text: str = "equal",
-                    open_set: str = "first", priors_request=None) -> None:
-    """Ranks the blend of the predictions with the priors on top (a priors.Request; None: none).
+                    open_set: str = "first", priors_request=None, threshold: Optional[float] = None,
+                    min_samples: int = 0) -> None:
+    """Answers by the blend of the predictions, with the priors on top.
 
     Writes a row for every picture of their split, rejected ones included.
+
+    Args:
+      priors_request: a priors.Request; None: none.
+      threshold: where a picture has several labels, the least probability of an answer; None: thresholds.for_submission.
+      min_samples: there, what fewer train pictures have is not answered.
     """
     from dataset_tools import competitions, submission
-    from pipeline import dataset as datasets, fusion, priors, ranking, unlabelled
+    from pipeline import dataset as datasets, fusion, multi_label_ranking, priors, ranking, unlabelled
 
     data = datasets.load(data_dir)
     competition = competitions.find(data.manifest.competition)
     predicted = unlabelled.combine(fusion.find(patterns), blend_text, priors_request or priors.Request(), data)
     possible = ranking.count_answers(data)
-    answers = competition.submission.answers_for(possible)
-    ids, rows = ranking.best_classes(data, predicted, answers, open_set)
+    if data.manifest.multi_label:
+        ids, rows, common = multi_label_ranking.answer(data, predicted, threshold, min_samples)
+    elif threshold is not None or min_samples:
+        raise UserError(f"--threshold and --min_samples are for several labels a picture; {data_dir} has one")
+    else:
+        answers = competition.submission.answers_for(possible)
+        ids, rows = ranking.best_classes(data, predicted, answers, open_set)
+        common = ranking.most_frequent_classes(data, answers, open_set)
     split = predicted.meta["split"]
     missing = ranking.missing_ids(data, split, ids)
     if missing:
         raise UserError(f"--predictions: {predicted.directory} lacks {len(missing)} pictures of {split}, such as {missing[0]}")
     answered = set(ids)  # an id that stood twice was set aside once
     rejected = [one for one in dict.fromkeys(data.rejected(split)["id"]) if one not in answered]
-    rows += [ranking.most_frequent_classes(data, answers, open_set)] * len(rejected)
+    rows += [common] * len(rejected)
     submission.write_submission(out, competition.submission, ids + rejected, rows, possible)
     print(f"{len(ids) + len(rejected)} rows in {out}"
           + (f"; {len(rejected)} of rejected pictures hold the most frequent classes" if rejected else ""))
@@ -51,7 +67,8 @@ def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text
 
 def main() -> None:
     require("data_dir", "predictions", "out")
-    make_submission(FLAGS.data_dir, FLAGS.predictions, FLAGS.out, FLAGS.blend, FLAGS.open_set, prior_flags.request())
+    make_submission(FLAGS.data_dir, FLAGS.predictions, FLAGS.out, FLAGS.blend, FLAGS.open_set, prior_flags.request(),
+                    FLAGS.threshold, FLAGS.min_samples)
 
 
 if __name__ == "__main__":

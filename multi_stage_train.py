@@ -52,7 +52,7 @@ def main() -> None:
         data_dir=FLAGS.data_dir, model_dir=FLAGS.model_dir, model=FLAGS.model, stages=tuple(resolved),
         weights=FLAGS.weights, init_from=FLAGS.init_from, train_split=FLAGS.train_split,
         fold=folds[0] if folds else None, num_classes=FLAGS.num_classes, place_input=FLAGS.place_input,
-        precision=FLAGS.precision, random_seed=FLAGS.random_seed, unordered=FLAGS.unordered, max_steps=FLAGS.max_steps,
+        dropout=FLAGS.dropout, precision=FLAGS.precision, random_seed=FLAGS.random_seed, unordered=FLAGS.unordered, max_steps=FLAGS.max_steps,
         tta=FLAGS.tta, tpu=FLAGS.tpu, jit=FLAGS.jit, steps_per_execution=FLAGS.steps_per_execution,
         dry_run=FLAGS.dry_run)
     train.run_training(run)

@@ -14,6 +14,7 @@ _INTEGER = re.compile(r"-?[0-9]+")
 class SubmissionFormat:
     columns: tuple[str, ...]   # header: id and one column for all answers, separated by spaces, or a column for each
     answers: int               # distinct answers in a row, best first
+    at_least: int = 0          # where rows differ in their number of answers: the fewest; 0: all have `answers`
 
     def answers_for(self, num_classes: int) -> int:
         """A small competition may have fewer classes than a row has answers."""
@@ -32,7 +33,7 @@ def _order(ids: Sequence[str]) -> list[int]:
     return sorted(range(len(ids)), key=lambda i: int(ids[i]) if numeric else ids[i])
 
 
-def _check(path: str, ids: Sequence[str], answers: Sequence[Sequence[str]], wanted: int) -> None:
+def _check(path: str, ids: Sequence[str], answers: Sequence[Sequence[str]], least: int, most: int) -> None:
     if len(ids) != len(answers):
         raise UserError(f"{path}: {len(ids)} ids but answers for {len(answers)}")
     seen = set()
@@ -40,7 +41,8 @@ def _check(path: str, ids: Sequence[str], answers: Sequence[Sequence[str]], want
         if one in seen:
             raise UserError(f"{path}: id {one!r} stands twice among the answers")
         seen.add(one)
-        if len(row) != wanted or len(set(row)) != wanted:
+        if not least <= len(row) <= most or len(set(row)) != len(row):
+            wanted = most if least == most else f"{least} to {most}"
             raise UserError(f"{path}: id {one!r} has {len(set(row))} distinct answers of {len(row)}, not {wanted}")
 
 
@@ -58,6 +60,6 @@ def write_submission(path: str, submission: SubmissionFormat, ids: Sequence[str]
     Raises:
       UserError: a duplicated id, a row with too few, too many or duplicated answers, or a path that can't be written.
     """
-    wanted = submission.answers if num_classes is None else submission.answers_for(num_classes)
-    _check(path, ids, answers, wanted)
+    most = submission.answers if num_classes is None else submission.answers_for(num_classes)
+    _check(path, ids, answers, submission.at_least or most, most)
     files.write_csv(path, submission.columns, ([ids[i], *submission.fields(answers[i])] for i in _order(ids)))

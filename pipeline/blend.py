@@ -1,12 +1,13 @@
 """Blend weights: equal, given, or found on predictions whose labels are known."""
 
 import dataclasses
-from typing import Any, Sequence
+import os
+from typing import Any, Optional, Sequence
 
 import numpy as np
 from scipy import optimize
 
-from pipeline import fusion, predictions
+from pipeline import files, fusion, predictions
 from pipeline.errors import UserError
 from pipeline.example_table import ExampleTable
 
@@ -27,6 +28,15 @@ def parse(text: str, members: int) -> np.ndarray:
     if not np.isfinite(weights).all() or (weights < 0).any() or not weights.sum():
         raise UserError(f"--blend={text}: weights are 0 or more, and not all 0")
     return weights / weights.sum()
+
+
+def title(members: Sequence[predictions.Predictions], text: str) -> str:
+    """What a table of scores calls the blend of --blend=`text`."""
+    if len(members) == 1:
+        return members[0].directory
+    if text == EQUAL:
+        return "mean"
+    return f"blend {text}" + (" (cross-fitted)" if text == FITTED else "")
 
 
 def fit(label_probabilities: np.ndarray) -> np.ndarray:
@@ -96,3 +106,16 @@ def for_scoring(members: Sequence[predictions.Predictions], text: str, table: Ex
         return ScoringWeights(weights, groups, {group: weights for group in np.unique(groups).tolist()})
     given = label_probabilities(members, table)
     return ScoringWeights(fit(given), groups, cross_fit(given, groups))
+
+
+VAL = os.path.join("predictions", "val")  # of a model directory, where predict.py puts it
+
+
+def labelled_of(model_dir: str, places: Sequence[str] = (predictions.OUT_OF_FOLD, VAL),
+                ) -> Optional[predictions.Predictions]:
+    """A model's predictions whose labels are known: the first of `places` in its directory that is there."""
+    for place in places:
+        directory = os.path.join(model_dir, place)
+        if files.exists(os.path.join(directory, predictions.META_FILE)):
+            return predictions.Predictions(directory)
+    return None

@@ -6,8 +6,9 @@ from typing import Any, Mapping, Optional, Sequence
 import numpy as np
 import pandas as pd
 
-from pipeline import (ablation, blend, dataset as datasets, files, fusion, metrics, predictions, priors as prior_layers,
-                      report, scoring, shot_groups)
+from pipeline import (ablation, blend, dataset as datasets, files, fusion, metrics, multi_label_evaluation, predictions,
+                      priors as prior_layers, report, scoring, shot_groups)
+from pipeline.errors import UserError
 from pipeline.example_table import ExampleTable
 
 
@@ -22,6 +23,7 @@ class Request:
     out: Optional[str] = None             # JSON
     report: Optional[str] = None          # HTML
     model_dirs: Sequence[str] = ()        # empty: those that the predictions name
+    min_samples: int = 0                  # with several labels a picture: rarer ones are not answered
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,27 +67,36 @@ def run_evaluation(data_dir: str, request: Request) -> None:
     members = fusion.find(request.predictions)
     table = ExampleTable.of(members[0], data)
     table.check(members[0])
+    model_dirs = request.model_dirs or list(dict.fromkeys(one.meta["model_dir"] for one in members))
+    if data.manifest.multi_label:
+        prior_layers.refuse(request.priors, data)
+        multi_label_evaluation.run(data, members, request.blend, request.min_samples, request.out, request.report, model_dirs)
+        return
+    if request.min_samples:
+        raise UserError(f"--min_samples is for several labels a picture; {data_dir} has one")
     priors = prior_layers.Priors(request.priors, data)
     if priors.geo:
         prior_layers.warn_if_trained_on(table.split)
     view = ablation.View(members, request.blend, table)
     lines = _steps(view, request, table, priors)
-    scored = {name: scoring.score(line.predicted, table) for name, line in lines.items()}
-    picture = scoring.score(view.blended, table) if request.without_tta else scored[ablation.PICTURE]
-    last = list(lines)[-1]
-    result = Result(
-        final=scored[last].summary,
-        members={**_member_lines(members, table), _blend_name(members, request.blend): picture.summary},
-        steps=ablation.scores(lines, scored),
-        long_tail=_long_tail(scored, table),
-        weights={one.directory: round(float(weight), 4) for one, weight in zip(members, view.weights.told)})
+    result = _result(view, lines, request, table)
     _print(result, table, priors)
     if request.out:
         files.write_json(request.out, result.to_json())
     if request.report:
-        model_dirs = request.model_dirs or list(dict.fromkeys(one.meta["model_dir"] for one in members))
-        report.write(request.report, result.tables(), lines[last].predicted, table.labels, data, model_dirs)
+        report.write(request.report, result.tables(), list(lines.values())[-1].predicted, table.labels, data, model_dirs)
         print(f"report: {request.report}")
+
+
+def _result(view: ablation.View, lines: Mapping[str, ablation.Line], request: Request, table: ExampleTable) -> Result:
+    scored = {name: scoring.score(line.predicted, table) for name, line in lines.items()}
+    picture = scoring.score(view.blended, table) if request.without_tta else scored[ablation.PICTURE]
+    return Result(
+        final=list(scored.values())[-1].summary,
+        members={**_member_lines(view.members, table), blend.title(view.members, request.blend): picture.summary},
+        steps=ablation.scores(lines, scored),
+        long_tail=_long_tail(scored, table),
+        weights={one.directory: round(float(weight), 4) for one, weight in zip(view.members, view.weights.told)})
 
 
 def _steps(view: ablation.View, request: Request, table: ExampleTable,
@@ -104,14 +115,6 @@ def _long_tail(scored: Mapping[str, scoring.Scored], table: ExampleTable) -> dic
         return {}
     labels = np.fromiter(table.labels.values(), np.int64)
     return shot_groups.top1_by_group({name: one.hits for name, one in scored.items()}, labels, counts)
-
-
-def _blend_name(members: Sequence[predictions.Predictions], text: str) -> str:
-    if len(members) == 1:
-        return members[0].directory
-    if text == blend.EQUAL:
-        return "mean"
-    return f"blend {text}" + (" (cross-fitted)" if text == blend.FITTED else "")
 
 
 def _member_lines(members: Sequence[predictions.Predictions], table: ExampleTable) -> dict[str, dict[str, float]]:

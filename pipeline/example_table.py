@@ -8,7 +8,7 @@ import numpy as np
 from pipeline import dataset as datasets, predictions
 from pipeline.errors import UserError
 
-CROSS_FIT_GROUPS = 5  # where the examples have no folds
+CROSS_FIT_GROUPS = 5  # where the examples are in no folds, or all in one
 
 
 class ExampleTable:
@@ -45,9 +45,9 @@ class ExampleTable:
         return self._examples[["latitude", "longitude", "date"]].reindex(ids).to_numpy(np.float64)
 
     def groups(self, ids: Sequence[str]) -> np.ndarray:
-        """Int [ids]: the folds of the examples, or, where there are none, a stable division of the ids."""
+        """Int [ids]: the folds of the examples, or, where they have none or one alone, a stable division of the ids."""
         folds = self._examples["fold"].reindex(ids, fill_value=-1).to_numpy()
-        if (folds >= 0).all():
+        if folds.min() >= 0 and folds.min() < folds.max():
             return folds
         return np.array([zlib.crc32(one.encode()) % CROSS_FIT_GROUPS for one in ids])
 

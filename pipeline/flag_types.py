@@ -32,7 +32,7 @@ class FiniteFloatParser(flags.FloatParser):
         return value
 
 
-def define_float(name: str, default: float, help_text: str, low: float = 0.0, high: Optional[float] = None) -> None:
+def define_float(name: str, default: Optional[float], help_text: str, low: float = 0.0, high: Optional[float] = None) -> None:
     flags.DEFINE_flag(flags.Flag(FiniteFloatParser(low, high), flags.ArgumentSerializer(), name, default, help_text))
 
 

@@ -7,18 +7,18 @@ accelerator, so it imports no TensorFlow.
 import os
 import subprocess
 import sys
-from typing import Sequence
+from typing import Sequence, Union
 
 from absl import logging
 
-from pipeline import dataset as datasets, files, metrics, predictions, runs, scoring
+from pipeline import (dataset as datasets, files, metrics, multi_label_evaluation, predictions, runs, scoring,
+                      thresholds)
 from pipeline.command import USAGE_EXIT_CODE
 from pipeline.errors import UserError
 from pipeline.example_table import ExampleTable
 
 RESULT_FILE = "result.json"       # in a fold's directory: its line of the table
 _map5 = metrics.COMPETITION_METRICS["map5"]  # in an open-set competition, unknown classes answered by the common name
-COLUMNS = ("fold", "accuracy", "top5", "map5", "epochs", "minutes")
 
 
 def run_folds(data_dir: str, model_dir: str, folds: Sequence[int], arguments: Sequence[str]) -> None:
@@ -55,17 +55,21 @@ def finish_fold(run: runs.Run) -> None:
 
     directory = runs.fold_dir(run.model_dir, run.fold)
     predict.predict_held_out(run, os.path.join(directory, predictions.OUT_OF_FOLD))
-    scores = _score(run.data_dir, os.path.join(directory, predictions.OUT_OF_FOLD))
+    scores = _score(datasets.load(run.data_dir), os.path.join(directory, predictions.OUT_OF_FOLD))
     stages = [files.read_json(os.path.join(runs.stage_dir(run, stage), runs.DONE_FILE)) for stage in run.stages]
     files.write_json(os.path.join(directory, RESULT_FILE), {
-        "fold": run.fold, "accuracy": scores["top1"], "top5": scores["top5"], "map5": _map5(scores),
-        "epochs": [stage["epochs"] for stage in stages],
+        "fold": run.fold, **scores, "epochs": [stage["epochs"] for stage in stages],
         "minutes": sum(stage["seconds"] for stage in stages) / 60})
 
 
-def _score(data_dir: str, directory: str) -> dict[str, float]:
+def _score(data: datasets.Dataset, directory: str) -> dict[str, float]:
+    """The columns of the table that tell how good predictions are."""
     one = predictions.Predictions(directory)
-    return scoring.score(one, ExampleTable(datasets.load(data_dir), one.meta["split"])).summary
+    if data.manifest.multi_label:
+        scores = multi_label_evaluation.score(one, data)
+        return {name: scores[name] for name in ("f2", "threshold")}
+    scores = scoring.score(one, ExampleTable(data, one.meta["split"])).summary
+    return {"accuracy": scores["top1"], "top5": scores["top5"], "map5": _map5(scores)}
 
 
 def print_table(data_dir: str, model_dir: str) -> None:
@@ -75,23 +79,27 @@ def print_table(data_dir: str, model_dir: str) -> None:
     results = [files.read_json(path) for path in paths if files.exists(path)]
     if not results:
         return
-    print("".join(f"{name:>10}" for name in COLUMNS))
+    directory = _merge(data, model_dir, [result["fold"] for result in results])
+    scores = _score(data, directory)
+    print("".join(f"{name:>10}" for name in ("fold", *scores, "epochs", "minutes")))
     for result in results:
         epochs = "+".join(f"{one:g}" for one in result["epochs"])
-        print(f"{result['fold']:>10}{result['accuracy']:>10.4f}{result['top5']:>10.4f}{result['map5']:>10.4f}"
-              f"{epochs:>10}{result['minutes']:>10.1f}")
-    directory = _merge(model_dir, [result["fold"] for result in results])
-    scores = _score(data_dir, directory)
-    print(f"{'all':>10}{scores['top1']:>10.4f}{scores['top5']:>10.4f}{_map5(scores):>10.4f}"
-          f"{'':>10}{sum(result['minutes'] for result in results):>10.1f}")
+        _print_line(result["fold"], [result[name] for name in scores], epochs, result["minutes"])
+    _print_line("all", list(scores.values()), "", sum(result["minutes"] for result in results))
     print(f"out-of-fold predictions: {directory}")
 
 
-def _merge(model_dir: str, folds: Sequence[int]) -> str:
+def _print_line(name: Union[int, str], scores: Sequence[float], epochs: str, minutes: float) -> None:
+    print(f"{name:>10}" + "".join(f"{score:>10.4f}" for score in scores) + f"{epochs:>10}{minutes:>10.1f}")
+
+
+def _merge(data: datasets.Dataset, model_dir: str, folds: Sequence[int]) -> str:
     """Out-of-fold predictions of all finished folds as one folder."""
     places = [os.path.join(model_dir, f"fold_{fold}", predictions.OUT_OF_FOLD) for fold in folds]
     members = [predictions.Predictions(place) for place in places]
     out = os.path.join(model_dir, predictions.OUT_OF_FOLD)
     meta = {**members[0].meta, "fold": list(folds), "examples": sum(len(member.ids) for member in members)}
-    predictions.write(out, (chunk for member in members for chunk in member.chunks()), meta)
+    predictions.write(out, (chunk for member in members for chunk in member.chunks()),
+                      {**meta, "threshold": None})
+    thresholds.refresh(out, data)
     return out

@@ -42,13 +42,14 @@ class Blend:
         self.class_ids = first.class_ids
         self.meta = first.meta
         self.directory = first.directory
-        self._members = members
+        self.members = members
         self._rows = [self._align(member.ids, self.ids, "id", member.directory) for member in members]
         columns = [self._align(member.class_ids, self.class_ids, "class", member.directory) for member in members]
         in_order = np.arange(len(self.class_ids))
         self._columns = [None if np.array_equal(one, in_order) else one for one in columns]
         if weights is None:
             weights = np.full(len(members), 1 / len(members))
+        self.weights = weights
         log_weights = np.log(weights, where=weights > 0, out=np.full_like(weights, _NO_WEIGHT, np.float32))
         self._log_weights = np.broadcast_to(log_weights, (len(self.ids), len(members)))
 
@@ -56,12 +57,12 @@ class Blend:
         """For each of our names its position among theirs."""
         if len(theirs) != len(ours):
             raise UserError(f"--predictions: {directory} has {len(theirs)} {what} names, "
-                            f"{self._members[0].directory} has {len(ours)}")
+                            f"{self.members[0].directory} has {len(ours)}")
         positions = {name: position for position, name in enumerate(theirs)}
         missing = [name for name in ours if name not in positions]
         if missing:
             raise UserError(f"--predictions: {directory} lacks the {what} {missing[0]} of "
-                            f"{self._members[0].directory}")
+                            f"{self.members[0].directory}")
         return np.array([positions[name] for name in ours])
 
     def chunks(self) -> Iterator[tuple[list[str], np.ndarray]]:
@@ -88,6 +89,6 @@ class Blend:
         """Positions, and each member's float32 log-probabilities [chunk, classes] of them, aligned; chunk by chunk."""
         with contextlib.ExitStack() as stack:
             readers = [stack.enter_context(member.open(columns))
-                       for member, columns in zip(self._members, self._columns)]
+                       for member, columns in zip(self.members, self._columns)]
             for chunk in predictions.chunks(len(self.ids), len(self.class_ids)):
                 yield chunk, (reader.rows(rows[chunk]) for reader, rows in zip(readers, self._rows))

@@ -6,12 +6,13 @@ what the uninterrupted one would have seen.
 """
 
 import dataclasses
+from typing import Optional
 
 import tensorflow as tf
 
 from pipeline import class_balance as balances
 from pipeline.dataset import Part
-from pipeline.ops import decode, randaugment, rot45, seeds, simple, tta
+from pipeline.ops import decode, imet, mixing, randaugment, random_erasing, rot45, seeds, simple, tta
 from pipeline.schema import Key, RecordKind
 
 AUTOTUNE = tf.data.AUTOTUNE
@@ -25,9 +26,10 @@ class TrainPictures:
     """How a training picture is made of its bytes."""
 
     size: int               # pixels, height = width
-    augment: str            # inception, crop, simple, rot45 or eval
+    augment: str            # inception, crop, simple, rot45, imet or eval
     randaugment: str        # N:M, or empty for none; not used with eval
     eval_resize: str        # squash or short:N, for crop (short:N alone), rot45 and eval
+    random_erasing: float = 0.0  # probability; not used with eval
 
 
 def _read_shards(part: Part) -> tf.data.Dataset:
@@ -43,11 +45,26 @@ def _read_records(shards: tf.data.Dataset, count: int) -> tf.data.Dataset:
         cycle_length=min(CYCLE_LENGTH, count), block_length=BLOCK_LENGTH, num_parallel_calls=AUTOTUNE)
 
 
-def parse_record(kind: RecordKind, row: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
+def _several_labels(part: Part) -> Optional[int]:
+    """Where a picture has several labels, the number of classes."""
+    return len(part.data.manifest.classes) if part.data.manifest.multi_label else None
+
+
+def _label(labels: tf.Tensor, classes: Optional[int]) -> tf.Tensor:
+    """What is learnt of int64 [n] class indices: the first of them, −1 where there is none; with `classes` float32
+    [classes], 1 at each."""
+    if classes is None:
+        return tf.concat([labels, [-1]], axis=0)[0]
+    return tf.minimum(tf.reduce_sum(tf.one_hot(labels, classes), axis=0), 1.0)
+
+
+def parse_record(kind: RecordKind, row: tf.Tensor, record: tf.Tensor, classes: Optional[int] = None,
+                 ) -> dict[str, tf.Tensor]:
     """One record → {'encoded': bytes, 'row': int64, 'label': int64 (-1: unknown), 'place': float32 [3]}.
 
     `row` is the record's row by its position, used where the record itself carries none. 'place' is latitude/90,
-    longitude/180 and 1, or zeros where there is no place.
+    longitude/180 and 1, or zeros where there is no place. With `classes` (several labels a picture) 'label' is float32
+    [classes], 1 at each label, all 0 where they are unknown.
     """
     features = {
         kind.image: tf.io.FixedLenFeature([], tf.string),
@@ -66,7 +83,7 @@ def parse_record(kind: RecordKind, row: tf.Tensor, record: tf.Tensor) -> dict[st
     return {
         "encoded": parsed[kind.image],
         "row": parsed[Key.ROW] if kind.has_row else row,
-        "label": tf.concat([parsed[kind.labels], [-1]], axis=0)[0],
+        "label": _label(parsed[kind.labels], classes),
         "place": place,
     }
 
@@ -78,15 +95,18 @@ def _examples(part: Part, shards: tf.data.Dataset) -> tf.data.Dataset:
     set_aside = tf.constant([row for shard in part.shards for row in shard.set_aside], tf.int64)
     if set_aside.shape[0]:  # adopted shards only, whose rows go by position; before the parsing, which they may not stand
         records = records.filter(lambda row, record: tf.reduce_all(row != set_aside))
-    return records.map(lambda row, record: parse_record(kind, row, record), num_parallel_calls=AUTOTUNE)
+    classes = _several_labels(part)
+    return records.map(lambda row, record: parse_record(kind, row, record, classes), num_parallel_calls=AUTOTUNE)
 
 
 def training_picture(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPictures) -> tf.Tensor:
     """JPEG bytes → augmented uint8 [size, size, 3]; `seed` is a stateless seed, int [2]."""
     if pictures.augment == "eval":
         return decode.whole(encoded, pictures.size, pictures.eval_resize)
-    crop_seed, flip_seed, simple_seed, randaugment_seed = seeds.split(seed, 4)
-    if pictures.augment == "rot45":
+    crop_seed, flip_seed, simple_seed, randaugment_seed, erasing_seed = seeds.split(seed, 5)
+    if pictures.augment == "imet":
+        image = imet.imet(encoded, pictures.size, crop_seed)
+    elif pictures.augment == "rot45":
         image = rot45.rot45(decode.whole(encoded, pictures.size, pictures.eval_resize), flip_seed)
     elif pictures.augment == "crop":
         short = decode.parse_eval_resize(pictures.eval_resize, pictures.size)
@@ -99,6 +119,8 @@ def training_picture(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPicture
     if pictures.randaugment:
         layers, magnitude = randaugment.parse(pictures.randaugment)
         image = randaugment.randaugment(image, randaugment_seed, layers, magnitude)
+    if pictures.random_erasing:
+        image = random_erasing.erase(image, erasing_seed, pictures.random_erasing)
     return image
 
 
@@ -132,13 +154,16 @@ def train_examples(part: Part, seed: int, start: int = 0, class_balance: str = "
 
 
 def train_batches(part: Part, pictures: TrainPictures, batch_size: int, seed: int, start_step: int = 0,
-                  ordered: bool = True, class_balance: str = "none") -> tf.data.Dataset:
+                  ordered: bool = True, class_balance: str = "none", mix: mixing.Alphas = mixing.Alphas()) -> tf.data.Dataset:
     """Endless batches ({'image': uint8 [batch, size, size, 3], 'place': float32 [batch, 3]}, int64 labels [batch]).
+
+    With several labels a picture the labels are float32 [batch, classes].
 
     Args:
       start_step: number of batches that a run before this one has already seen.
       ordered: False lets batches come in any order, for speed.
       class_balance: a key of class_balance.POWERS.
+      mix: mixup and CutMix; with it class indices become mixing.MixedLabels. (Places stay the first picture's.)
     """
 
     def prepare(example):
@@ -150,16 +175,28 @@ def train_batches(part: Part, pictures: TrainPictures, batch_size: int, seed: in
         train_examples(part, seed, start_step * batch_size, class_balance)
         .map(prepare, num_parallel_calls=AUTOTUNE)
         .batch(batch_size, drop_remainder=True)
-        .prefetch(AUTOTUNE)
     )
-    return batches.with_options(_options(ordered))
+    if mix.any:
+        batches = _mixed(batches, seed, start_step, mix)
+    return batches.prefetch(AUTOTUNE).with_options(_options(ordered))
+
+
+def _mixed(batches: tf.data.Dataset, seed: int, start_step: int, alphas: mixing.Alphas) -> tf.data.Dataset:
+
+    def mix_one(step, batch):
+        features, labels = batch
+        batch_seed = seeds.example_seed(seed, step, tf.constant(-3, tf.int64))  # no example has row -3
+        image, labels = mixing.mix(features["image"], labels, batch_seed, alphas)
+        return {**features, "image": image}, labels
+
+    return batches.enumerate(start_step).map(mix_one, num_parallel_calls=AUTOTUNE)
 
 
 def predict_batches(part: Part, size: int, views: tta.Views, eval_resize: str, batch_size: int) -> tf.data.Dataset:
     """Every example once, in file order, the last batch padded.
 
-    Elements: {'image': uint8 [batch, crops, size, size, 3], 'place': float32 [batch, 3], 'label': int64 [batch] (-1:
-    unknown), 'row': int64 [batch], 'mask': float32 [batch], 0 on padding}.
+    Elements: {'image': uint8 [batch, crops, size, size, 3], 'place': float32 [batch, 3], 'label': as parse_record's,
+    'row': int64 [batch], 'mask': float32 [batch], 0 on padding}.
     """
 
     def prepare(example):
@@ -169,19 +206,24 @@ def predict_batches(part: Part, size: int, views: tta.Views, eval_resize: str, b
     examples = _examples(part, _read_shards(part)).map(prepare, num_parallel_calls=AUTOTUNE)
     padding = tf.data.Dataset.from_tensors({
         "image": tf.zeros([views.crops, size, size, 3], tf.uint8), "place": tf.zeros([3]),
-        "label": tf.constant(-1, tf.int64), "row": tf.constant(-1, tf.int64), "mask": 0.0,
+        "label": _label(tf.zeros([0], tf.int64), _several_labels(part)), "row": tf.constant(-1, tf.int64), "mask": 0.0,
     }).repeat(-part.size % batch_size)
     batches = examples.concatenate(padding).batch(batch_size, drop_remainder=True).prefetch(AUTOTUNE)
     return batches.with_options(_options(ordered=True))
 
 
 def validation_batches(part: Part, size: int, eval_resize: str, batch_size: int) -> tf.data.Dataset:
-    """predict_batches of one view, as Keras wants them: (features, labels [batch] ≥ 0, float32 weights [batch])."""
+    """predict_batches of one view, as Keras wants them: (features, labels, float32 weights [batch]).
+
+    Labels are int64 [batch] ≥ 0, or float32 [batch, classes] where a picture has several.
+    """
 
     def as_keras(batch):
         features = {"image": batch["image"][:, 0], "place": batch["place"]}
-        known = tf.cast(batch["label"] >= 0, tf.float32)  # an example without a label weighs nothing, like padding
-        return features, tf.maximum(batch["label"], 0), batch["mask"] * known
+        labels = batch["label"]
+        # An example without a label weighs nothing, like padding.
+        known = tf.reduce_any(labels > 0, axis=1) if labels.shape.rank == 2 else labels >= 0
+        return features, tf.maximum(labels, 0), batch["mask"] * tf.cast(known, tf.float32)
 
     return predict_batches(part, size, tta.parse("none"), eval_resize, batch_size).map(as_keras)
 

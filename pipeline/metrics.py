@@ -33,6 +33,7 @@ COMPETITION_METRICS = {
     "top1_error": lambda scores: 1 - scores["top1"],
     "top3_error": lambda scores: 1 - scores["top3"],
     "top5_error": lambda scores: 1 - scores["top5"],
+    "f2": lambda scores: scores["f2"],
     "map5": lambda scores: scores.get("open_set_first", scores["map5"]),
 }
 

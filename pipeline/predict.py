@@ -9,7 +9,7 @@ from absl import logging
 import tensorflow as tf
 
 from pipeline import (checkpoint, dataset as datasets, files, fusion, input as inputs, predictions, run_record,
-                      runs, strategy as strategies, weight_mean)
+                      runs, strategy as strategies, thresholds, weight_mean)
 from pipeline.errors import UserError
 from pipeline.models import classifier as classifiers
 from pipeline.ops import tta
@@ -33,17 +33,21 @@ class Request:
     average: str = "probabilities"     # or weights: how several epochs become one prediction
 
 
-def log_mean_probabilities(logits: tf.Tensor, views: int) -> tf.Tensor:
-    """Logs of the mean probabilities over a picture's views.
+SOFTMAX, SIGMOID = "softmax", "sigmoid"  # what a probability is: of the classes that exclude each other, or of a label
+
+
+def log_mean_probabilities(logits: tf.Tensor, views: int, kind: str = SOFTMAX) -> tf.Tensor:
+    """Logs of the mean probabilities (of `kind`) over a picture's views.
 
     float32 logits [batch · views, classes], a picture's views together → float32 [batch, classes].
     """
-    logs = tf.nn.log_softmax(tf.cast(logits, tf.float32))
+    logits = tf.cast(logits, tf.float32)
+    logs = tf.math.log_sigmoid(logits) if kind == SIGMOID else tf.nn.log_softmax(logits)
     logs = tf.reshape(logs, [-1, views, logs.shape[-1]])
     return tf.reduce_logsumexp(logs, axis=1) - tf.math.log(float(views))
 
 
-def make_step(model: tf.keras.Model, views: tta.Views) -> Callable[[dict], tf.Tensor]:
+def make_step(model: tf.keras.Model, views: tta.Views, kind: str = SOFTMAX) -> Callable[[dict], tf.Tensor]:
     """The prediction step: a batch of predict_batches → float32 log-probabilities [batch, classes].
 
     Pure, so that XLA can compile it.
@@ -54,7 +58,7 @@ def make_step(model: tf.keras.Model, views: tta.Views) -> Callable[[dict], tf.Te
         flat = tf.reshape(images, [-1, *images.shape[2:]])
         places = tf.repeat(batch["place"], views.total, axis=0)
         logits = apply(model, {"image": flat, "place": places}, training=False)
-        return log_mean_probabilities(logits, views.total)
+        return log_mean_probabilities(logits, views.total, kind)
 
     return step
 
@@ -89,6 +93,7 @@ def run_prediction(data_dir: str, request: Request) -> None:
         part = data.held_out(request.split, fold) if out_of_fold else whole
         members.append(_predict_part(part, fold, os.path.join(request.out, f"fold_{fold}"), request, record, strategy))
     _combine(members, request.out, folds, out_of_fold)
+    thresholds.refresh(request.out, data)
 
 
 def predict_held_out(run: runs.Run, out: str) -> None:
@@ -132,7 +137,7 @@ def _is_up_to_date(out: str, meta: dict[str, Any]) -> bool:
     if not files.exists(os.path.join(out, predictions.META_FILE)):
         return False
     try:
-        return predictions.Predictions(out).meta == meta
+        return {**predictions.Predictions(out).meta, "threshold": None} == {**meta, "threshold": None}
     except UserError:  # damaged: they are made again
         return False
 
@@ -160,10 +165,12 @@ def _predict_once(part: datasets.Part, fold: Optional[int], paths: list[str], ou
         "checkpoint": paths if len(paths) > 1 else paths[0], "average": "weights" if len(paths) > 1 else None,
         "trained": files.read_json(os.path.join(runs.last_stage_dir(request.model_dir, fold), runs.DONE_FILE)),
         "split": request.split, "size": size, "tta": views.name, "eval_resize": stage["eval_resize"], "threshold": None,
+        "kind": SIGMOID if part.data.manifest.multi_label else SOFTMAX,
         "examples": part.size, "dataset": part.data.identity(request.split), "class_ids": part.data.class_ids,
     }
     if _is_up_to_date(out, meta):
         print(f"predictions are up to date: {out}")
+        thresholds.refresh(out, part.data)
         return predictions.Predictions(out)
     built = _load(paths, fold, size, part.data, request, record, strategy)
     batches = inputs.predict_batches(part, size, views, stage["eval_resize"], request.batch_size)
@@ -208,7 +215,7 @@ def _write_predictions(model: tf.keras.Model, views: tta.Views, batches: tf.data
                        strategy: tf.distribute.Strategy, out: str, meta: dict[str, Any]) -> None:
     examples = part.examples()
     id_of_row = dict(zip(examples["row"], examples["id"]))
-    step = make_step(model, views)
+    step = make_step(model, views, meta["kind"])
     # Rows and masks come back from the step with the probabilities, so that they can't get out of line.
     distributed_step = tf.function(lambda batch: strategy.run(
         lambda one: (step(one), one["row"], one["mask"]), args=(batch,)))
@@ -224,3 +231,4 @@ def _write_predictions(model: tf.keras.Model, views: tta.Views, batches: tf.data
     except tf.errors.DataLossError:
         raise part.name_damaged() from None
     writer.finish(meta)
+    thresholds.refresh(out, part.data)

@@ -29,6 +29,16 @@ class Request:
     prior_correction: float = 0.0            # power; 0: off
 
 
+def refuse(request: Request, data: datasets.Dataset) -> None:
+    """Raises UserError where priors are asked for in a competition of several labels a picture.
+
+    What they are multiplied into is the probability of classes of which one alone is right.
+    """
+    if request.geo_prior or request.prior_correction:
+        flag = "--geo_prior" if request.geo_prior else "--prior_correction"
+        raise UserError(f"{flag} is for one label a picture; {data.directory} has several")
+
+
 class Priors:
     """The priors that were asked for, ready to be put on top of predictions of a dataset's classes.
 

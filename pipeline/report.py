@@ -72,13 +72,21 @@ def histories(model_dir: str) -> dict[str, pd.DataFrame]:
     return found
 
 
+def drawing(figure) -> str:
+    """A matplotlib figure as inline SVG."""
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg"):]
+
+
 def _curves(history: pd.DataFrame, title: str) -> str:
-    """Loss and accuracy over the epochs, as inline SVG."""
+    """Loss and accuracy (or F2) over the epochs, as inline SVG."""
     from matplotlib.figure import Figure  # not pyplot: no window system, no global state
     from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(9, 2.8), layout="constrained")
-    for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy")):
+    for axes, metric in zip(figure.subplots(1, 2), ("loss", "f2" if "f2" in history else "accuracy")):
         for column, label in ((metric, "train"), (f"val_{metric}", "held out")):
             if column in history and history[column].notna().any():
                 axes.plot(history["epoch"] + 1, history[column], marker=".", label=label)
@@ -86,14 +94,28 @@ def _curves(history: pd.DataFrame, title: str) -> str:
         axes.set(xlabel="epoch", ylabel=metric)
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    drawing = buffer.getvalue()
-    return f"<h3>{html.escape(title)}</h3>{drawing[drawing.index('<svg'):]}"
+    return f"<h3>{html.escape(title)}</h3>{drawing(figure)}"
 
 
-def _table(frame: pd.DataFrame, index: bool = False) -> str:
+def training(model_dirs: Sequence[str]) -> list[str]:
+    """The curves of runs, with their headings."""
+    parts = []
+    for model_dir in model_dirs:
+        parts.append(f"<h2>Training: {html.escape(model_dir)}</h2>")
+        parts += [_curves(history, name) for name, history in histories(model_dir).items()]
+    return parts
+
+
+def table(frame: pd.DataFrame, index: bool = False) -> str:
     return frame.to_html(index=index, border=0, float_format=lambda value: f"{value:.4f}")
+
+
+def write_page(path: str, competition: str, split: str, parts: Sequence[str]) -> None:
+    """The page around its parts (HTML)."""
+    title = html.escape(competition)
+    files.write_whole(path, "<!doctype html><html lang=en><meta charset=utf-8>"
+                      f"<title>{title}, {html.escape(split)}</title><style>{_STYLE}</style>"
+                      f"<h1>{title}: {html.escape(split)}</h1>{''.join(parts)}</html>\n")
 
 
 def write(path: str, tables: Mapping[str, pd.DataFrame], predicted, labels: dict[str, int], data: datasets.Dataset,
@@ -106,18 +128,11 @@ def write(path: str, tables: Mapping[str, pd.DataFrame], predicted, labels: dict
       model_dirs: runs whose curves are drawn.
     """
     counts = confusion_counts(predicted, labels)
-    split = predicted.meta["split"]
-    parts = [
-        f"<h1>{html.escape(data.manifest.competition)}: {html.escape(split)}</h1>",
+    write_page(path, data.manifest.competition, predicted.meta["split"], [
         f"<p class=note>{sum(counts.values())} labelled examples of {len(data.manifest.classes)} classes</p>",
-        *(f"<h2>{html.escape(heading)}</h2>{_table(frame, index=True)}" for heading, frame in tables.items()),
-        f"<h2>Hardest classes (at most {LISTED})</h2>", _table(class_table(counts, data).head(LISTED)),
+        *(f"<h2>{html.escape(heading)}</h2>{table(frame, index=True)}" for heading, frame in tables.items()),
+        f"<h2>Hardest classes (at most {LISTED})</h2>", table(class_table(counts, data).head(LISTED)),
         f"<h2>Classes taken for each other (at most {LISTED} pairs)</h2>",
-        _table(confusion_table(counts, data).head(LISTED)),
-    ]
-    for model_dir in model_dirs:
-        parts.append(f"<h2>Training: {html.escape(model_dir)}</h2>")
-        parts += [_curves(history, name) for name, history in histories(model_dir).items()]
-    files.write_whole(path, "<!doctype html><html lang=en><meta charset=utf-8>"
-                      f"<title>{html.escape(data.manifest.competition)}, {html.escape(split)}</title>"
-                      f"<style>{_STYLE}</style>{''.join(parts)}</html>\n")
+        table(confusion_table(counts, data).head(LISTED)),
+        *training(model_dirs),
+    ])

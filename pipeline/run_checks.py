@@ -6,11 +6,13 @@ from pipeline import dataset as datasets, patience, run_record, runs, stages
 from pipeline.errors import UserError
 from pipeline.models import classifier as classifiers, layer_rates, weights, zoo
 from pipeline.ops import decode, randaugment, tta
+from pipeline.stages import Stage
 
 
 def check(run: runs.Run, data: datasets.Dataset) -> None:
     """Raises UserError for whatever the run's stages would stumble over."""
     _check_classes(run, data)
+    _check_losses(run, data)
     _check_model(run)
     _check_parts(run, data)
     _check_kept(run, data)
@@ -22,9 +24,18 @@ def check(run: runs.Run, data: datasets.Dataset) -> None:
         check_long_tail(stage, data)
         if stage.randaugment:
             randaugment.parse(stage.randaugment)
-            if stage.augment == "eval":
-                raise UserError(f"stage {stage.name}: randaugment={stage.randaugment} does not go with augment=eval "
-                                "(write randaugment= in the stage to turn it off)")
+        _check_augmentation(run, stage)
+
+
+def _check_augmentation(run: runs.Run, stage: Stage) -> None:
+    if stage.augment == "eval" and stage.randaugment:
+        raise UserError(f"stage {stage.name}: randaugment={stage.randaugment} does not go with augment=eval "
+                        "(write randaugment= in the stage to turn it off)")
+    if stage.augment == "eval" and stage.random_erasing:
+        raise UserError(f"stage {stage.name}: random_erasing={stage.random_erasing:g} does not go with augment=eval "
+                        "(write random_erasing=0 in the stage to turn it off)")
+    if run.place_input and (stage.mixup or stage.cutmix):
+        raise UserError(f"stage {stage.name}: mixup and cutmix do not go with --place_input: a mixed picture has no place")
 
 
 def input_scaling(run: runs.Run) -> str:
@@ -41,8 +52,21 @@ def _check_classes(run: runs.Run, data: datasets.Dataset) -> None:
         if not run.max_steps:  # a recipe may be tried out on a part of its competition
             raise UserError(told)
         logging.warning("%s; going on with those, as --max_steps is only a trial", told)
-    if data.manifest.multi_label:
-        raise UserError(f"{data.directory} has several labels a picture, which --loss=softmax can't learn")
+
+
+def _check_losses(run: runs.Run, data: datasets.Dataset) -> None:
+    """Whether every stage's loss and monitor are for as many labels a picture as there are."""
+    many = data.manifest.multi_label
+    for stage in run.stages:
+        if many and stage.loss == "softmax":
+            raise UserError(f"stage {stage.name}: {data.directory} has several labels a picture, which loss=softmax "
+                            "can't learn; give --loss=sigmoid or --loss=focal")
+        if not many and stage.loss != "softmax":
+            raise UserError(f"stage {stage.name}: loss={stage.loss} is for several labels a picture, but "
+                            f"{data.directory} has one; give --loss=softmax")
+        if stage.monitor != "val_loss" and many != (stage.monitor == "val_f2"):
+            raise UserError(f"stage {stage.name}: monitor={stage.monitor} is for {'one label' if many else 'several labels'} "
+                            f"a picture; give --monitor={'val_f2' if many else 'val_accuracy'} or val_loss")
 
 
 def check_long_tail(stage: stages.Stage, data: datasets.Dataset) -> None:

@@ -27,6 +27,7 @@ class Run:
     fold: Optional[int] = None      # the one held out; the others are trained on
     num_classes: Optional[int] = None
     place_input: bool = False
+    dropout: float = 0.0            # before the head
     precision: str = "float32"
     random_seed: int = 42
     unordered: bool = False

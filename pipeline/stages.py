@@ -41,6 +41,12 @@ class Stage:
     keep_epochs: str     # 18:21:24 or empty
     class_balance: str   # none, sqrt or full
     logit_adjust: float  # 0: off
+    loss: str
+    focal_alpha: float
+    focal_gamma: float
+    mixup: float         # alpha; 0: off
+    cutmix: float
+    random_erasing: float  # probability
 
     @property
     def peak_lr(self) -> float:

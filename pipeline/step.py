@@ -5,19 +5,8 @@ from typing import Optional
 import tensorflow as tf
 
 from pipeline.losses import Loss
+from pipeline.step_metrics import MultiLabelMetrics, SingleLabelMetrics
 from pipeline.weight_average import WeightAverage
-
-
-def label_ranks(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """How many classes stand before the label: int32 [batch], 0 for a top-1 hit.
-
-    Among equal logits the lower class index stands first, as in argmax; a NaN stands before everything, so that a
-    broken model scores 0 and not 1.
-    """
-    own = tf.gather(logits, labels, batch_dims=1)[:, tf.newaxis]
-    indices = tf.range(tf.shape(logits)[-1], dtype=labels.dtype)[tf.newaxis]
-    before = tf.logical_not(logits <= own) | ((logits == own) & (indices < labels[:, tf.newaxis]))
-    return tf.reduce_sum(tf.cast(before, tf.int32), axis=-1)
 
 
 def apply(classifier: tf.keras.Model, features: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
@@ -28,12 +17,15 @@ def apply(classifier: tf.keras.Model, features: dict[str, tf.Tensor], training: 
 class TrainableClassifier(tf.keras.Model):
     """A classifier with its loss, trained by `fit` on (features, labels) and validated on (features, labels, weights).
 
+    Labels are class indices [batch] (in training perhaps mixing.MixedLabels) or, with multi_label, targets
+    [batch, classes].
+
     The mean is taken over the global batch, so the gradient does not depend on the number of replicas; validation
     averages over the examples that count (weight 1), so padding changes nothing. With an average of the weights, that
     is what is validated.
     """
 
-    def __init__(self, classifier: tf.keras.Model, loss: Loss, global_batch_size: int,
+    def __init__(self, classifier: tf.keras.Model, loss: Loss, global_batch_size: int, multi_label: bool = False,
                  average: Optional[WeightAverage] = None, training_loss: Optional[Loss] = None):
         """`training_loss` takes the place of `loss` in training, not in validation."""
         super().__init__()
@@ -42,12 +34,12 @@ class TrainableClassifier(tf.keras.Model):
         self._loss = loss
         self._training_loss = training_loss or loss
         self._global_batch_size = global_batch_size
-        self._means = {name: tf.keras.metrics.Mean(name) for name in ("loss", "accuracy", "top5")}
+        self._scores = MultiLabelMetrics() if multi_label else SingleLabelMetrics()
 
     @property
     def metrics(self) -> list[tf.keras.metrics.Metric]:
         """Reset by Keras at the start of each epoch."""
-        return list(self._means.values())
+        return self._scores.metrics
 
     def call(self, features, training=False):
         return apply(self.classifier, features, training=training)
@@ -62,17 +54,10 @@ class TrainableClassifier(tf.keras.Model):
         self.optimizer.minimize(loss, self.classifier.trainable_variables, tape=tape)
         if self._average:
             self._average.update(self.optimizer.iterations)
-        return self._update(losses, labels, logits, None)
+        return self._scores.update(losses, labels, logits, None)
 
     def test_step(self, data):
         features, labels, weights = data
         validated = self._average.model if self._average else self.classifier
         logits = apply(validated, features, training=False)
-        return self._update(self._loss(labels, logits), labels, logits, weights)
-
-    def _update(self, losses, labels, logits, weights) -> dict[str, tf.Tensor]:
-        ranks = label_ranks(labels, logits)
-        self._means["loss"].update_state(losses, weights)
-        self._means["accuracy"].update_state(tf.cast(ranks < 1, tf.float32), weights)
-        self._means["top5"].update_state(tf.cast(ranks < 5, tf.float32), weights)
-        return {name: mean.result() for name, mean in self._means.items()}
+        return self._scores.update(self._loss(labels, logits), labels, logits, weights)

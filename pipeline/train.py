@@ -10,6 +10,7 @@ import tensorflow as tf
 from pipeline import (callbacks, checkpoint, class_balance, dataset as datasets, files, input as inputs, losses,
                       optimizers, patience, run_checks, run_record, runs, schedules, strategy as strategies)
 from pipeline.models import classifier as classifiers, layer_rates
+from pipeline.ops import mixing
 from pipeline.runs import Plan, Run
 from pipeline.stages import Stage
 from pipeline.step import TrainableClassifier
@@ -34,7 +35,8 @@ def _log_plan(run: Run, data: datasets.Dataset, strategy: tf.distribute.Strategy
 def _build(run: Run, stage: Stage, num_classes: int, initial_weights: str) -> classifiers.Classifier:
     built = classifiers.build(run.model, stage.size, num_classes, weights=initial_weights,
                               base_training=classifiers.needs_base_training(stage.train),
-                              place_input=run.place_input, seed=run.random_seed, scaling=run_checks.input_scaling(run))
+                              place_input=run.place_input, dropout=run.dropout, seed=run.random_seed,
+                              scaling=run_checks.input_scaling(run))
     classifiers.set_trainable(built, stage.train)
     return built
 
@@ -94,8 +96,9 @@ def _train_stage(run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.di
         built = _build(run, stage, len(data.manifest.classes), initial_weights)
         averaged = _build(run, stage, len(data.manifest.classes), "none") if stage.ema else None
         average = WeightAverage(averaged.model, built.model, stage.ema) if averaged else None
-        loss = losses.softmax_cross_entropy(stage.label_smoothing)
-        model = TrainableClassifier(built.model, loss, stage.batch_size, average, _training_loss(run, stage, data, loss))
+        loss = losses.make(stage)
+        model = TrainableClassifier(built.model, loss, stage.batch_size, data.manifest.multi_label, average,
+                                    _training_loss(run, stage, data, loss))
         rate = schedules.make_rate(stage.lr_schedule, stage.peak_lr, plan.warmup_steps, plan.total_steps,
                                    plan.steps_per_epoch, stage.lr_factor)
         optimizer = _make_optimizer(run, stage, rate, built)
@@ -148,10 +151,10 @@ def _fit_snapshots(run: Run, stage: Stage, plan: Plan, data: datasets.Dataset, m
     """Trains the snapshots `begin` to `end` (without it), `steps` each."""
     if begin >= end:
         return
-    pictures = inputs.TrainPictures(stage.size, stage.augment, stage.randaugment, stage.eval_resize)
+    pictures = inputs.TrainPictures(stage.size, stage.augment, stage.randaugment, stage.eval_resize, stage.random_erasing)
     batches = inputs.train_batches(runs.training_part(run, data), pictures, stage.batch_size, _stage_seed(run, stage),
                                    start_step=begin * plan.steps_per_snapshot, ordered=not run.unordered,
-                                   class_balance=stage.class_balance)
+                                   class_balance=stage.class_balance, mix=mixing.Alphas(stage.mixup, stage.cutmix))
     held_out = None
     if plan.validation_steps:
         held_out = inputs.validation_batches(runs.held_out_part(run, data), stage.size, stage.eval_resize, stage.batch_size)

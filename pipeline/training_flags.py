@@ -4,16 +4,18 @@ from absl import flags
 
 from pipeline.flag_types import define_float, define_on_off, define_path
 
-AUGMENTATIONS = ("inception", "crop", "rot45", "simple", "eval")
+AUGMENTATIONS = ("inception", "crop", "rot45", "simple", "imet", "eval")
+LOSSES = ("softmax", "sigmoid", "focal")
 OPTIMIZERS = ("sgd", "adam", "adamw", "lamb")
 CLASS_BALANCES = ("none", "sqrt", "full")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-MONITORS = ("val_loss", "val_accuracy", "val_top5")
+MONITORS = ("val_loss", "val_accuracy", "val_top5", "val_f2")
 
 STAGE_FLAGS = ("batch_size", "augment", "randaugment", "eval_resize", "label_smoothing", "optimizer", "momentum",
                "weight_decay", "clip_norm", "lr_schedule", "lr_factor", "warmup_epochs", "scale_lr", "lr_batch",
                "groups", "layer_decay", "ema", "monitor", "early_stop", "validate_every", "keep_epochs",
-               "class_balance", "logit_adjust")
+               "class_balance", "logit_adjust", "loss", "focal_alpha", "focal_gamma", "mixup", "cutmix",
+               "random_erasing")
 
 
 def define() -> None:
@@ -43,21 +45,32 @@ def _define_data_and_model() -> None:
         "same name replaces the earlier. train is head, all, last:18 (the last 18 layers of the base) or from:LAYER. "
         f"These flags may stand in it too: {', '.join(STAGE_FLAGS)}.")
     define_on_off("place_input", False, "Feed latitude and longitude to the classifier beside the picture.")
+    define_float("dropout", 0.0, "Share of the pooled features that each training step drops before the head.", high=0.99)
 
 
 def _define_pictures() -> None:
     flags.DEFINE_enum("augment", "inception", AUGMENTATIONS, "inception: random crop and mirror; crop: a square of "
                       "the size anywhere in the picture of --eval_resize=short:N, and mirror; simple: inception and "
                       "colour and rotation; rot45: half of the whole pictures flipped or turned by a multiple of 45 "
-                      "degrees; eval: the evaluation's preprocessing (FixRes).")
+                      "degrees; imet: a crop of at most twice the size, mirror, a little light, shift, turn and noise; eval: the evaluation's preprocessing (FixRes).")
     flags.DEFINE_string("randaugment", "", "N:M: N random operations a picture at magnitude M. Not with augment=eval.")
+    define_float("mixup", 0.0, "Mix each picture of a batch with another, their shares from Beta(ALPHA, ALPHA); 0: don't.")
+    define_float("cutmix", 0.0, "Paste a box of another picture into each, its area from Beta(ALPHA, ALPHA); 0: don't. With "
+                 "--mixup too, one of the two is drawn for each batch.")
+    define_float("random_erasing", 0.0, "Share of the pictures in which a rectangle becomes noise. Not with augment=eval.",
+                 high=1.0)
     flags.DEFINE_string("eval_resize", "squash", "squash: the whole picture to the size; short:360: its short side to "
                         "360 px, then the centre.")
     flags.DEFINE_string("tta", "none", "Views that predict.py averages unless told otherwise (kept in run.json).")
 
 
 def _define_optimization() -> None:
-    define_float("label_smoothing", 0.0, "Share of the target spread over all classes.", high=1.0)
+    flags.DEFINE_enum("loss", "softmax", LOSSES, "softmax: one label a picture. Several: sigmoid, or focal (the same with "
+                      "more weight on what is hard).")
+    define_float("focal_alpha", 0.5, "Of focal: the weight of labels; that of what is none is 1 - alpha.", high=1.0)
+    define_float("focal_gamma", 0.25, "Of focal: how much less what is easy weighs; 0: as much.")
+    define_float("label_smoothing", 0.0, "Share of the target spread over all classes (of sigmoid and focal: over yes and "
+                 "no of each label).", high=1.0)
     define_float("logit_adjust", 0.0, "In the training loss, add so many times log(class's share of the training pictures) "
                  "to the logits; 0: don't. Predictions are then balanced already: leave --prior_correction at 0.")
     flags.DEFINE_enum("class_balance", "none", CLASS_BALANCES, "How often an epoch shows a class of n pictures: as n "

@@ -3,38 +3,33 @@
 Weights and exponents that are to be fitted are fitted on predictions of the same models whose labels are known.
 """
 
-import os
 from typing import Sequence
 
 import numpy as np
 
-from pipeline import blend, dataset as datasets, files, fusion, geo_exponent, predictions, priors as prior_layers
+from pipeline import (blend, dataset as datasets, fusion, geo_exponent, multi_label_blend, predictions,
+                      priors as prior_layers, thresholds)
 from pipeline.errors import UserError
 from pipeline.example_table import ExampleTable
 
 
-VAL = os.path.join("predictions", "val")  # of a model directory, where predict.py puts it
-
-
 def labelled_of(member: predictions.Predictions, flag: str, places: Sequence[str]) -> predictions.Predictions:
-    """Predictions of the same model whose labels are known: the first of `places` in its directory that is there.
-
-    Raises UserError, which begins with `flag`, where none is.
-    """
+    """blend.labelled_of the member's model; raises UserError, which begins with `flag`, where there are none."""
     model_dir = member.meta["model_dir"]
-    for place in places:
-        directory = os.path.join(model_dir, place)
-        if files.exists(os.path.join(directory, predictions.META_FILE)):
-            return predictions.Predictions(directory)
-    raise UserError(f"{flag}: {model_dir} has no out-of-fold predictions and none of val; train it by "
-                    "--fold=all, or predict val into its predictions/val")
+    found = blend.labelled_of(model_dir, places)
+    if found is None:
+        raise UserError(f"{flag}: {model_dir} has no out-of-fold predictions and none of val; train it by "
+                        "--fold=all, or predict val into its predictions/val")
+    return found
 
 
 def blend_weights(members: Sequence[predictions.Predictions], text: str, data: datasets.Dataset) -> np.ndarray:
     """The weights [members] that --blend stands for. Raises UserError."""
     if text != blend.FITTED:
         return blend.parse(text, len(members))
-    labelled = [labelled_of(member, f"--blend={text}", (predictions.OUT_OF_FOLD, VAL)) for member in members]
+    labelled = [labelled_of(member, f"--blend={text}", (predictions.OUT_OF_FOLD, blend.VAL)) for member in members]
+    if data.manifest.multi_label:
+        return multi_label_blend.fit(labelled, thresholds.labels_by_id(data, labelled[0].meta["split"]))
     return blend.fit(blend.label_probabilities(labelled, ExampleTable.of(labelled[0], data)))
 
 
@@ -43,7 +38,7 @@ def fitted_exponent(members: Sequence[predictions.Predictions], weights: np.ndar
     """The exponent of --geo_exponent=fit for a blend by these weights [members]. Raises UserError."""
     # Val first: the geo prior, which knows no folds, was trained on the places of train.
     flag = f"--geo_exponent={prior_layers.FIT}"
-    labelled = [labelled_of(member, flag, (VAL, predictions.OUT_OF_FOLD)) for member in members]
+    labelled = [labelled_of(member, flag, (blend.VAL, predictions.OUT_OF_FOLD)) for member in members]
     table = ExampleTable.of(labelled[0], data)
     prior_layers.warn_if_trained_on(table.split)
     fitter = geo_exponent.Fitter(priors.correct, priors.geo, table)
@@ -57,6 +52,9 @@ def combine(members: Sequence[predictions.Predictions], blend_text: str, request
     blended = fusion.Blend(members, weights)
     if blended.class_ids != data.class_ids:
         raise UserError(f"--predictions: their classes are not those of {data.directory}")
+    if data.manifest.multi_label:
+        prior_layers.refuse(request, data)
+        return blended
     priors = prior_layers.Priors(request, data)
     exponent = request.geo_exponent
     if exponent == prior_layers.FIT and priors.geo:

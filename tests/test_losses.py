@@ -1,11 +1,11 @@
-"""Cross-entropy against Keras' own and a NumPy formula."""
+"""Cross-entropies against Keras' own and NumPy formulas, their gradients against finite differences."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from pipeline import losses
-from pipeline.step import label_ranks
+from pipeline.step_metrics import label_ranks
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
@@ -61,3 +61,62 @@ def test_label_ranks_equal_a_stable_sort():
     order = np.argsort(-logits, axis=1, kind="stable")
     expected = [list(row).index(label) for row, label in zip(order, labels)]
     np.testing.assert_array_equal(label_ranks(tf.constant(labels), tf.constant(logits)), expected)
+
+
+def targets_and_logits(scale=4.0):
+    rng = np.random.default_rng(2)
+    return (rng.random((6, 9)) < 0.3).astype(np.float64), rng.normal(size=(6, 9)) * scale
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_sigmoid_cross_entropy_equals_keras(smoothing):
+    targets, logits = targets_and_logits()
+    keras = tf.keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=smoothing, reduction="none")
+    ours = losses.sigmoid_cross_entropy(smoothing)(tf.constant(targets, tf.float32), tf.constant(logits, tf.float32))
+    np.testing.assert_allclose(ours, keras(targets, logits), rtol=1e-5)
+
+
+def focal_by_hand(targets, logits, alpha, gamma, weight_logits=None):
+    """The formula in float64; `weight_logits`: what the weights are made of, which no gradient goes through."""
+    at = logits if weight_logits is None else weight_logits
+    weights = 2 * (alpha * targets + (1 - alpha) * (1 - targets)) * sigmoid(-at * (2 * targets - 1)) ** gamma
+    return (weights * -(targets * np.log(sigmoid(logits)) + (1 - targets) * np.log(sigmoid(-logits)))).mean(axis=1)
+
+
+@pytest.mark.parametrize("alpha, gamma", [(0.5, 0.25), (0.25, 2.0), (0.9, 0.0)])
+def test_focal_cross_entropy_and_its_gradient(alpha, gamma):
+    targets, logits = targets_and_logits()
+    targets[0] = 0.3  # as mixup makes them
+    x = tf.Variable(logits, dtype=tf.float32)
+    with tf.GradientTape() as tape:
+        ours = losses.focal_cross_entropy(alpha, gamma, 0.0)(tf.constant(targets, tf.float32), x)
+    np.testing.assert_allclose(ours, focal_by_hand(targets, logits, alpha, gamma), rtol=1e-4)
+    gradient, step = tape.gradient(ours, x).numpy(), 1e-6
+    for row, column in np.ndindex(logits.shape):
+        ahead, behind = logits.copy(), logits.copy()
+        ahead[row, column] += step
+        behind[row, column] -= step
+        difference = (focal_by_hand(targets, ahead, alpha, gamma, logits)[row]
+                      - focal_by_hand(targets, behind, alpha, gamma, logits)[row]) / (2 * step)
+        assert gradient[row, column] == pytest.approx(difference, rel=1e-3, abs=1e-7)
+
+
+def test_focal_without_focus_is_binary_cross_entropy():
+    targets, logits = (tf.constant(one, tf.float32) for one in targets_and_logits())
+    np.testing.assert_allclose(losses.focal_cross_entropy(0.5, 0.0, 0.1)(targets, logits),
+                               losses.sigmoid_cross_entropy(0.1)(targets, logits), rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", [losses.sigmoid_cross_entropy(0.0), losses.focal_cross_entropy(0.5, 0.25, 0.0)])
+def test_gradients_are_finite_at_any_logit(loss):
+    logits = tf.Variable([[0.0, 90.0, -90.0, 1e4, -1e4, 1e30, -1e30]] * 2)
+    for wrap in (lambda function: function, lambda function: tf.function(function, jit_compile=True)):
+        with tf.GradientTape() as tape:
+            value = wrap(loss)(tf.constant([[1.0] * 7, [0.0] * 7]), logits)
+        assert np.isfinite(value.numpy()).all() and np.isfinite(tape.gradient(value, logits).numpy()).all()
+    half = loss(tf.constant([[1.0, 0.0]]), tf.constant([[1.0, 2.0]], tf.bfloat16))
+    assert half.dtype == tf.float32

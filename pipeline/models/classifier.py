@@ -60,6 +60,7 @@ def build(
     weights: str = "none",
     base_training: bool = True,
     place_input: bool = False,
+    dropout: float = 0.0,
     seed: int = 0,
     scaling: Optional[str] = None,
 ) -> Classifier:
@@ -71,6 +72,7 @@ def build(
     weights: "none", the library's own name, or a path to an .h5 file (`weights.resolve`).
     base_training: False calls the whole base in inference mode, so that BatchNorm's statistics stay and its dropout is
         off even where its layers train (see `needs_base_training`).
+    dropout: share of the pooled features (and of what the place adds) that each training step drops before the head.
     seed: all initial values depend on it alone: tf.keras.utils.set_random_seed(seed) is called here, since the
         libraries' initializers have no seeds of their own. That resets the global generators of Python, NumPy and
         TensorFlow.
@@ -102,6 +104,8 @@ def build(
     head = tf.keras.layers.Dense(
         num_classes, dtype="float32", name="head", kernel_initializer=tf.keras.initializers.GlorotUniform(seed)
     )
+    # There at a rate of 0 too, so that a checkpoint fits whatever the rate was.
+    features = tf.keras.layers.Dropout(dropout, seed=seed, dtype="float32", name="dropout")(features)
     model = tf.keras.Model(inputs, head(features), name="classifier")
     if source.path is not None:
         weights_from.load_h5(source.path, base, head)

@@ -32,10 +32,15 @@ def random_crop(encoded: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
         uint8 [size, size, 3], RGB.
     """
     shape = tf.image.extract_jpeg_shape(encoded)
-    box = sample_box(shape[0], shape[1], seed)
-    # Decoded as a crop: libjpeg skips the rows and columns outside the box, most of the work on a large picture.
-    crop = tf.image.decode_and_crop_jpeg(encoded, box, channels=3, dct_method=_DCT)
-    return resize(crop, size)
+    return crop(encoded, sample_box(shape[0], shape[1], seed), size)
+
+
+def crop(encoded: tf.Tensor, box: tf.Tensor, size: int) -> tf.Tensor:
+    """The box (int32 [4]: top, left, height, width) of a JPEG, resized to uint8 [size, size, 3].
+
+    Decoded as a crop: libjpeg skips the rows and columns outside the box, most of the work on a large picture.
+    """
+    return resize(tf.image.decode_and_crop_jpeg(encoded, box, channels=3, dct_method=_DCT), size)
 
 
 def sample_box(height: tf.Tensor, width: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
