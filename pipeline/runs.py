@@ -120,9 +120,10 @@ def epochs_to_steps(epochs: float, steps_per_epoch: float) -> int:
 
 def plan_stage(run: Run, stage: Stage, data: datasets.Dataset) -> Plan:
     full_batches = max(training_part(run, data).size // stage.batch_size, 1)
-    steps_per_snapshot = max(epochs_to_steps(stage.validate_every, full_batches), 1)
-    # An epoch counts as its snapshots, so that the tenth always ends with the same one, however steps were rounded.
-    steps_per_epoch = steps_per_snapshot / stage.validate_every
+    validate_every = max(stage.validate_every, 1 / full_batches)
+    steps_per_snapshot = epochs_to_steps(validate_every, full_batches)
+    # An epoch is as long as its snapshots (half of 5 steps is 2, and two of them 4): so no snapshot at its end is a stump.
+    steps_per_epoch = steps_per_snapshot / validate_every
     steps = total_steps = max(epochs_to_steps(stage.epochs, steps_per_epoch), 1)
     held_out = held_out_part(run, data)
     validation_steps = -(-held_out.size // stage.batch_size) if held_out else 0
@@ -130,7 +131,7 @@ def plan_stage(run: Run, stage: Stage, data: datasets.Dataset) -> Plan:
         steps = min(steps, run.max_steps)
         steps_per_snapshot = min(steps_per_snapshot, run.max_steps)
         validation_steps = min(validation_steps, run.max_steps)
-    return Plan(stage.epochs, stage.validate_every, steps_per_epoch, steps_per_snapshot, steps, total_steps,
+    return Plan(stage.epochs, validate_every, steps_per_epoch, steps_per_snapshot, steps, total_steps,
                 epochs_to_steps(stage.warmup_epochs, steps_per_epoch), validation_steps)
 
 

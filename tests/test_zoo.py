@@ -11,6 +11,7 @@ from pipeline.models.scaling import IMAGENET_MEAN, IMAGENET_STD, MODES, Scaling
 
 KECAM_EFFICIENTNET = "keras_cv_attention_models.efficientnet.efficientnet_v2"
 KECAM_BEIT = "keras_cv_attention_models.beit.beit"
+KECAM_RESNET = "keras_cv_attention_models.resnet_family.resnet_deep"
 slow = pytest.mark.slow
 PIXELS = np.random.RandomState(0).randint(0, 256, (2, 32, 32, 3)).astype(np.float32)
 
@@ -70,8 +71,10 @@ def _kecam_rescale_mode(function, weights, monkeypatch):
     effnet, beit = importlib.import_module(KECAM_EFFICIENTNET), importlib.import_module(KECAM_BEIT)
     monkeypatch.setattr(effnet, "inverted_residual_block", lambda inputs, *args, **kwargs: inputs)
     monkeypatch.setattr(beit, "attention_mlp_block", lambda inputs, *args, **kwargs: inputs)
+    monkeypatch.setattr("keras_cv_attention_models.aotnet.aotnet.aot_stack", lambda inputs, *args, **kwargs: inputs)
     monkeypatch.setattr(effnet.backend, "get_file", no_file)
-    package = effnet if hasattr(effnet, function) else beit
+    resnet = importlib.import_module(KECAM_RESNET)
+    package = next(package for package in (effnet, resnet, beit) if hasattr(package, function) or package is beit)
     if function.startswith("EfficientNetV1"):
         package = importlib.import_module("keras_cv_attention_models.efficientnet")
     return getattr(package, function)(input_shape=(32, 32, 3), num_classes=0, pretrained=weights).rescale_mode
@@ -95,6 +98,8 @@ def test_kecam_weights_are_those_the_library_has():
     for variant in ("base", "large"):
         weights = zoo.find(f"kecam/Beit{variant.title()}Patch16").weights
         assert set(weights) == set(beit.PRETRAINED_DICT[f"beit_{variant}_patch16"])
+    resnet = importlib.import_module(KECAM_RESNET)
+    assert set(zoo.find("kecam/ResNet152D").weights) == set(resnet.PRETRAINED_DICT["resnet152d"])
     assert not zoo.find("kecam/EfficientNetV1Lite0").weights
 
 
@@ -160,6 +165,8 @@ def test_keras_v1_is_the_same_with_and_without_imagenet(monkeypatch, tmp_path):
         pytest.param("kecam/EfficientNetV2S", 20_331_360, None, marks=slow),
         pytest.param("keras/resnet50", 23_587_712, None, marks=slow),
         pytest.param("keras/resnet152", 58_370_944, None, marks=slow),
+        # torchvision's ResNet-152 (60,192,808) with three 3×3 convolutions (28,512) and two norms (128) for one of 7×7 (9,408).
+        pytest.param("kecam/ResNet152D", None, 60_192_808 + 28_512 + 128 - 9_408 - 2_049_000, marks=slow),
         pytest.param("efficientnet/b7", 64_097_687 - 7, None, marks=slow),
         # timm's tf_efficientnetv2_xl (208,119,808) and tf_efficientnet_l2 (480,309,308) without their last layers.
         pytest.param("kecam/EfficientNetV2XL", None, 208_119_808 - 1_281_000, marks=slow),

@@ -17,7 +17,8 @@ What each library does with its input (read in keras 2.15.0, efficientnet 1.1.1,
 - keras.applications ResNet: its preprocess_input is "caffe".
 - efficientnet: its preprocess_input is "torch" for imagenet and noisy-student alike. It has no weights for L2.
 - keras_cv_attention_models: V1 "torch"; V2-B "torch" for imagenet and "tf" for imagenet21k and imagenet21k-ft1k; V2-S, M,
-  L, XL and BEiT "tf" (its preprocess_input: x / 127.5 - 1). `model.rescale_mode` says so, and a test compares.
+  L, XL and BEiT "tf" (its preprocess_input: x / 127.5 - 1); ResNet-D "torch". `model.rescale_mode` says so, and a test
+  compares.
 """
 
 import contextlib
@@ -204,6 +205,7 @@ def _rows_kecam() -> dict[str, ModelSpec]:
     for variant in "SML":
         rows |= efficientnet(f"EfficientNetV2{variant}", "tf", {"imagenet": "tf", **from_21k})
     rows |= efficientnet("EfficientNetV2XL", "tf", from_21k)
+    rows["kecam/ResNet152D"] = ModelSpec(_kecam("resnet_family", "ResNet152D"), "torch", {"imagenet": "torch"})
     tiny = dict(out_channels=[8, 16, 16, 24, 24, 32], depthes=[1] * 6, first_conv_filter=8, output_conv_filter=128)
     rows["kecam/EfficientNetV2Tiny"] = ModelSpec(_kecam("efficientnet", "EfficientNetV2", **tiny), "torch")
 
