@@ -69,6 +69,7 @@ class Competition:
     fingerprint: Callable[[str], str]
     metric: str
     submission: SubmissionFormat
+    places: str = ""  # the file that holds the places of {split}; empty: there are none
 
 
 def trained_split(splits: Iterable[str]) -> str:

@@ -134,12 +134,12 @@ def find(stage_dir: str) -> str:
 
 def load(path: str, classifier: Classifier) -> None:
     """Reads all weights of the classifier; raises UserError where they are another model's."""
-    _read(path, tf.train.Checkpoint(model=classifier.model))
+    read_into(path, tf.train.Checkpoint(model=classifier.model))
 
 
 def load_base(path: str, classifier: Classifier) -> None:
     """Reads the weights of the base alone, for a model with other classes."""
-    _read(path, tf.train.Checkpoint(base=classifier.base))
+    read_into(path, tf.train.Checkpoint(base=classifier.base))
 
 
 def load_at_size(path: str, classifier: Classifier, model: str, size: int, seed: int = 0,
@@ -168,7 +168,8 @@ def load_at_size(path: str, classifier: Classifier, model: str, size: int, seed:
             classifier.place.set_weights(other.place.get_weights())
 
 
-def _read(path: str, wanted: tf.train.Checkpoint) -> None:
+def read_into(path: str, wanted: tf.train.Checkpoint) -> None:
+    """Reads all that is wanted; raises UserError where the checkpoint lacks some of it, or is damaged."""
     try:
         wanted.read(path).assert_existing_objects_matched().expect_partial()
     except _UNREADABLE as error:

@@ -10,6 +10,7 @@ from pipeline import files
 from pipeline.errors import UserError
 
 RUN_FILE = "run.json"
+CLASSIFIER_PROGRAM = "multi_stage_train.py"  # also where run.json names none
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "tensorflow-addons", "keras-cv-attention-models", "efficientnet", "numpy")
 
 
@@ -46,23 +47,25 @@ def _differences(old: dict, new: dict) -> list[str]:
             for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
 
 
-def claim(model_dir: str, same: dict[str, Any], free: dict[str, Any]) -> None:
+def claim(model_dir: str, same: dict[str, Any], free: dict[str, Any], program: str = CLASSIFIER_PROGRAM) -> None:
     """Writes MODEL_DIR/run.json, or checks that the one there is of the same run.
 
     Args:
       same: what must not differ between two starts of one run (JSON values).
       free: what may, recorded for the reader and for predict.py; the newest start's is kept.
+      program: the command that trains here.
 
-    Raises UserError naming every difference.
+    Raises UserError naming every difference, or the other program that has trained here.
     """
     path = os.path.join(model_dir, RUN_FILE)
-    if files.exists(path) and _has_started(model_dir):
-        different = _differences(read(model_dir)["same"], same)
+    if files.exists(path) and _has_started(read(model_dir, program)["free"], model_dir):
+        different = _differences(read(model_dir, program)["same"], same)
         if different:
             raise UserError(f"--model_dir: {model_dir} holds another run: {'; '.join(different)}. "
                             "Use another --model_dir, or the old flags")
     files.make_dirs(model_dir)
-    files.write_json(path, {"same": same, "free": free, "versions": _versions(), "git": _git_revision()})
+    files.write_json(path, {"program": program, "same": same, "free": free, "versions": _versions(),
+                            "git": _git_revision()})
 
 
 def last_stage(record: dict[str, Any]) -> dict[str, Any]:
@@ -70,20 +73,21 @@ def last_stage(record: dict[str, Any]) -> dict[str, Any]:
     return record["same"]["stages"][record["same"]["stage_order"][-1]]
 
 
-def _has_started(model_dir: str) -> bool:
+def _has_started(free: dict[str, Any], model_dir: str) -> bool:
     """Whether a checkpoint of any stage stands; before that, other flags cost nothing."""
-    free = read(model_dir)["free"]
-    folders = [model_dir, *(os.path.join(model_dir, f"fold_{fold}") for fold in range(free["folds"]))]
+    folders = [model_dir, *(os.path.join(model_dir, f"fold_{fold}") for fold in range(free.get("folds", 0)))]
     return any(files.exists(os.path.join(folder, stage, "last", "checkpoint"))
-               for folder in folders for stage in free["stage_dirs"])
+               for folder in folders for stage in free.get("stage_dirs", [""]))
 
 
-def read(model_dir: str) -> dict[str, Any]:
-    """run.json of a model directory; raises UserError where there is none."""
+def read(model_dir: str, program: str = CLASSIFIER_PROGRAM) -> dict[str, Any]:
+    """run.json of a model directory; raises UserError where there is none, or another program's."""
     path = os.path.join(model_dir, RUN_FILE)
     if not files.exists(path):
-        raise UserError(f"{model_dir} is no model directory of multi_stage_train.py: it has no {RUN_FILE}")
+        raise UserError(f"{model_dir} is no model directory of {program}: it has no {RUN_FILE}")
     record = files.read_json(path)
     if not isinstance(record, dict) or not all(isinstance(record.get(key), dict) for key in ("same", "free")):
-        raise UserError(f"{path} was not written by multi_stage_train.py")
+        raise UserError(f"{path} was not written by {program}")
+    if record.get("program", CLASSIFIER_PROGRAM) != program:
+        raise UserError(f"{model_dir} is a model directory of {record['program']}, not of {program}")
     return record

@@ -1,4 +1,4 @@
-"""Every flagfile under configs/: parsed by the real flags, checked on data, and Turtle Recall's networks built."""
+"""Every flagfile under configs/: parsed by its command's flags, checked on data, and Turtle Recall's networks built."""
 
 import functools
 import json
@@ -8,12 +8,15 @@ import sys
 import pytest
 
 from conftest import ROOT
-from pipeline import stages, train
+from pipeline import geo_runs, stages, train
 from pipeline.models import zoo
+import raw_data
 
 CONFIGS = ROOT / "configs"
 GPU = CONFIGS / "overrides" / "gpu.flags"
-RECIPES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.flags") if path != GPU)
+GEO_PRIOR = sorted((CONFIGS / "geo_prior").glob("*.flags"))  # of train_geo_prior.py
+RECIPES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.flags")
+                 if path != GPU and path not in GEO_PRIOR)
 
 # A fresh process, since absl's flags are global; without TensorFlow, which multi_stage_train.py imports late.
 READ = """
@@ -24,6 +27,15 @@ assert rest[1:] == [], rest
 names = ("model", "weights", "num_classes", "precision", "random_seed", "tta", "fold", "tpu", "train_split")
 print(json.dumps({**{name: command.FLAGS[name].value for name in names},
                   "stages": [dataclasses.asdict(stage) for stage in command.resolve_stages()]}))
+assert "tensorflow" not in sys.modules
+"""
+
+READ_GEO_PRIOR = """
+import json, sys
+import train_geo_prior as command
+rest = command.FLAGS(sys.argv)
+assert rest[1:] == [], rest
+print(json.dumps({name: command.FLAGS[name].value for name in command.RUN_FLAGS}))
 assert "tensorflow" not in sys.modules
 """
 
@@ -60,6 +72,20 @@ def test_every_recipe_parses_and_passes_the_checks(name, tiny_data, tmp_path):
     train.run_training(train.Run(data_dir=tiny_data.directory, model_dir=str(tmp_path / "m"), dry_run=True, max_steps=1,
                                  **{key: recipe[key] for key in of_run}))
     assert (CONFIGS / name).read_text().count(f"--flagfile=configs/{name}") >= 1  # the header's own command
+
+
+@pytest.mark.parametrize("path", GEO_PRIOR, ids=lambda path: path.stem)
+def test_every_geo_prior_recipe_parses(path):
+    recipe = json.loads(python(READ_GEO_PRIOR, f"--flagfile={path}"))
+    geo_runs.GeoRun(**recipe)
+    assert recipe["competition"] in (None, path.stem) and recipe["model_dir"] is None
+    assert path.read_text().count(f"--flagfile=configs/geo_prior/{path.name}") >= 1  # the header's own command
+
+
+def test_a_geo_prior_recipe_with_an_unknown_flag_is_refused(tmp_path):
+    (tmp_path / "wrong.flags").write_text("--lr=0.1\n--stage=name=all\n")
+    refused = raw_data.run_command("train_geo_prior.py", f"--flagfile={tmp_path}/wrong.flags")
+    raw_data.assert_one_line_mistake(refused, "stage")
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -14,4 +14,5 @@ COMPETITION = Competition(
     fingerprint=functools.partial(coco_json.fingerprint, names=coco_json.file_names(_FILES)),
     metric="top5_error",
     submission=SubmissionFormat(columns=("id", "predicted"), answers=5),
+    places="{split}2017_locations.json",
 )

@@ -14,4 +14,5 @@ COMPETITION = Competition(
     fingerprint=functools.partial(coco_json.fingerprint, names=coco_json.file_names(_FILES)),
     metric="top3_error",
     submission=SubmissionFormat(columns=("id", "predicted"), answers=3),
+    places="{split}2018_locations.json",
 )

@@ -16,4 +16,5 @@ COMPETITION = Competition(
     fingerprint=functools.partial(coco_json.fingerprint, names=coco_json.file_names(FILES)),
     metric="top1_error",
     submission=SubmissionFormat(columns=("Id", "Predicted"), answers=5),
+    places="{split}.json",
 )

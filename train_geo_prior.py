@@ -1,0 +1,65 @@
+"""Trains a geo prior on places and dates, no pictures: python train_geo_prior.py --competition=… --data_dir=… --model_dir=…"""
+
+from absl import flags
+
+from pipeline import command
+from pipeline.errors import UserError
+from pipeline.flag_types import define_float, define_on_off, define_path, require
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string("competition", None, "inat2017, inat2018, inat2019, inat2021 or demo.")
+define_path("data_dir", "Folder of the competition's own files (local or gs://); its pictures are not needed.")
+define_path("model_dir", "Where the checkpoint, history.csv, scores.json and run.json go (local or gs://).")
+define_on_off("date_input", True, "Feed the date to the prior beside the place.")
+define_on_off("photographers", False, "Learn the photographers beside the classes; predictions don't need them.")
+flags.DEFINE_enum("geo_loss", "presence", ("presence", "an_full"), "presence (Mac Aodha et al. 2019) or the full "
+                  "assume-negative loss of SINR (Cole et al. 2023).")
+define_float("positive_weight", None, "Weight of a record's own class against all others [presence: the number of "
+             "classes; an_full: 2048]. A smaller one gives sharper probabilities.")
+flags.DEFINE_integer("embed_dim", 256, "Width of the network.", 1)
+flags.DEFINE_integer("batch_size", 1024, "Records a step, beside as many random points.", 1)
+define_float("lr", 0.0005, "Learning rate of Adam in the first epoch.")
+define_float("lr_decay", 0.98, "What the rate is multiplied by after each epoch.")
+flags.DEFINE_integer("epochs", 30, "Epochs.", 1)
+flags.DEFINE_integer("max_per_class", 100, "Records a class and epoch at most, drawn anew each epoch; 0: all.", 0)
+define_float("location_noise_m", 0.0, "Move each record by up to so many metres, anew each time.")
+define_float("date_noise_days", 0.0, "Move each date by up to so many days, anew each time.", high=183.0)
+define_on_off("jit", False, "Compile the training steps with XLA.")
+flags.DEFINE_integer("steps_per_execution", 8, "Steps in one call from Python.", 1)
+flags.DEFINE_integer("random_seed", 42, "Seed of initial weights, order, noise and dropout.", 0, 2**32 - 1)
+
+RUN_FLAGS = ("model_dir", "competition", "data_dir", "geo_loss", "positive_weight", "photographers", "date_input",
+             "embed_dim", "batch_size", "lr", "lr_decay", "epochs", "max_per_class", "location_noise_m", "date_noise_days",
+             "random_seed", "jit", "steps_per_execution")
+
+
+def read_records():
+    """(class ids, records to train on, records to score on) of the competition; raises UserError without places."""
+    from dataset_tools.competitions import find
+    from dataset_tools.table import trained_split
+    from pipeline import geo_records
+
+    competition = find(FLAGS.competition)
+    if not competition.places:
+        raise UserError(f"--competition={competition.name} tells no places, which a geo prior learns from")
+    table = competition.read(FLAGS.data_dir)
+    examples = table.examples
+    split = trained_split(examples["split"])
+    train, val = (geo_records.of(examples[examples["split"] == one]) for one in (split, "val"))
+    if not len(train):
+        raise UserError(f"--data_dir: no picture of {split} has a place; they stand in "
+                        f"{FLAGS.data_dir}/{competition.places.format(split=split)}")
+    return [source_id for source_id, _ in table.classes], train, val
+
+
+def main() -> None:
+    require("competition", "data_dir", "model_dir")
+    class_ids, train, val = read_records()
+    from pipeline import geo_runs, geo_training  # late: TensorFlow takes seconds to import, and mistakes should not
+
+    run = geo_runs.GeoRun(**{name: FLAGS[name].value for name in RUN_FLAGS})
+    geo_training.run_training(run, class_ids, train, val)
+
+
+if __name__ == "__main__":
+    command.run(main)
