@@ -11,7 +11,8 @@ from pipeline.errors import UserError
 
 RUN_FILE = "run.json"
 CLASSIFIER_PROGRAM = "multi_stage_train.py"  # also where run.json names none
-_PACKAGES = ("tensorflow", "tensorflow-cpu", "tensorflow-addons", "keras-cv-attention-models", "efficientnet", "numpy")
+_PACKAGES = ("tensorflow", "tensorflow-cpu", "tensorflow-addons", "keras-cv-attention-models", "efficientnet",
+             "image-classifiers", "numpy")
 
 
 def _versions() -> dict[str, str]:
@@ -41,7 +42,8 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
     return {prefix.rstrip("."): value}
 
 
-def _differences(old: dict, new: dict) -> list[str]:
+def differences(old: dict, new: dict) -> list[str]:
+    """What differs between two nested dicts of JSON values: a phrase for each leaf."""
     old, new = _flatten(old), _flatten(new)
     return [f"{name} was {old.get(name)!r}, is {new.get(name)!r}"
             for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
@@ -59,7 +61,7 @@ def claim(model_dir: str, same: dict[str, Any], free: dict[str, Any], program: s
     """
     path = os.path.join(model_dir, RUN_FILE)
     if files.exists(path) and _has_started(read(model_dir, program)["free"], model_dir):
-        different = _differences(read(model_dir, program)["same"], same)
+        different = differences(read(model_dir, program)["same"], same)
         if different:
             raise UserError(f"--model_dir: {model_dir} holds another run: {'; '.join(different)}. "
                             "Use another --model_dir, or the old flags")

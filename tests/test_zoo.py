@@ -1,10 +1,14 @@
+import dataclasses
 import importlib
 import inspect
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from conftest import ROOT
 from pipeline.errors import UserError
 from pipeline.models import zoo
 from pipeline.models.scaling import IMAGENET_MEAN, IMAGENET_STD, MODES, Scaling
@@ -35,6 +39,8 @@ def test_every_row_has_known_scalings():
 @pytest.mark.parametrize("name", [name for name in zoo.TABLE if name.lower().endswith("tiny")])
 def test_tiny_bases(name):
     base = zoo.build_base(name, 64)
+    again = zoo.build_base(name, 64)  # from:LAYER goes by the names
+    assert [layer.name for layer in base.layers[1:]] == [layer.name for layer in again.layers[1:]]
     assert base.name == "base"
     assert base.count_params() < 200_000
     assert base.input_shape == (None, 64, 64, 3)
@@ -167,6 +173,14 @@ def test_keras_v1_is_the_same_with_and_without_imagenet(monkeypatch, tmp_path):
         pytest.param("keras/resnet152", 58_370_944, None, marks=slow),
         # torchvision's ResNet-152 (60,192,808) with three 3×3 convolutions (28,512) and two norms (128) for one of 7×7 (9,408).
         pytest.param("kecam/ResNet152D", None, 60_192_808 + 28_512 + 128 - 9_408 - 2_049_000, marks=slow),
+        # With 1,000 classes on top 8,062,504, 14,307,880 and 20,242,984.
+        pytest.param("keras/densenet121", 8_062_504 - 1_025_000, None, marks=slow),
+        pytest.param("keras/densenet169", 14_307_880 - 1_665_000, None, marks=slow),
+        pytest.param("keras/densenet201", 20_242_984 - 1_921_000, None, marks=slow),
+        # timm's legacy_seresnet50 and legacy_seresnext101_32x4d, with 2,049,000 on top.
+        pytest.param("image_classifiers/seresnet50", None, 28_088_024 - 2_049_000, marks=slow),
+        pytest.param("image_classifiers/seresnext50", 27_628_120 - 2_049_000, 27_559_896 - 2_049_000, marks=slow),
+        pytest.param("image_classifiers/seresnext101", None, 48_955_416 - 2_049_000, marks=slow),
         pytest.param("efficientnet/b7", 64_097_687 - 7, None, marks=slow),
         # timm's tf_efficientnetv2_xl (208,119,808) and tf_efficientnet_l2 (480,309,308) without their last layers.
         pytest.param("kecam/EfficientNetV2XL", None, 208_119_808 - 1_281_000, marks=slow),
@@ -181,6 +195,67 @@ def test_published_parameter_counts(name, total, trainable):
         assert base.count_params() == total
     if trainable is not None:
         assert sum(int(np.prod(w.shape)) for w in base.trainable_weights) == trainable
+
+
+SENET = """
+from pipeline.models import zoo
+print(zoo.build_base("image_classifiers/senet154", 64).count_params())
+"""
+
+
+@slow
+def test_senet154_has_the_published_size():
+    """115,336,536 with 1,000 classes on top; in a process of its own, as it takes 2 GB."""
+    done = subprocess.run([sys.executable, "-c", SENET], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(done.stdout.split()[-1]) == 115_336_536 - 2_049_000
+
+
+@pytest.mark.parametrize("package, function", [("keras.src.applications.densenet", None),
+                                               ("classification_models.tfkeras", "senet154"),
+                                               ("classification_models.tfkeras", "seresnext50")])
+def test_scaling_of_densenet_and_senet_is_the_libraries_own(package, function):
+    module = importlib.import_module(package)
+    preprocess = module.Classifiers.get(function)[1] if function else module.preprocess_input
+    theirs = preprocess(PIXELS.copy())
+    name = f"image_classifiers/{function}" if function else "keras/densenet121"
+    np.testing.assert_allclose(Scaling(zoo.find(name).scaling)(PIXELS), theirs, atol=1e-5)
+    assert zoo.find(name).weights == {"imagenet": zoo.find(name).scaling}
+
+
+# Feature maps
+
+
+@pytest.mark.parametrize("name", [name for name in zoo.TABLE if name.lower().endswith("tiny")])
+def test_what_the_head_judges_is_the_mean_of_the_feature_map(name):
+    base = zoo.build_base(name, 64)
+    both = zoo.with_feature_map(name, base)
+    returned, features = both(Scaling(zoo.find(name).scaling)(np.tile(PIXELS, (1, 2, 2, 1))), training=False)
+    side = 4 if "Beit" in name else 2
+    assert features.shape == (2, side, side, base.output_shape[-1])
+    if "Beit" not in name:
+        np.testing.assert_array_equal(returned, features)
+
+
+def test_beits_map_holds_its_tokens_by_place():
+    """A picture of which one patch alone differs: without attention between tokens, one place of the map differs."""
+    name = "kecam/BeitTiny"
+    base = zoo.build_base(name, 64)
+    for layer in base.layers:
+        if layer.name.endswith("attn_gamma"):  # scales what attention adds
+            layer.set_weights([np.zeros_like(array) for array in layer.get_weights()])
+    image = np.zeros((1, 64, 64, 3), np.float32)
+    changed = image.copy()
+    changed[:, 16:32, 48:] = 1  # second row of patches, last column
+    both = zoo.with_feature_map(name, base)
+    differs = np.abs(both(image)[1] - both(changed)[1]).max(axis=(0, 3)) > 1e-6
+    assert np.argwhere(differs).tolist() == [[1, 3]]
+
+
+def test_a_network_without_a_feature_map_is_told(monkeypatch):
+    spec = dataclasses.replace(zoo.find("kecam/BeitTiny"), feature_map=lambda base: base.output)
+    monkeypatch.setattr(zoo, "TABLE", {"kecam/BeitTiny": spec})
+    with pytest.raises(UserError, match="kecam/BeitTiny has no feature map"):
+        zoo.with_feature_map("kecam/BeitTiny", zoo.build_base("kecam/BeitTiny", 32))
 
 
 @slow

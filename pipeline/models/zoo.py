@@ -14,17 +14,19 @@ What each library does with its input (read in keras 2.15.0, efficientnet 1.1.1,
   their place: the base is the same whatever the weights, and has 7 parameters fewer (mean 3, variance 3, count 1).
 - keras.applications EfficientNetV2 has `include_preprocessing=False`; inside it would do "torch" for B0–B3
   and x / 128 - 1 for S, M, L.
-- keras.applications ResNet: its preprocess_input is "caffe".
+- keras.applications ResNet: its preprocess_input is "caffe"; DenseNet's is "torch".
 - efficientnet: its preprocess_input is "torch" for imagenet and noisy-student alike. It has no weights for L2.
 - keras_cv_attention_models: V1 "torch"; V2-B "torch" for imagenet and "tf" for imagenet21k and imagenet21k-ft1k; V2-S, M,
   L, XL and BEiT "tf" (its preprocess_input: x / 127.5 - 1); ResNet-D "torch". `model.rescale_mode` says so, and a test
   compares.
+- image_classifiers (imported as classification_models), SE-ResNet, SE-ResNeXt and SENet: its preprocess_input is "torch".
 """
 
 import contextlib
 import importlib
 import inspect
 import io
+import math
 import re
 import sys
 from dataclasses import dataclass, field
@@ -50,12 +52,14 @@ class ModelSpec:
     scaling: mode of `scaling.Scaling` for random weights and for an .h5 file.
     weights: the library's own weights → their scaling mode.
     any_size: whether weights of one size fit every other; where not, weights.copy_weights and load_h5 resize.
+    feature_map: the base → the map [B, h, w, C] that its head judges the mean of.
     """
 
     build: Builder
     scaling: str
     weights: Mapping[str, str] = field(default_factory=dict)
     any_size: bool = True
+    feature_map: Callable[[tf.keras.Model], tf.Tensor] = lambda base: base.output
 
 
 def find(name: str) -> ModelSpec:
@@ -77,9 +81,22 @@ def build_base(name: str, size: int, weights: Optional[str] = None) -> tf.keras.
     Takes [B, size, size, 3] float32 pixels that went through the row's scaling.
     """
     check_size(name, size)
+    # Layers without a name of their own are numbered on through the process; from:LAYER wants the same names every time.
+    tf.keras.backend.reset_uids()
     model = find(name).build(size, weights)
     # The libraries name their models after the variant, and one of them looks weights up by it: renamed by wrapping.
     return tf.keras.Model(model.input, model.output, name="base")
+
+
+def with_feature_map(name: str, base: tf.keras.Model) -> tf.keras.Model:
+    """`base` with a second output: scaled pixels → (what base returns, its last feature map [B, h, w, C]).
+
+    Raises UserError for a network without one.
+    """
+    features = find(name).feature_map(base)
+    if features.shape.rank != 4:
+        raise UserError(f"{name} has no feature map with a place for each value: {tuple(features.shape)}")
+    return tf.keras.Model(base.input, [base.output, features], name="base_with_feature_map")
 
 
 def _library(module: str) -> ModuleType:
@@ -164,6 +181,32 @@ def _check_kecam_weights(model: tf.keras.Model, weights: str, printed: str) -> N
         load_h5(file.strip(), model)
 
 
+def _image_classifiers(function: str, **arguments) -> Builder:
+    def build(size: int, weights: Optional[str]) -> tf.keras.Model:
+        constructor, _ = _library("classification_models.tfkeras").Classifiers.get(function)
+        return constructor(include_top=False, weights=weights, input_shape=(size, size, 3), **arguments)
+
+    return build
+
+
+def _senet_tiny(size: int, weights: Optional[str]) -> tf.keras.Model:
+    senet = _library("classification_models.models.senet")
+    factory = _library("classification_models.tfkeras").Classifiers
+    parameters = senet.ModelParams("senet_tiny", repetitions=(1, 1, 1, 1), residual_block=senet.SEBottleneck, groups=4,
+                                   reduction=4, init_filters=4, input_3x3=True, dropout=None)
+    return factory.inject_submodules(senet.SENet)(parameters, include_top=False, weights=weights,
+                                                  input_shape=(size, size, 3))
+
+
+def _patch_tokens(base: tf.keras.Model) -> tf.Tensor:
+    """BEiT's patch tokens, without the class token, as a map: each normalized as their mean is at the end of the base."""
+    mean, norm = base.layers[-2:]
+    _, count, channels = mean.input.shape
+    side = math.isqrt(count)
+    tokens = norm(tf.reshape(mean.input, [-1, channels]))  # the layer was built for [B, channels]
+    return tf.reshape(tokens, [-1, side, side, channels])
+
+
 def _rows_keras() -> dict[str, ModelSpec]:
     rows = {
         f"keras/efficientnet-b{n}": ModelSpec(_keras_v1(f"EfficientNetB{n}"), "torch", {"imagenet": "torch"})
@@ -176,6 +219,8 @@ def _rows_keras() -> dict[str, ModelSpec]:
         rows[f"keras/efficientnetv2-{variant.lower()}"] = ModelSpec(build, mode, {"imagenet": mode})
     for depth in (50, 101, 152):
         rows[f"keras/resnet{depth}"] = ModelSpec(_keras(f"ResNet{depth}"), "caffe", {"imagenet": "caffe"})
+    for depth in (121, 169, 201):
+        rows[f"keras/densenet{depth}"] = ModelSpec(_keras(f"DenseNet{depth}"), "torch", {"imagenet": "torch"})
     return rows
 
 
@@ -213,11 +258,21 @@ def _rows_kecam() -> dict[str, ModelSpec]:
     # pooling: the mean over the patch tokens, without the class token, then LayerNormalization.
     for function in ("BeitBasePatch16", "BeitLargePatch16"):
         rows[f"kecam/{function}"] = ModelSpec(
-            _kecam("beit", function), "tf", {"imagenet21k-ft1k": "tf"}, any_size=False
+            _kecam("beit", function), "tf", {"imagenet21k-ft1k": "tf"}, any_size=False, feature_map=_patch_tokens
         )
     tiny = dict(depth=2, embed_dim=48, num_heads=3, patch_size=16)
-    rows["kecam/BeitTiny"] = ModelSpec(_kecam("beit", "Beit", **tiny), "tf", any_size=False)
+    rows["kecam/BeitTiny"] = ModelSpec(_kecam("beit", "Beit", **tiny), "tf", any_size=False, feature_map=_patch_tokens)
     return rows
 
 
-TABLE: Mapping[str, ModelSpec] = {**_rows_keras(), **_rows_efficientnet(), **_rows_kecam()}
+def _rows_image_classifiers() -> dict[str, ModelSpec]:
+    # SE-ResNeXt is the 32x4d. The package makes each group of a grouped convolution a layer: SENet-154 has 7,327 of
+    # them and takes a minute to build. (One grouped layer is built sooner, but its training step was 36 times slower on
+    # a CPU.)
+    rows = {f"image_classifiers/{function}": ModelSpec(_image_classifiers(function), "torch", {"imagenet": "torch"})
+            for function in ("seresnet50", "seresnet101", "seresnet152", "seresnext50", "seresnext101", "senet154")}
+    rows["image_classifiers/senet-tiny"] = ModelSpec(_senet_tiny, "torch")
+    return rows
+
+
+TABLE: Mapping[str, ModelSpec] = {**_rows_keras(), **_rows_efficientnet(), **_rows_kecam(), **_rows_image_classifiers()}
