@@ -165,7 +165,7 @@ def test_keras_v1_is_the_same_with_and_without_imagenet(monkeypatch, tmp_path):
         pytest.param("kecam/EfficientNetV2S", 20_331_360, None, marks=slow),
         pytest.param("keras/resnet50", 23_587_712, None, marks=slow),
         pytest.param("keras/resnet152", 58_370_944, None, marks=slow),
-        # torchvision's ResNet-152 (60,192,808) with three 3×3 convolutions (28,512) and two norms (128) for one of 7×7 (9,408).
+        # torchvision's ResNet-152, 60,192,808, with three 3×3 convolutions and two norms for the one of 7×7.
         pytest.param("kecam/ResNet152D", None, 60_192_808 + 28_512 + 128 - 9_408 - 2_049_000, marks=slow),
         pytest.param("efficientnet/b7", 64_097_687 - 7, None, marks=slow),
         # timm's tf_efficientnetv2_xl (208,119,808) and tf_efficientnet_l2 (480,309,308) without their last layers.
