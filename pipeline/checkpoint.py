@@ -118,8 +118,9 @@ def choose(stage_dir: str, wanted: str) -> list[str]:
     epochs, kept = parse_epochs("--checkpoint", wanted), _kept_epochs(stage_dir)
     missing = ", ".join(f"{one:g}" for one in epochs if one not in kept)
     if missing:
-        raise UserError(f"--checkpoint={wanted}: {stage_dir} has not kept epoch {missing}; kept: "
-                        f"{', '.join(f'{one:g}' for one in kept) or 'none'} (multi_stage_train.py --keep_epochs keeps some)")
+        told = ", ".join(f"{one:g}" for one in kept) or "none"
+        raise UserError(f"--checkpoint={wanted}: {stage_dir} has not kept epoch {missing}; kept: {told} "
+                        "(multi_stage_train.py --keep_epochs keeps some)")
     return [_kept_path(stage_dir, one) for one in epochs]
 
 

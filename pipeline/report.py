@@ -60,15 +60,21 @@ def confusion_table(counts: collections.Counter, data: datasets.Dataset) -> pd.D
 
 
 def histories(model_dir: str) -> dict[str, pd.DataFrame]:
-    """history.csv of every stage (of every fold) of a model directory, by the stage's path in it."""
-    free = run_record.read(model_dir)["free"]
+    """history.csv of every stage (of every fold) of a model directory, by the stage's path in it.
+
+    Its `epoch`, in the file the number of the validation from 0, becomes the epochs done.
+    """
+    same, free = (run_record.read(model_dir)[part] for part in ("same", "free"))
     folders = ["", *(f"fold_{fold}" for fold in range(free["folds"]))]
     found = {}
-    for name in (os.path.join(folder, stage) for folder in folders for stage in free["stage_dirs"]):
-        path = os.path.join(model_dir, name, "history.csv")
-        if files.exists(path):
-            with files.open_file(path, "r") as file:
-                found[name] = pd.read_csv(file)
+    for folder in folders:
+        for stage, stage_dir in zip(same["stage_order"], free["stage_dirs"]):
+            path = os.path.join(model_dir, folder, stage_dir, "history.csv")
+            if files.exists(path):
+                with files.open_file(path, "r") as file:
+                    history = pd.read_csv(file)
+                history["epoch"] = (history["epoch"] + 1) * same["stages"][stage]["validate_every"]
+                found[os.path.join(folder, stage_dir)] = history
     return found
 
 
@@ -89,7 +95,7 @@ def _curves(history: pd.DataFrame, title: str) -> str:
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "f2" if "f2" in history else "accuracy")):
         for column, label in ((metric, "train"), (f"val_{metric}", "held out")):
             if column in history and history[column].notna().any():
-                axes.plot(history["epoch"] + 1, history[column], marker=".", label=label)
+                axes.plot(history["epoch"], history[column], marker=".", label=label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="epoch", ylabel=metric)
         axes.grid(alpha=0.3)

@@ -2,6 +2,7 @@
 
 import os
 import time
+from typing import Optional
 import zlib
 
 from absl import logging
@@ -25,15 +26,15 @@ def _log_plan(run: Run, data: datasets.Dataset, strategy: tf.distribute.Strategy
                  f"{held_out.size} to validate" if held_out else "none held out")
     for stage in run.stages:
         plan = runs.plan_stage(run, stage, data)
-        logging.info("stage %s: train=%s, %d px, %g epoch(s) of %g steps of %d, validated every %d, %s peak rate %.3g, "
-                     "warm-up %d of %d steps, augment %s%s", stage.name, stage.train, stage.size, plan.epochs,
+        logging.info("stage %s: train=%s, %d px, %g epoch(s) of %g steps of %d, a checkpoint every %d, %s peak rate "
+                     "%.3g, warm-up %d of %d steps, augment %s%s", stage.name, stage.train, stage.size, plan.epochs,
                      plan.steps_per_epoch, stage.batch_size, plan.steps_per_snapshot, stage.optimizer, stage.peak_lr,
                      plan.warmup_steps, plan.total_steps, stage.augment,
                      stage.randaugment and f", randaugment {stage.randaugment}")
 
 
-def _build(run: Run, stage: Stage, num_classes: int, initial_weights: str) -> classifiers.Classifier:
-    built = classifiers.build(run.model, stage.size, num_classes, weights=initial_weights,
+def _build(run: Run, stage: Stage, data: datasets.Dataset, weights: str) -> classifiers.Classifier:
+    built = classifiers.build(run.model, stage.size, len(data.manifest.classes), weights=weights,
                               base_training=classifiers.needs_base_training(stage.train),
                               place_input=run.place_input, dropout=run.dropout, seed=run.random_seed,
                               scaling=run_checks.input_scaling(run))
@@ -61,25 +62,30 @@ def _load_earlier_run(run: Run, built: classifiers.Classifier, data: datasets.Da
                             with_head=same_classes)
 
 
-def _make_optimizer(run: Run, stage: Stage, rate: schedules.Rate, built: classifiers.Classifier):
+def _load_initial(run: Run, stage: Stage, built: classifiers.Classifier, data: datasets.Dataset) -> None:
+    """Where a stage without a checkpoint of its own gets its weights, in this order: the stage before; an earlier run;
+    --weights, which were loaded when it was built; else they are random."""
+    if run.stages[0] != stage:
+        before = run.stages[run.stages.index(stage) - 1]
+        path = checkpoint.find(runs.stage_dir(run, before))
+        checkpoint.load_at_size(path, built, run.model, before.size, run.random_seed)
+    elif run.init_from:
+        _load_earlier_run(run, built, data)
+
+
+def _compile(run: Run, stage: Stage, data: datasets.Dataset, rate: schedules.Rate, built: classifiers.Classifier,
+             average: Optional[WeightAverage]) -> TrainableClassifier:
     optimizer = optimizers.build(
         stage.optimizer, rate, momentum=stage.momentum, weight_decay=stage.weight_decay, clip_norm=stage.clip_norm,
         variables=built.model.trainable_variables, factors=layer_rates.factors(built, stage))
     if run.precision == "mixed_float16":
         optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
-    return optimizer
-
-
-def _load_initial(run: Run, stage: Stage, built: classifiers.Classifier, data: datasets.Dataset) -> None:
-    """Where a stage that has no checkpoint of its own gets its weights, in this order: the stage before; an earlier
-    run; --weights, which were loaded when it was built; else they are random."""
-    first = run.stages[0] == stage
-    if not first:
-        before = run.stages[run.stages.index(stage) - 1]
-        checkpoint.load_at_size(checkpoint.find(runs.stage_dir(run, before)), built, run.model, before.size,
-                                run.random_seed)
-    elif run.init_from:
-        _load_earlier_run(run, built, data)
+    loss = losses.make(stage)
+    model = TrainableClassifier(built.model, loss, stage.batch_size, data.manifest.multi_label, average,
+                                _training_loss(run, stage, data, loss))
+    model.compile(optimizer=optimizer, jit_compile=run.jit, steps_per_execution=run.steps_per_execution,
+                  weighted_metrics=[])  # the model has its own; said so that Keras does not ask for some
+    return model
 
 
 def _train_stage(run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.distribute.Strategy) -> None:
@@ -90,26 +96,19 @@ def _train_stage(run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.di
     tf.keras.backend.clear_session()
     # Every stage seeds anew, so that a stage begins alike whether or not the earlier ones ran in this process.
     tf.keras.utils.set_random_seed(run.random_seed)
+    rate = schedules.make_rate(stage.lr_schedule, stage.peak_lr, plan.warmup_steps, plan.total_steps,
+                               plan.steps_per_epoch, stage.lr_factor)
     with strategy.scope():
-        first = run.stages[0] == stage
-        initial_weights = run.weights if first and not run.init_from else "none"
-        built = _build(run, stage, len(data.manifest.classes), initial_weights)
-        averaged = _build(run, stage, len(data.manifest.classes), "none") if stage.ema else None
-        average = WeightAverage(averaged.model, built.model, stage.ema) if averaged else None
-        loss = losses.make(stage)
-        model = TrainableClassifier(built.model, loss, stage.batch_size, data.manifest.multi_label, average,
-                                    _training_loss(run, stage, data, loss))
-        rate = schedules.make_rate(stage.lr_schedule, stage.peak_lr, plan.warmup_steps, plan.total_steps,
-                                   plan.steps_per_epoch, stage.lr_factor)
-        optimizer = _make_optimizer(run, stage, rate, built)
-        model.compile(optimizer=optimizer, jit_compile=run.jit, steps_per_execution=run.steps_per_execution,
-                      weighted_metrics=[])  # the model has its own; said so that Keras does not ask for some
         waiting = patience.make(stage)
+        from_library = run.stages[0] == stage and not run.init_from
+        built = _build(run, stage, data, run.weights if from_library else "none")
+        # What is validated, saved and predicted with: the network that is trained, or the average of its weights.
+        valued = _build(run, stage, data, "none") if stage.ema else built
+        average = WeightAverage(valued.model, built.model, stage.ema) if stage.ema else None
+        model = _compile(run, stage, data, rate, built, average)
         also = {name: callback.state for name, callback in waiting.items()}
-        if averaged:
-            also["trained"] = built.model
-        checkpoints = checkpoint.StageCheckpoints(folder, averaged or built, optimizer, stage.monitor, plan,
-                                                  runs.kept_epochs(run, stage), also)
+        checkpoints = checkpoint.StageCheckpoints(folder, valued, model.optimizer, stage.monitor, plan,
+                                                  runs.kept_epochs(run, stage), {"trained": built.model, **also})
         if not checkpoints.restore():
             _load_initial(run, stage, built, data)
             if average:
@@ -125,11 +124,14 @@ def _train_stage(run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.di
         *waiting.values(),
         checkpoints,
     ], plan.snapshots if patience.is_over(waiting) else checkpoints.snapshots)
+    _mark_done(folder, stage, plan, checkpoints, time.monotonic() - started)
+
+
+def _mark_done(folder: str, stage: Stage, plan: Plan, checkpoints: checkpoint.StageCheckpoints, seconds: float) -> None:
     runs.mark_done(folder, {"epochs": plan.epochs_after(checkpoints.snapshots),
                             "best_epoch": plan.epochs_after(checkpoints.best_snapshot),
                             "steps": min(checkpoints.snapshots * plan.steps_per_snapshot, plan.steps),
-                            "monitor": stage.monitor, "best": checkpoints.best_value,
-                            "seconds": round(time.monotonic() - started, 1)})
+                            "monitor": stage.monitor, "best": checkpoints.best_value, "seconds": round(seconds, 1)})
 
 
 def _stage_seed(run: Run, stage: Stage) -> int:

@@ -1,5 +1,7 @@
 """The report's tables against counts by hand, and its page."""
 
+import json
+
 import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
@@ -41,13 +43,16 @@ def test_confusions_equal_scikit_learn(predicted, tiny_data, tmp_path):
 
 
 def test_the_page_holds_scores_mistakes_and_curves(predicted, tiny_data, tmp_path):
-    (tmp_path / "run.json").write_text('{"same": {}, "free": {"folds": 0, "stage_dirs": ["stage_1_all"]}}')
+    (tmp_path / "run.json").write_text(json.dumps({
+        "same": {"stage_order": ["all"], "stages": {"all": {"validate_every": 0.5}}},
+        "free": {"folds": 0, "stage_dirs": ["stage_1_all"]}}))
     (tmp_path / "stage_1_all").mkdir()
     (tmp_path / "stage_1_all" / "history.csv").write_text(
         "epoch,accuracy,loss,val_accuracy,val_loss\n0,0.5,1.5,0.4,1.6\n1,0.6,1.2,0.5,1.3\n")
     evaluation.run_evaluation(tiny_data.directory, evaluation.Request(
         predictions=[str(tmp_path / "val")], report=str(tmp_path / "report.html")))
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert list(report.histories(str(tmp_path))["stage_1_all"]["epoch"]) == [0.5, 1.0]
     labels, answers = predicted
     assert f"{(labels == answers).mean():.4f}" in page
     assert "Species 0 – çé" in page and page.count("<svg") == 1 and "stage_1_all" in page

@@ -81,8 +81,8 @@ def test_known_schedules_are_parsed():
     ("plateau", "plateau:0.5:4"), ("plateau:0.5", "plateau:0.5:4"), ("plateau:half:4", "plateau:0.5:4"),
     ("plateau:1:4", "between 0 and 1"), ("plateau:0.5:0", "1 or more validations"), ("plateau:0.5:4:1", "plateau:0.5:4"),
     ("plateau:nan:4", "between 0 and 1"),
-    ("step", "step:10:20"), ("step:0", "rising"), ("step:20:10", "rising"), ("step:5:5", "rising"), ("step:x", "step:10:20"),
-    ("step:nan", "rising"), ("triangular", "triangular:4"), ("triangular:1", "above 1"), ("triangular:nan", "above 1"),
+    ("step", "step:10:20"), ("step:0", "rising"), ("step:20:10", "rising"), ("step:5:5", "rising"), ("step:nan", "rising"),
+    ("step:x", "step:10:20"), ("triangular", "triangular:4"), ("triangular:1", "above 1"), ("triangular:nan", "above 1"),
     ("triangular:3:4", "triangular:4"), ("triangular:inf", "above 1"),
 ])
 def test_mistakes_in_a_schedule_are_told(text, told):

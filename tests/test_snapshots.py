@@ -39,7 +39,8 @@ def test_snapshots_of_a_stage(tiny_data, tmp_path, epochs, validate_every, steps
     assert plan.steps_per_snapshot * (plan.snapshots - 1) < plan.steps <= plan.steps_per_snapshot * plan.snapshots
     np.testing.assert_allclose([plan.epochs_after(number + 1) for number in range(plan.snapshots)], ends)
     assert all(plan.has_snapshot_after(end) for end in ends)
-    assert not plan.has_snapshot_after(epochs + validate_every) and not plan.has_snapshot_after(epochs - 0.37 * plan.validate_every)
+    assert not plan.has_snapshot_after(epochs + validate_every)
+    assert not plan.has_snapshot_after(epochs - 0.37 * plan.validate_every)
 
 
 @pytest.mark.parametrize("max_steps, steps_per_snapshot, snapshots", [(2, 2, 1), (5, 5, 1), (12, 5, 3), (99, 5, 3)])

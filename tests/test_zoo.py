@@ -171,7 +171,7 @@ def test_keras_v1_is_the_same_with_and_without_imagenet(monkeypatch, tmp_path):
         pytest.param("kecam/EfficientNetV2S", 20_331_360, None, marks=slow),
         pytest.param("keras/resnet50", 23_587_712, None, marks=slow),
         pytest.param("keras/resnet152", 58_370_944, None, marks=slow),
-        # torchvision's ResNet-152 (60,192,808) with three 3×3 convolutions (28,512) and two norms (128) for one of 7×7 (9,408).
+        # torchvision's ResNet-152, 60,192,808, with three 3×3 convolutions and two norms for the one of 7×7.
         pytest.param("kecam/ResNet152D", None, 60_192_808 + 28_512 + 128 - 9_408 - 2_049_000, marks=slow),
         # With 1,000 classes on top 8,062,504, 14,307,880 and 20,242,984.
         pytest.param("keras/densenet121", 8_062_504 - 1_025_000, None, marks=slow),
