@@ -175,7 +175,7 @@ def _mixed(batches: tf.data.Dataset, seed: int, start_step: int, alphas: mixing.
 
     def mix_one(step, batch):
         features, labels = batch
-        batch_seed = seeds.example_seed(seed, step, tf.constant(-2, tf.int64))  # no example has row -2
+        batch_seed = seeds.example_seed(seed, step, tf.constant(-3, tf.int64))  # no example has row -3
         image, labels = mixing.mix(features["image"], labels, batch_seed, alphas)
         return {**features, "image": image}, labels
 
