@@ -65,6 +65,19 @@ def test_pooling_is_float32_under_mixed_precision(mixed_policy):
     np.testing.assert_allclose(built.model({"image": tf.image.resize(PIXELS, (64, 64))}), logits, atol=1e-5)
 
 
+def test_dropout_is_before_the_head_in_training_alone():
+    plain, dropping = build(QUICK, 32, 7), build(QUICK, 32, 7, dropout=0.5)
+    np.testing.assert_array_equal(plain.model({"image": PIXELS}), dropping.model({"image": PIXELS}))
+    assert [weight.name for weight in plain.model.weights] == [weight.name for weight in dropping.model.weights]
+    dropping.head.set_weights([np.ones(dropping.head.kernel.shape), np.zeros(7)])
+    pooled = tf.keras.Model(dropping.model.input, dropping.model.get_layer("pool").output)({"image": PIXELS}).numpy()
+    trained = dropping.model({"image": PIXELS}, training=True)[:, 0]
+    assert (np.abs(trained - pooled.sum(axis=1)) > 1e-3).all()
+    parts = np.stack([dropping.model.get_layer("dropout")(pooled, training=True) for _ in range(50)])
+    assert (parts == 0).mean() == pytest.approx(0.5, abs=0.02)
+    np.testing.assert_allclose(parts[parts != 0], np.broadcast_to(2 * pooled, parts.shape)[parts != 0], rtol=1e-6)
+
+
 def test_beit_pools_like_its_library():
     """Mean over the patch tokens without the class token, then LayerNormalization; against kecam's own head."""
     from keras_cv_attention_models import beit
