@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline import checkpoint, files, geo_losses, geo_prior, geo_records, metrics, run_record, runs
-from pipeline.callbacks import forget_epochs_after
+from pipeline.callbacks import forget_rows_after
 from pipeline.errors import UserError
 from pipeline.geo_records import Records
 from pipeline.geo_runs import GeoRun
@@ -43,7 +43,7 @@ class Training:
             checkpoint.read_into(self._last.latest_checkpoint, state)
             logging.info("going on after epoch %d, from %s", self.epochs_done, self._last.latest_checkpoint)
         self._history_path = os.path.join(run.model_dir, HISTORY_FILE)
-        forget_epochs_after(self._history_path, self.epochs_done)
+        forget_rows_after(self._history_path, self.epochs_done)
 
     @property
     def epochs_done(self) -> int:
