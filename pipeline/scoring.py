@@ -15,7 +15,8 @@ class Scored:
 
     Attributes:
       summary: name → score.
-      hits: bool [labelled examples], in the order of the table's labels: whether the first answer is the label.
+      hits: bool [labelled examples that were predicted], in the order of the table's labels: whether the first answer is
+        the label.
     """
 
     summary: dict[str, float]
@@ -23,11 +24,11 @@ class Scored:
 
 
 def score(predicted, table: ExampleTable) -> Scored:
-    """metrics.SingleLabelScores over the examples whose label is known.
+    """metrics.SingleLabelScores over the predicted examples whose label is known.
 
     In an open-set competition also open_set_first and open_set_sum: MAP@5 of the answers by each rule of open_set.
 
-    Args: `predicted` is a Blend, Predictions, or a layer of priors over one; it holds every labelled example.
+    Args: `predicted` is a Blend, Predictions, or a layer of priors over one.
     """
     scores = metrics.SingleLabelScores(len(predicted.class_ids))
     answers = OpenSetScores(table.data) if table.data.manifest.unknown_answer else None
@@ -43,7 +44,7 @@ def score(predicted, table: ExampleTable) -> Scored:
                     answers.update(labels[known], log_probabilities[known])
             bar.update(len(ids))
     summary = {**scores.result(), **(answers.result() if answers else {})}
-    return Scored(summary, np.array([hit_by_id[one] for one in table.labels], bool))
+    return Scored(summary, np.array([hit_by_id[one] for one in table.labels if one in hit_by_id], bool))
 
 
 class OpenSetScores:

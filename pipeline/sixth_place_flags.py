@@ -154,9 +154,8 @@ def _check_model(record: dict) -> None:
 def _check_geo_prior() -> None:
     """Raises UserError where there is no geo prior of ours, or their flags describe another one."""
     directory = FLAGS.geo_prior_ckpt_dir
-    trained = {}
-    if files.exists(os.path.join(directory, run_record.RUN_FILE)):
-        trained = run_record.read(directory)["same"]
+    record = os.path.join(directory, run_record.RUN_FILE)
+    trained = files.read_json(record).get("same", {}) if files.exists(record) else {}
     if "date_input" not in trained:
         raise UserError(f"--geo_prior_ckpt_dir: {directory} holds no geo prior of this program, which reads no other's "
                         "checkpoints; train one with train_geo_prior.py")

@@ -42,10 +42,13 @@ def fitter(data, layer=lambda predicted: predicted):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_the_fitted_exponent_has_the_smallest_log_loss(tmp_path, seed):
-    data, blended = sampled(tmp_path, 200, 0.8, seed)
-    expected = optimize.minimize_scalar(log_loss, bounds=(0, 4), args=(data, blended), method="bounded").x
-    assert fitter(data).on_all(blended) == pytest.approx(expected, abs=2e-3)
+@pytest.mark.parametrize("drawn_with", [0.8, 2.5, 7.0])
+def test_the_fitted_exponent_has_the_smallest_log_loss(tmp_path, seed, drawn_with):
+    data, blended = sampled(tmp_path, 200, drawn_with, seed)
+    best = optimize.minimize_scalar(log_loss, bounds=(0, 16), args=(data, blended), method="bounded")
+    assert 0.1 < best.x < 15.9
+    found = fitter(data).on_all(blended)
+    assert found == pytest.approx(best.x, rel=0.01) and log_loss(found, data, blended) - best.fun < 5e-6
 
 
 @pytest.mark.parametrize("exponent", [0.4, 1.3])
@@ -70,7 +73,7 @@ def test_a_groups_labels_have_no_part_in_its_exponent(tmp_path, folds):
     data, blended = sampled(tmp_path, 60, 1.0, folds=folds)
     groups = ExampleTable(data, "val").groups(blended.ids)
     for group in np.unique(groups).tolist():
-        expected = optimize.minimize_scalar(log_loss, bounds=(0, 4), args=(data, blended, groups != group),
+        expected = optimize.minimize_scalar(log_loss, bounds=(0, 16), args=(data, blended, groups != group),
                                             method="bounded").x
         assert fitter(data).without(group, blended) == pytest.approx(expected, abs=2e-3)
     on_all = fitter(data).on_all(blended)
@@ -89,7 +92,7 @@ def test_the_prior_correction_lies_below_the_fit(tmp_path):
         logs = np.concatenate([one for _, one in fused.chunks()])
         return -logs[np.arange(300), ExampleTable(data, "val").label_indices(blended.ids)].mean()
 
-    assert with_correction == pytest.approx(optimize.minimize_scalar(loss, bounds=(0, 4), method="bounded").x, abs=5e-3)
+    assert with_correction == pytest.approx(optimize.minimize_scalar(loss, bounds=(0, 16), method="bounded").x, abs=5e-3)
     assert abs(with_correction - fitter(data).on_all(blended)) > 0.01
 
 
