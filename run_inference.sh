@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From raw files to the competition's CSV, making what is missing on the way:
 #   bash run_inference.sh [COMPETITION DATA_DIR [RUN_DIR]]       without arguments the embedded demo
-# As run_training.sh (see there for RECIPES, TRAIN_FLAGS, RECORD_FLAGS, FOLDS and PYTHON), then predictions of every model
+# As run_training.sh (see there for RECIPES, TRAIN_FLAGS, RECORD_FLAGS, FOLDS, LOCALIZE_FLAGS and PYTHON), then predictions of every model
 # with its recipe's test-time augmentation, scores, a report, and RUN_DIR/submission.csv from the mean of the models.
 #   PREDICT_FLAGS="--tta=flip …"         flags for predict.py
 #   SUBMISSION_FLAGS="--open_set=sum …"  flags for make_submission.py

@@ -65,11 +65,12 @@ def run_prediction(data_dir: str, request: Request) -> None:
     """
     data = datasets.load(data_dir)
     whole = data.part(request.split)
-    whole.check()
     record = run_record.read(request.model_dir)
     if data.classes_digest() != record["free"]["classes"]:
         raise UserError(f"--data_dir: {data_dir} has other classes than {request.model_dir} was trained on")
     tta.parse(request.tta or record["free"]["tta"])
+    whole = _cropped(whole, record)
+    whole.check()
     folds = _choose_folds(request)
     strategy = strategies.make(request.tpu, [request.batch_size])
     strategies.log(strategy, [request.batch_size])
@@ -81,7 +82,7 @@ def run_prediction(data_dir: str, request: Request) -> None:
         raise UserError(f"--split={request.split} was trained on as a part of {record['same']['train_split']}; predict that")
     members = []
     for fold in folds:
-        part = data.held_out(request.split, fold) if out_of_fold else whole
+        part = _cropped(data.held_out(request.split, fold), record) if out_of_fold else whole
         members.append(_predict_part(part, fold, os.path.join(request.out, f"fold_{fold}"), request, record, strategy))
     _combine(members, request.out, folds, out_of_fold)
 
@@ -90,8 +91,22 @@ def predict_held_out(run: runs.Run, out: str) -> None:
     """Predicts what `run.fold` held out, by one view as in its validation, in the process that trained it."""
     data = datasets.load(run.data_dir)
     request = Request(run.model_dir, run.train_split, out, tta="none", batch_size=run.stages[-1].batch_size, tpu=run.tpu)
-    _predict_part(data.held_out(run.train_split, run.fold), run.fold, out, request, run_record.read(run.model_dir),
+    record = run_record.read(run.model_dir)
+    part = _cropped(data.held_out(run.train_split, run.fold), record)
+    _predict_part(part, run.fold, out, request, record,
                   strategies.make(run.tpu, [request.batch_size]))
+
+
+def _cropped(part: datasets.Part, record: dict[str, Any]) -> datasets.Part:
+    """The part as the run reads its pictures: whole, or within boxes made as those that it was trained on."""
+    boxes = record["same"].get("boxes")
+    if not boxes:
+        return part
+    made = part.data.boxes(boxes["name"])
+    if made.digest != boxes["digest"]:
+        raise UserError(f"boxes {boxes['name']} of {part.data.directory} are not made as those that the model was trained "
+                        "on: run localize.py with that model and its old flags")
+    return part.within(boxes["name"])
 
 
 def _choose_folds(request: Request) -> list[Optional[int]]:
@@ -139,7 +154,7 @@ def _predict_part(part: datasets.Part, fold: Optional[int], out: str, request: R
     meta = {
         "model": same["model"], "model_dir": request.model_dir, "fold": fold, "checkpoint": path,
         "trained": files.read_json(os.path.join(last_stage, runs.DONE_FILE)), "split": request.split, "size": size,
-        "tta": views.name, "eval_resize": stage["eval_resize"], "threshold": None, "examples": part.size,
+        "tta": views.name, "eval_resize": stage["eval_resize"], "boxes": part.boxes, "threshold": None, "examples": part.size,
         "dataset": part.data.identity(request.split), "class_ids": part.data.class_ids,
     }
     if _is_up_to_date(out, meta):
@@ -148,13 +163,20 @@ def _predict_part(part: datasets.Part, fold: Optional[int], out: str, request: R
     tf.keras.backend.clear_session()
     tf.keras.mixed_precision.set_global_policy(same["precision"])
     with strategy.scope():
-        built = classifiers.build(same["model"], size, len(part.data.class_ids), weights="none", base_training=False,
-                                  place_input=same["place_input"], seed=0, scaling=free["scaling"])
-        checkpoint.load_at_size(path, built, same["model"], stage["size"])
+        built = load_classifier(record, path, size)
     batches = inputs.predict_batches(part, size, views, stage["eval_resize"], request.batch_size)
     _write_predictions(built.model, views, batches, part, strategy, out, meta)
     logging.info("%d predictions (%s, %d px) in %s", part.size, views.name, size, out)
     return predictions.Predictions(out)
+
+
+def load_classifier(record: dict[str, Any], path: str, size: int) -> classifiers.Classifier:
+    """The classifier of a run's checkpoint for pictures of `size` px, in inference mode; `record` is its run.json."""
+    same, free = record["same"], record["free"]
+    built = classifiers.build(same["model"], size, len(free["class_ids"]), weights="none", base_training=False,
+                              place_input=same["place_input"], seed=0, scaling=free["scaling"])
+    checkpoint.load_at_size(path, built, same["model"], run_record.last_stage(record)["size"])
+    return built
 
 
 def _write_predictions(model: tf.keras.Model, views: tta.Views, batches: tf.data.Dataset, part: datasets.Part,
