@@ -8,6 +8,8 @@
 #   RECORD_FLAGS="--max_side=512 …"      flags for create_tfrecords.py
 #   GEO_PRIOR=FLAGFILE                   that recipe for the geo prior; none: no geo prior
 #   FOLDS=5                              folds, where a recipe trains by folds (--fold=…)
+#   LOCALIZE_FLAGS="--size=448 …"        flags for localize.py, where a recipe trains on boxes
+# A recipe with --boxes=NAME trains on what models/NAME looks at: the recipe of that name stands before it.
 #   PYTHON=…                             that interpreter as it is, instead of .venv
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/run_paths.sh"
@@ -24,6 +26,11 @@ if [[ -n "$geo_recipe" ]]; then
     --model_dir="$RUN_DIR/geo_prior"
 fi
 for recipe in "${recipes[@]}"; do
+  boxes=$(sed -n 's/^--boxes=//p' "$recipe" 2>/dev/null | tail -n 1)
+  if [[ -n "$boxes" ]]; then
+    "$PYTHON" localize.py --data_dir="$RUN_DIR/records" --model_dir="$RUN_DIR/models/$boxes" --name="$boxes" \
+      --contact_sheet="$RUN_DIR/boxes_$boxes.png" ${LOCALIZE_FLAGS:-}
+  fi
   "$PYTHON" multi_stage_train.py --flagfile="$recipe" --data_dir="$RUN_DIR/records" \
     --model_dir="$RUN_DIR/models/$(basename "$recipe" .flags)" ${TRAIN_FLAGS:-}
 done

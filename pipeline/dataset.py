@@ -9,7 +9,7 @@ from typing import Optional, Sequence
 import numpy as np
 import pandas as pd
 
-from pipeline import files, schema
+from pipeline import boxes as boxes_of, files, schema
 from pipeline.errors import UserError, unknown
 
 
@@ -81,6 +81,10 @@ class Dataset:
         table = _read_table(os.path.join(self.directory, schema.REJECTED_FILE))
         return table[table["split"].isin(split.split("+"))].reset_index(drop=True)
 
+    def boxes(self, name: str) -> boxes_of.Boxes:
+        """What localize.py found under that name; raises UserError where there is nothing whole."""
+        return boxes_of.load(self.directory, name)
+
     def classes_digest(self) -> str:
         """Hexadecimal digest of the classes' ids and names in their order: what two datasets for one model share."""
         classes = json.dumps([[one.source_id, one.name] for one in self.manifest.classes])
@@ -100,6 +104,7 @@ class Part:
     data: Dataset
     split: str
     shards: tuple[schema.Shard, ...]
+    boxes: Optional[str] = None  # name of boxes: pictures are read as what lies inside
 
     @property
     def size(self) -> int:
@@ -143,8 +148,13 @@ class Part:
         return UserError(f"{self.data.directory}: a record could not be read, though every shard of {self.split} is "
                          "whole; was the storage gone for a moment? The same command goes on")
 
+    def within(self, boxes: Optional[str]) -> "Part":
+        """The same pictures as cropped to the boxes of that name; None: whole."""
+        return dataclasses.replace(self, boxes=boxes)
+
     def check(self) -> None:
-        """Raises UserError where nothing is in it, or a shard is missing or has not the size it was written with."""
+        """Raises UserError where nothing is in it, a shard is missing or has not the size it was written with, or a box
+        is missing."""
         if not self.size:
             raise UserError(f"{self.data.directory}: no usable picture in {self.split}")
         for shard, path in zip(self.shards, self.paths):
@@ -154,6 +164,10 @@ class Part:
             if size != shard.bytes:
                 raise UserError(f"shard {path} has {size} bytes instead of {shard.bytes}: it was truncated or changed; "
                                 "write it again with create_tfrecords.py")
+        if self.boxes and not self.data.boxes(self.boxes).covers(self):
+            raise UserError(f"boxes {self.boxes} of {self.data.directory} are not of the pictures of {self.split}: python "
+                            f"localize.py --data_dir={self.data.directory} --name={self.boxes} --model_dir=COARSE_MODEL "
+                            f"--split={self.split} makes them")
 
 
 def _read_table(path: str, columns: Optional[Sequence[str]] = None) -> pd.DataFrame:

@@ -6,7 +6,7 @@ what the uninterrupted one would have seen.
 """
 
 import dataclasses
-from typing import Optional
+from typing import Callable, Optional
 
 import tensorflow as tf
 
@@ -99,21 +99,36 @@ def _examples(part: Part, shards: tf.data.Dataset) -> tf.data.Dataset:
     return records.map(lambda row, record: parse_record(kind, row, record, classes), num_parallel_calls=AUTOTUNE)
 
 
-def training_picture(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPictures) -> tf.Tensor:
-    """JPEG bytes → augmented uint8 [size, size, 3]; `seed` is a stateless seed, int [2]."""
+def _box_lookup(part: Part) -> Callable[[tf.Tensor], Optional[tf.Tensor]]:
+    """Row, int64 scalar → its box as decode.window takes it; None for pictures that are read whole."""
+    if not part.boxes:
+        return lambda row: None
+    first_row, sides = part.data.boxes(part.boxes).by_row(part)
+    table = tf.constant(sides)  # 16 bytes a picture
+    return lambda row: table[row - first_row]
+
+
+def examples(part: Part) -> tf.data.Dataset:
+    """Every parsed record once (see parse_record), in file order."""
+    return _examples(part, _read_shards(part))
+
+
+def training_picture(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPictures,
+                     box: Optional[tf.Tensor] = None) -> tf.Tensor:
+    """JPEG bytes → augmented uint8 [size, size, 3]; `seed` is a stateless seed, int [2]; `box` as in decode.window."""
     if pictures.augment == "eval":
-        return decode.whole(encoded, pictures.size, pictures.eval_resize)
+        return decode.whole(encoded, pictures.size, pictures.eval_resize, box)
     crop_seed, flip_seed, simple_seed, randaugment_seed, erasing_seed = seeds.split(seed, 5)
     if pictures.augment == "imet":
-        image = imet.imet(encoded, pictures.size, crop_seed)
+        image = imet.imet(encoded, pictures.size, crop_seed, box)
     elif pictures.augment == "rot45":
-        image = rot45.rot45(decode.whole(encoded, pictures.size, pictures.eval_resize), flip_seed)
+        image = rot45.rot45(decode.whole(encoded, pictures.size, pictures.eval_resize, box), flip_seed)
     elif pictures.augment == "crop":
         short = decode.parse_eval_resize(pictures.eval_resize, pictures.size)
-        image = decode.random_short_side_crop(decode.decode(encoded), pictures.size, short, crop_seed)
+        image = decode.random_short_side_crop(decode.decode(encoded, box), pictures.size, short, crop_seed)
         image = decode.flip(image, flip_seed)
     else:
-        image = decode.flip(decode.random_crop(encoded, pictures.size, crop_seed), flip_seed)
+        image = decode.flip(decode.random_crop(encoded, pictures.size, crop_seed, box), flip_seed)
     if pictures.augment == "simple":
         image = simple.simple(image, simple_seed)
     if pictures.randaugment:
@@ -166,9 +181,11 @@ def train_batches(part: Part, pictures: TrainPictures, batch_size: int, seed: in
       mix: mixup and CutMix; with it class indices become mixing.MixedLabels. (Places stay the first picture's.)
     """
 
+    box_of = _box_lookup(part)
+
     def prepare(example):
         example_seed = seeds.example_seed(seed, example["epoch"], example["row"], example.get("copy"))
-        image = training_picture(example["encoded"], example_seed, pictures)
+        image = training_picture(example["encoded"], example_seed, pictures, box_of(example["row"]))
         return {"image": image, "place": example["place"]}, example["label"]
 
     batches = (
@@ -199,16 +216,18 @@ def predict_batches(part: Part, size: int, views: tta.Views, eval_resize: str, b
     'row': int64 [batch], 'mask': float32 [batch], 0 on padding}.
     """
 
-    def prepare(example):
-        return {"image": tta.host_views(example["encoded"], size, views, eval_resize), "place": example["place"],
-                "label": example["label"], "row": example["row"], "mask": 1.0}
+    box_of = _box_lookup(part)
 
-    examples = _examples(part, _read_shards(part)).map(prepare, num_parallel_calls=AUTOTUNE)
+    def prepare(example):
+        image = tta.host_views(example["encoded"], size, views, eval_resize, box_of(example["row"]))
+        return {"image": image, "place": example["place"], "label": example["label"], "row": example["row"], "mask": 1.0}
+
+    pictures = examples(part).map(prepare, num_parallel_calls=AUTOTUNE)
     padding = tf.data.Dataset.from_tensors({
         "image": tf.zeros([views.crops, size, size, 3], tf.uint8), "place": tf.zeros([3]),
         "label": _label(tf.zeros([0], tf.int64), _several_labels(part)), "row": tf.constant(-1, tf.int64), "mask": 0.0,
     }).repeat(-part.size % batch_size)
-    batches = examples.concatenate(padding).batch(batch_size, drop_remainder=True).prefetch(AUTOTUNE)
+    batches = pictures.concatenate(padding).batch(batch_size, drop_remainder=True).prefetch(AUTOTUNE)
     return batches.with_options(_options(ordered=True))
 
 

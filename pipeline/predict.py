@@ -71,12 +71,13 @@ def run_prediction(data_dir: str, request: Request) -> None:
     """
     data = datasets.load(data_dir)
     whole = data.part(request.split)
-    whole.check()
     record = run_record.read(request.model_dir)
     if data.classes_digest() != record["free"]["classes"]:
         raise UserError(f"--data_dir: {data_dir} has other classes than {request.model_dir} was trained on")
     stage = run_record.last_stage(record)
     tta.check(request.tta or record["free"]["tta"], stage["eval_resize"], request.size or stage["size"])
+    whole = _cropped(whole, record)
+    whole.check()
     folds = _choose_folds(request)
     for fold in folds:
         checkpoint.choose(runs.last_stage_dir(request.model_dir, fold), request.checkpoint)
@@ -90,7 +91,7 @@ def run_prediction(data_dir: str, request: Request) -> None:
         raise UserError(f"--split={request.split} was trained on as a part of {record['same']['train_split']}; predict that")
     members = []
     for fold in folds:
-        part = data.held_out(request.split, fold) if out_of_fold else whole
+        part = _cropped(data.held_out(request.split, fold), record) if out_of_fold else whole
         members.append(_predict_part(part, fold, os.path.join(request.out, f"fold_{fold}"), request, record, strategy))
     _combine(members, request.out, folds, out_of_fold)
     thresholds.refresh(request.out, data)
@@ -100,8 +101,22 @@ def predict_held_out(run: runs.Run, out: str) -> None:
     """Predicts what `run.fold` held out, by one view as in its validation, in the process that trained it."""
     data = datasets.load(run.data_dir)
     request = Request(run.model_dir, run.train_split, out, tta="none", batch_size=run.stages[-1].batch_size, tpu=run.tpu)
-    _predict_part(data.held_out(run.train_split, run.fold), run.fold, out, request, run_record.read(run.model_dir),
+    record = run_record.read(run.model_dir)
+    part = _cropped(data.held_out(run.train_split, run.fold), record)
+    _predict_part(part, run.fold, out, request, record,
                   strategies.make(run.tpu, [request.batch_size]))
+
+
+def _cropped(part: datasets.Part, record: dict[str, Any]) -> datasets.Part:
+    """The part as the run reads its pictures: whole, or within boxes made as those that it was trained on."""
+    boxes = record["same"].get("boxes")
+    if not boxes:
+        return part
+    made = part.data.boxes(boxes["name"])
+    if made.digest != boxes["digest"]:
+        raise UserError(f"boxes {boxes['name']} of {part.data.directory} are not made as those that the model was trained "
+                        "on: run localize.py with that model and its old flags")
+    return part.within(boxes["name"])
 
 
 def _choose_folds(request: Request) -> list[Optional[int]]:
@@ -164,8 +179,8 @@ def _predict_once(part: datasets.Part, fold: Optional[int], paths: list[str], ou
         "model": same["model"], "model_dir": request.model_dir, "fold": fold,
         "checkpoint": paths if len(paths) > 1 else paths[0], "average": "weights" if len(paths) > 1 else None,
         "trained": files.read_json(os.path.join(runs.last_stage_dir(request.model_dir, fold), runs.DONE_FILE)),
-        "split": request.split, "size": size, "tta": views.name, "eval_resize": stage["eval_resize"], "threshold": None,
-        "kind": SIGMOID if part.data.manifest.multi_label else SOFTMAX,
+        "split": request.split, "size": size, "tta": views.name, "eval_resize": stage["eval_resize"],
+        "boxes": part.boxes, "threshold": None, "kind": SIGMOID if part.data.manifest.multi_label else SOFTMAX,
         "examples": part.size, "dataset": part.data.identity(request.split), "class_ids": part.data.class_ids,
     }
     if _is_up_to_date(out, meta):
@@ -186,18 +201,14 @@ def _load(paths: list[str], fold: Optional[int], size: int, data: datasets.Datas
     tf.keras.backend.clear_session()
     tf.keras.mixed_precision.set_global_policy(same["precision"])
     with strategy.scope():
-        built = classifiers.build(same["model"], size, len(data.class_ids), weights="none",
-                                  base_training=classifiers.needs_base_training(stage["train"]),
-                                  place_input=same["place_input"], seed=0, scaling=record["free"]["scaling"])
-        classifiers.set_trainable(built, stage["train"])
         if len(paths) == 1:
-            checkpoint.load_at_size(paths[0], built, same["model"], stage["size"])
-        else:
-            weight_mean.load(paths, built, same["model"], stage["size"])
-    if len(paths) > 1:
-        pictures = inputs.TrainPictures(size, "eval", "", stage["eval_resize"])
-        weight_mean.estimate_batch_norm(built, _trained_part(data, same["train_split"], fold), pictures,
-                                        request.batch_size, strategy)
+            return load_classifier(record, paths[0], size)
+        built = _build(record, size, base_training=classifiers.needs_base_training(stage["train"]))
+        classifiers.set_trainable(built, stage["train"])
+        weight_mean.load(paths, built, same["model"], stage["size"])
+    pictures = inputs.TrainPictures(size, "eval", "", stage["eval_resize"])
+    part = _cropped(_trained_part(data, same["train_split"], fold), record)
+    weight_mean.estimate_batch_norm(built, part, pictures, request.batch_size, strategy)
     return built
 
 
@@ -209,6 +220,19 @@ def _trained_part(data: datasets.Dataset, train_split: str, fold: Optional[int])
     part = data.part(train_split) if fold is None else data.without_fold(train_split, fold)
     part.check()
     return part
+
+
+def load_classifier(record: dict[str, Any], path: str, size: int) -> classifiers.Classifier:
+    """The classifier of a run's checkpoint for pictures of `size` px, in inference mode; `record` is its run.json."""
+    built = _build(record, size, base_training=False)
+    checkpoint.load_at_size(path, built, record["same"]["model"], run_record.last_stage(record)["size"])
+    return built
+
+
+def _build(record: dict[str, Any], size: int, base_training: bool) -> classifiers.Classifier:
+    same, free = record["same"], record["free"]
+    return classifiers.build(same["model"], size, len(free["class_ids"]), weights="none", base_training=base_training,
+                             place_input=same["place_input"], dropout=same["dropout"], seed=0, scaling=free["scaling"])
 
 
 def _write_predictions(model: tf.keras.Model, views: tta.Views, batches: tf.data.Dataset, part: datasets.Part,

@@ -28,6 +28,7 @@ class Run:
     num_classes: Optional[int] = None
     place_input: bool = False
     dropout: float = 0.0            # before the head
+    boxes: Optional[str] = None     # name of the boxes that pictures are cropped to
     precision: str = "float32"
     random_seed: int = 42
     unordered: bool = False
@@ -99,17 +100,16 @@ def stage_name(run: Run, stage: Stage) -> str:
 
 def training_part(run: Run, data: datasets.Dataset) -> datasets.Part:
     """What the run learns from."""
-    if run.fold is None:
-        return data.part(run.train_split)
-    return data.without_fold(run.train_split, run.fold)
+    part = data.part(run.train_split) if run.fold is None else data.without_fold(run.train_split, run.fold)
+    return part.within(run.boxes)
 
 
 def held_out_part(run: Run, data: datasets.Dataset) -> Optional[datasets.Part]:
     """What the run is validated on: its fold; else val, unless there is none or it is trained on."""
     if run.fold is not None:
-        return data.held_out(run.train_split, run.fold)
+        return data.held_out(run.train_split, run.fold).within(run.boxes)
     if "val" in data.manifest.splits and "val" not in run.train_split.split("+"):
-        return data.part("val")
+        return data.part("val").within(run.boxes)
     return None
 
 

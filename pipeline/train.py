@@ -199,7 +199,8 @@ def _claim(run: Run, data: datasets.Dataset) -> None:
     """Makes the model directory this run's, or finds that it is another's."""
     held_out = runs.held_out_part(run, data)
     contents = {split: data.identity(split) for split in {run.train_split, held_out.split if held_out else run.train_split}}
-    run_record.claim(run.model_dir, {**run.identity(), "dataset": contents}, {
+    boxes = run.boxes and {"name": run.boxes, "digest": data.boxes(run.boxes).digest}
+    run_record.claim(run.model_dir, {**run.identity(), "boxes": boxes, "dataset": contents}, {
         "data_dir": run.data_dir,
         "class_ids": data.class_ids,
         "classes": data.classes_digest(),

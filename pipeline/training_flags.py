@@ -61,6 +61,8 @@ def _define_pictures() -> None:
                  high=1.0)
     flags.DEFINE_string("eval_resize", "squash", "squash: the whole picture to the size; short:360: its short side to "
                         "360 px, then the centre.")
+    flags.DEFINE_string("boxes", None, "Crop every picture to its box of that name, as localize.py wrote them beside the "
+                        "shards; predict.py then does the same.")
     flags.DEFINE_string("tta", "none", "Views that predict.py averages unless told otherwise (kept in run.json).")
 
 

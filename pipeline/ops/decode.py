@@ -20,27 +20,54 @@ _DCT = "INTEGER_ACCURATE"
 EVAL_RESIZES = ("squash", "short:PIXELS")
 
 
-def random_crop(encoded: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
+def random_crop(encoded: tf.Tensor, size: int, seed: tf.Tensor, box: Optional[tf.Tensor] = None) -> tf.Tensor:
     """A random part of the picture, resized (bilinear, antialiased) to a square.
 
     Args:
         encoded: string scalar, a JPEG.
         size: side of the result in pixels.
         seed: int32 or int64 [2].
+        box: see `window`; None: the whole picture. The part is one of what the box holds.
 
     Returns:
         uint8 [size, size, 3], RGB.
     """
-    shape = tf.image.extract_jpeg_shape(encoded)
-    return crop(encoded, sample_box(shape[0], shape[1], seed), size)
+    inside = window(encoded, box)
+    part = sample_box(inside[2], inside[3], seed) + tf.concat([inside[:2], [0, 0]], axis=0)
+    return crop(encoded, part, size)
 
 
-def crop(encoded: tf.Tensor, box: tf.Tensor, size: int) -> tf.Tensor:
-    """The box (int32 [4]: top, left, height, width) of a JPEG, resized to uint8 [size, size, 3].
+def crop(encoded: tf.Tensor, part: tf.Tensor, size: int) -> tf.Tensor:
+    """A part (int32 [4]: top, left, height, width, in pixels) of a JPEG, resized to uint8 [size, size, 3]."""
+    return resize(_decode_part(encoded, part), size)
 
-    Decoded as a crop: libjpeg skips the rows and columns outside the box, most of the work on a large picture.
+
+def window(encoded: tf.Tensor, box: Optional[tf.Tensor] = None) -> tf.Tensor:
+    """Whole pixels of a box in a JPEG, at least one: int32 [4], top, left, height, width.
+
+    Args:
+        encoded: string scalar, a JPEG.
+        box: float32 [4]: left, top, right, bottom as fractions of width and height; None: the whole picture.
     """
-    return resize(tf.image.decode_and_crop_jpeg(encoded, box, channels=3, dct_method=_DCT), size)
+    height, width, _ = tf.unstack(tf.image.extract_jpeg_shape(encoded))
+    if box is None:
+        return tf.stack([0, 0, height, width])
+    left, top, right, bottom = tf.unstack(box)
+    top, box_height = _whole_pixels(top, bottom, height)
+    left, box_width = _whole_pixels(left, right, width)
+    return tf.stack([top, left, box_height, box_width])
+
+
+def _whole_pixels(start: tf.Tensor, end: tf.Tensor, side: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """(first pixel, number of pixels) of what lies between two fractions of a side."""
+    first, after = (tf.cast(tf.round(one * tf.cast(side, tf.float32)), tf.int32) for one in (start, end))
+    first = tf.minimum(first, side - 1)
+    return first, tf.maximum(after - first, 1)
+
+
+def _decode_part(encoded: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
+    """Decoded as a crop: libjpeg skips the rows and columns outside, most of the work on a large picture."""
+    return tf.image.decode_and_crop_jpeg(encoded, part, channels=3, dct_method=_DCT)
 
 
 def sample_box(height: tf.Tensor, width: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -79,22 +106,25 @@ def flip(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return tf.image.stateless_random_flip_left_right(image, seed)
 
 
-def whole(encoded: tf.Tensor, size: int, resize: str) -> tf.Tensor:
+def whole(encoded: tf.Tensor, size: int, resize: str, box: Optional[tf.Tensor] = None) -> tf.Tensor:
     """Evaluation preprocessing.
 
     Args:
         encoded: string scalar, a JPEG.
         size: side of the result in pixels.
         resize: see `parse_eval_resize`.
+        box: see `window`; what it holds is treated as if it were the picture.
 
     Returns:
         uint8 [size, size, 3], RGB.
     """
-    return resize_whole(decode(encoded), size, resize)
+    return resize_whole(decode(encoded, box), size, resize)
 
 
-def decode(encoded: tf.Tensor) -> tf.Tensor:
-    """A JPEG, string scalar, to uint8 [H, W, 3], RGB; H and W are not static."""
+def decode(encoded: tf.Tensor, box: Optional[tf.Tensor] = None) -> tf.Tensor:
+    """A JPEG, string scalar, or its part in a box (see `window`), to uint8 [H, W, 3], RGB; H and W are not static."""
+    if box is not None:
+        return _decode_part(encoded, window(encoded, box))
     return tf.io.decode_jpeg(encoded, channels=3, dct_method=_DCT)
 
 

@@ -6,7 +6,7 @@ noise of a standard deviation of 1 to 5 % of the range, the same in all channels
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import tensorflow as tf
 
@@ -31,20 +31,23 @@ class Draw(NamedTuple):
     noise: tf.Tensor       # standard deviation, of the range
 
 
-def imet(encoded: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
-    """JPEG bytes, a string scalar, to an augmented uint8 [size, size, 3]; seed: int32 or int64 [2]."""
+def imet(encoded: tf.Tensor, size: int, seed: tf.Tensor, box: Optional[tf.Tensor] = None) -> tf.Tensor:
+    """JPEG bytes, a string scalar, to an augmented uint8 [size, size, 3].
+
+    Args: seed: int32 or int64 [2]; box: as decode.window takes it.
+    """
     crop_seed, flip_seed, draw_seed, noise_seed = seeds.split(seed, 4)
-    image = decode.flip(random_crop(encoded, size, crop_seed), flip_seed)
+    image = decode.flip(random_crop(encoded, size, crop_seed, box), flip_seed)
     return change(image, draw(draw_seed), noise_seed)
 
 
-def random_crop(encoded: tf.Tensor, size: int, seed: tf.Tensor) -> tf.Tensor:
+def random_crop(encoded: tf.Tensor, size: int, seed: tf.Tensor, box: Optional[tf.Tensor] = None) -> tf.Tensor:
     """A part of at most CROP·size × CROP·size px, its place uniform, resized to a square; uint8 [size, size, 3]."""
-    shape = tf.image.extract_jpeg_shape(encoded)[:2]
-    sides = tf.minimum(shape, CROP * size)
+    inside = decode.window(encoded, box)
+    sides = tf.minimum(inside[2:], CROP * size)
     places = tf.random.stateless_uniform([2], seed, dtype=tf.float64)
-    corner = tf.cast(tf.floor(places * tf.cast(shape - sides + 1, tf.float64)), tf.int32)
-    return decode.crop(encoded, tf.concat([corner, sides], axis=0), size)
+    corner = tf.cast(tf.floor(places * tf.cast(inside[2:] - sides + 1, tf.float64)), tf.int32)
+    return decode.crop(encoded, tf.concat([inside[:2] + corner, sides], axis=0), size)
 
 
 def draw(seed: tf.Tensor) -> Draw:

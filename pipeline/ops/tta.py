@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from typing import Callable
+from typing import Callable, Optional
 
 import tensorflow as tf
 
@@ -80,7 +80,7 @@ def check(name: str, eval_resize: str, size: int) -> None:
                                f"eval_resize=short:N with N above {size}, not {eval_resize}")
 
 
-def host_views(encoded: tf.Tensor, size: int, views: Views, resize: str) -> tf.Tensor:
+def host_views(encoded: tf.Tensor, size: int, views: Views, resize: str, box: Optional[tf.Tensor] = None) -> tf.Tensor:
     """The views made on the host; the JPEG is decoded once.
 
     Args:
@@ -88,10 +88,11 @@ def host_views(encoded: tf.Tensor, size: int, views: Views, resize: str) -> tf.T
         size: side of the views in pixels.
         views: from `parse`.
         resize: `--eval_resize`, see `decode.parse_eval_resize`.
+        box: see `decode.window`; what it holds is treated as if it were the picture.
 
     Returns:
         uint8 [views.crops, size, size, 3], RGB.
     """
-    image = decode.decode(encoded)
+    image = decode.decode(encoded, box)
     first = decode.resize_whole(image, size, resize)
     return tf.stack([first, *views.on_host(image, first, size, resize)])
