@@ -31,3 +31,16 @@ def tiny_data(tmp_path_factory):
     import tiny_records
 
     return tiny_records.make(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny_multi_label_data(tmp_path_factory):
+    """multi_label_raw in shards: 43 train pictures in two folds and 6 test pictures, of 3 labels; not to be written to."""
+    import multi_label_raw
+    from dataset_tools import build
+    from pipeline import dataset
+
+    folder = tmp_path_factory.mktemp("tiny_multi_label")
+    multi_label_raw.write(folder / "raw")
+    build.build("imet2019", str(folder / "raw"), str(folder / "records"), folds=2)
+    return dataset.load(str(folder / "records"))

@@ -180,9 +180,8 @@ def test_the_report_shows_labels_and_the_curve(whole_way):
     ({"loss": "softmax"}, ["several labels", "--loss=sigmoid"]),
     ({"loss": "focal", "monitor": "val_accuracy"}, ["val_accuracy", "val_f2"]),
 ])
-def test_losses_and_monitors_for_one_label_are_refused(whole_way, changes, words, tmp_path):
-    data = dataset.load(str(whole_way[0] / "records"))
-    _assert_refused(data, tmp_path, stage(**changes), words)
+def test_losses_and_monitors_for_one_label_are_refused(tiny_multi_label_data, changes, words, tmp_path):
+    _assert_refused(tiny_multi_label_data, tmp_path, stage(**changes), words)
 
 
 @pytest.mark.parametrize("changes, of_run, words", [

@@ -24,7 +24,8 @@ import dataclasses, json, sys
 import multi_stage_train as command
 rest = command.FLAGS(sys.argv)
 assert rest[1:] == [], rest
-names = ("model", "weights", "num_classes", "precision", "random_seed", "tta", "fold", "tpu", "train_split")
+names = ("model", "weights", "num_classes", "precision", "random_seed", "tta", "fold", "tpu", "train_split",
+         "dropout")
 print(json.dumps({**{name: command.FLAGS[name].value for name in names},
                   "stages": [dataclasses.asdict(stage) for stage in command.resolve_stages()]}))
 assert "tensorflow" not in sys.modules
@@ -65,12 +66,14 @@ def read(*flagfiles):
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe_parses_and_passes_the_checks(name, tiny_data, tmp_path):
+def test_every_recipe_parses_and_passes_the_checks(name, request, tmp_path):
     recipe = read(CONFIGS / name)
+    many = recipe["stages"][0].loss != "softmax"
+    data = request.getfixturevalue("tiny_multi_label_data" if many else "tiny_data")
     # All that is checked before training, on a competition that is not its own, which max_steps allows.
-    of_run = ("model", "stages", "weights", "num_classes", "precision", "tta", "train_split")
-    train.run_training(train.Run(data_dir=tiny_data.directory, model_dir=str(tmp_path / "m"), dry_run=True, max_steps=1,
-                                 **{key: recipe[key] for key in of_run}))
+    of_run = ("model", "stages", "weights", "num_classes", "precision", "tta", "train_split", "dropout")
+    train.run_training(train.Run(data_dir=data.directory, model_dir=str(tmp_path / "m"), dry_run=True, max_steps=1,
+                                 fold=0 if data.manifest.folds else None, **{key: recipe[key] for key in of_run}))
     assert (CONFIGS / name).read_text().count(f"--flagfile=configs/{name}") >= 1  # the header's own command
 
 
