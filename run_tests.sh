@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
 # Runs the tests: bash run_tests.sh [--slow] [pytest arguments]. Without --slow, tests marked slow are left out.
+# A process for each core, of four at most; -n 0 after --slow keeps to one (for a debugger).
 # PYTHON=… uses that interpreter as it is instead of .venv.
 set -euo pipefail
 CALLER_DIR=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source environment.sh
+# By file, since a file's tests share what was made for the first of them.
+parallel=(--numprocesses=auto --maxprocesses=4 --dist=loadfile)
 if [[ "${1:-}" == "--slow" ]]; then
   shift
-  exec "$PYTHON" -m pytest "$@"
+  exec "$PYTHON" -m pytest "${parallel[@]}" "$@"
 fi
-exec "$PYTHON" -m pytest -m "not slow" "$@"
+exec "$PYTHON" -m pytest "${parallel[@]}" -m "not slow" "$@"
