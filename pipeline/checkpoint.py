@@ -6,7 +6,7 @@ In each of them `model` is what the stage is worth: the averaged weights where i
 
 import math
 import os
-from typing import Mapping, Optional, Sequence
+from typing import Any, Mapping, Optional, Sequence
 
 from absl import logging
 import tensorflow as tf
@@ -33,8 +33,13 @@ class StageCheckpoints(tf.keras.callbacks.Callback):
     """Keeps a stage's checkpoints; as a Keras callback it saves after every epoch of Keras', a snapshot."""
 
     def __init__(self, stage_dir: str, classifier: Classifier, optimizer, monitor: str, plan: Plan,
-                 keep_epochs: Sequence[float] = (), also: Optional[Mapping[str, tf.train.Checkpoint]] = None):
-        """`also`: by name, what else `last` holds. As a callback this one stands behind those that change it."""
+                 keep_epochs: Sequence[float] = (), also: Optional[Mapping[str, Any]] = None):
+        """As a callback this one stands behind those that change what `also` names.
+
+        Args:
+          classifier: the network that the stage is worth.
+          also: by name, what else `last` holds (what tf.train.Checkpoint takes).
+        """
         super().__init__()
         self._monitor = monitor if plan.validation_steps else None
         self._plan = plan
@@ -99,9 +104,10 @@ def _kept_path(stage_dir: str, epochs: float) -> str:
     return os.path.join(stage_dir, _KEPT, f"epoch-{epochs:g}")
 
 
-def _kept_epochs(stage_dir: str) -> list[float]:
+def _kept_epochs(stage_dir: str) -> list[str]:
+    """As they stand in the names."""
     paths = files.glob(os.path.join(stage_dir, _KEPT, "epoch-*.index"))
-    return sorted(float(os.path.basename(path)[len("epoch-"):-len(".index")]) for path in paths)
+    return sorted((os.path.basename(path)[len("epoch-"):-len(".index")] for path in paths), key=float)
 
 
 def choose(stage_dir: str, wanted: str) -> list[str]:
@@ -116,11 +122,10 @@ def choose(stage_dir: str, wanted: str) -> list[str]:
     if not wanted[:1].isdigit():
         raise unknown("--checkpoint", wanted, [BEST, LAST, "numbers of epochs as in 18:21:24"])
     epochs, kept = parse_epochs("--checkpoint", wanted), _kept_epochs(stage_dir)
-    missing = ", ".join(f"{one:g}" for one in epochs if one not in kept)
+    missing = ", ".join(f"{one:g}" for one in epochs if f"{one:g}" not in kept)
     if missing:
-        told = ", ".join(f"{one:g}" for one in kept) or "none"
-        raise UserError(f"--checkpoint={wanted}: {stage_dir} has not kept epoch {missing}; kept: {told} "
-                        "(multi_stage_train.py --keep_epochs keeps some)")
+        raise UserError(f"--checkpoint={wanted}: {stage_dir} has not kept epoch {missing}; kept: "
+                        f"{', '.join(kept) or 'none'} (multi_stage_train.py --keep_epochs keeps some)")
     return [_kept_path(stage_dir, one) for one in epochs]
 
 

@@ -42,7 +42,8 @@ def _define_data_and_model() -> None:
     define_path("model_dir", "Where checkpoints, history and run.json go (local or gs://).")
     flags.DEFINE_multi_string(
         "stage", [], "One training stage: name=all,epochs=20,size=300,lr=0.1,train=all. Repeated, in order; one of the "
-        "same name replaces the earlier. train is head, all, last:18 (the last 18 layers of the base) or from:LAYER. "
+        "same name replaces the earlier. epochs may be a part of one. train is head, all, last:18 (the last 18 layers of "
+        "the base) or from:LAYER; lr a rate, or one for each of --groups. "
         f"These flags may stand in it too: {', '.join(STAGE_FLAGS)}.")
     define_on_off("place_input", False, "Feed latitude and longitude to the classifier beside the picture.")
     define_float("dropout", 0.0, "Share of the pooled features that each training step drops before the head.", high=0.99)

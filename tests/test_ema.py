@@ -1,12 +1,15 @@
 """The exponential moving average of the weights: against NumPy, and what a run does with it."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
 
+from conftest import ROOT
 from pipeline import callbacks, checkpoint, losses, optimizers, predict, predictions, train
 from pipeline.models import classifier as classifiers
 from pipeline.step import TrainableClassifier
@@ -61,6 +64,40 @@ def test_against_numpy(decay, name, how):
     assert len(averaged.get_weights()) == len(expected) == 7  # BatchNorm's statistics among them
     for ours, theirs in zip(averaged.get_weights(), expected):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+# A process of its own, since logical devices are made before anything else.
+REPLICAS = """
+import sys
+import numpy as np
+import tensorflow as tf
+tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0],
+                                           [tf.config.LogicalDeviceConfiguration()] * 2)
+sys.path.insert(0, "tests")
+import test_ema as here
+from pipeline.weight_average import WeightAverage
+
+with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+    classifier, averaged = here.small_classifier(), here.small_classifier()
+    average = WeightAverage(averaged, classifier, 0.35)
+    average.start()
+    model = here.trainable(classifier, "sgd", average)
+expected = [weight.astype(np.float64) for weight in classifier.get_weights()]
+for number, (features, labels) in enumerate(here.batches().take(5), 1):
+    model.train_on_batch(features, labels)
+    keep = min(0.35, (1 + number) / (10 + number))
+    expected = [keep * mean + (1 - keep) * weight for mean, weight in zip(expected, classifier.get_weights())]
+for ours, theirs in zip(averaged.get_weights(), expected):
+    np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+print("the same")
+"""
+
+
+@pytest.mark.slow
+def test_two_replicas_against_numpy():
+    """BatchNorm's statistics are each replica's own, and read as their mean: so is the average of them."""
+    done = subprocess.run([sys.executable, "-c", REPLICAS], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.strip().endswith("the same"), done.stderr[-3000:]
 
 
 def test_the_average_is_what_is_validated():

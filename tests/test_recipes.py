@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from conftest import ROOT
-from pipeline import geo_runs, stages, train
+from pipeline import geo_runs, schedules, stages, train
 from pipeline.models import zoo
 import raw_data
 
@@ -113,6 +113,18 @@ def test_turtle_recall_is_as_published(name):
     assert stage.peak_lr == stage.lr == rate
     assert (stage.optimizer, stage.augment, stage.randaugment, stage.label_smoothing) == ("adam", "rot45", "", 0)
     assert (stage.lr_schedule, stage.early_stop, stage.monitor) == ("plateau:0.5:4", 8, monitor)
+
+
+def test_inat2017_is_as_published():
+    recipe = read(CONFIGS / "inat2017" / "resnet152.flags")
+    assert (recipe["model"], recipe["num_classes"]) == ("keras/resnet152", 5089)
+    stage, = recipe["stages"]
+    assert (stage.size, stage.epochs, stage.train, stage.batch_size) == (320, 30, "all", 48)
+    assert (stage.augment, stage.eval_resize, stage.randaugment, stage.label_smoothing) == ("crop", "short:360", "", 0)
+    assert (stage.optimizer, stage.momentum, stage.weight_decay, stage.warmup_epochs) == ("sgd", 0, 0, 0)
+    rate = schedules.make_rate(stage.lr_schedule, stage.peak_lr, 0, 300, 10, stage.lr_factor)
+    assert [float(rate(step)) for step in (0, 99, 100, 199, 200, 299)] == pytest.approx(
+        [0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001])
 
 
 def test_two_runs_of_one_network_differ_in_their_seeds():
