@@ -1,4 +1,7 @@
-"""Trains a geo prior on places and dates, no pictures: python train_geo_prior.py --competition=… --data_dir=… --model_dir=…"""
+"""Trains a geo prior on a competition's places and dates; it needs no pictures.
+
+  python train_geo_prior.py --competition=inat2021 --data_dir=~/inat2021 --model_dir=runs/inat2021/geo_prior
+"""
 
 from absl import flags
 
@@ -22,7 +25,7 @@ define_float("lr", 0.0005, "Learning rate of Adam in the first epoch.")
 define_float("lr_decay", 0.98, "What the rate is multiplied by after each epoch.")
 flags.DEFINE_integer("epochs", 30, "Epochs.", 1)
 flags.DEFINE_integer("max_per_class", 100, "Records a class and epoch at most, drawn anew each epoch; 0: all.", 0)
-define_float("location_noise_m", 0.0, "Move each record by up to so many metres, anew each time.")
+define_float("location_noise_m", 0.0, "Move each record by up to so many metres, anew each time.", high=2e7)
 define_float("date_noise_days", 0.0, "Move each date by up to so many days, anew each time.", high=183.0)
 define_on_off("jit", False, "Compile the training steps with XLA.")
 flags.DEFINE_integer("steps_per_execution", 8, "Steps in one call from Python.", 1)

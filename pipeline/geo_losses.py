@@ -10,7 +10,6 @@ import tensorflow as tf
 
 EPSILON = 1e-5
 AN_FULL_WEIGHT = 2048.0
-KNOWN = ("presence", "an_full")
 
 
 def positive_weight(geo_loss: str, num_classes: int, told: Optional[float]) -> float:
@@ -49,12 +48,15 @@ def random_location(logits: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(absent(logits), axis=1)
 
 
-def photographer(logits: tf.Tensor, random_logits: tf.Tensor, known: tf.Tensor) -> tf.Tensor:
+def photographer(logits: tf.Tensor, random_logits: tf.Tensor, weight: float, known: tf.Tensor) -> tf.Tensor:
     """Float32 [n]: −log s of each record's photographer at its place, −log(1 − s) of the same at a random point.
+
+    Both times `weight`, which is λ / classes: 1 in the paper, where λ is the number of classes. With another λ the
+    losses keep their balance; else the photographers drown the classes when λ is small.
 
     Args: logits, random_logits: [n], photographer · embedding; known: float [n], 0 where the photographer is unknown.
     """
-    return known * (present(logits) + absent(random_logits))
+    return weight * known * (present(logits) + absent(random_logits))
 
 
 def affinity(labels: tf.Tensor, logits: tf.Tensor, weight: float, known: tf.Tensor) -> tf.Tensor:

@@ -1,4 +1,7 @@
-"""The geo prior: how likely each class is at a place and a date (Mac Aodha et al. 2019, *Presence-Only Geographical Priors*)."""
+"""The geo prior: how likely each class is at a place and a date.
+
+After *Presence-Only Geographical Priors for Fine-Grained Image Classification* (Mac Aodha et al. 2019).
+"""
 
 import os
 from typing import Optional, Sequence

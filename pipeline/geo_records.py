@@ -35,8 +35,8 @@ class Records:
 def of(examples: pd.DataFrame) -> Records:
     """The labelled examples of a table that have a place.
 
-    Args: examples: columns labels (sequences of class indices, of which the first counts), latitude, longitude (degrees), date
-    (fraction of the year) and user (text, empty where unknown), as schema.EXAMPLE_COLUMNS names them.
+    Args: examples: columns labels (sequences of class indices, of which the first counts), latitude, longitude
+    (degrees), date (fraction of the year) and user (text, empty where unknown), as in schema.EXAMPLE_COLUMNS.
     """
     labelled = examples[examples["labels"].str.len() > 0]
     placed = labelled[labelled["latitude"].notna() & labelled["longitude"].notna()]

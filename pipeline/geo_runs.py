@@ -24,13 +24,12 @@ class GeoRun:
     location_noise_m: float = 0.0
     date_noise_days: float = 0.0
     random_seed: int = 42
-    # How fast; a second start may change these.
-    jit: bool = False
+    jit: bool = False  # a part of the identity: XLA makes other random numbers of the same seeds
     steps_per_execution: int = 8
 
     def identity(self) -> dict[str, Any]:
         """What must not change between two starts in one model directory."""
         fields = dataclasses.asdict(self)
-        for name in ("model_dir", "data_dir", "jit", "steps_per_execution"):
+        for name in ("model_dir", "data_dir", "steps_per_execution"):
             del fields[name]
         return fields

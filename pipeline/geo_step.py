@@ -82,6 +82,7 @@ class Trainer(tf.Module):
         """float32 [n]: that the photographer was there, is not just anywhere, and takes pictures of such classes."""
         known = tf.cast(photographer >= 0, tf.float32)
         who = tf.gather(self.photographers, tf.maximum(photographer, 0))
-        there = geo_losses.photographer(tf.reduce_sum(who * embedded, axis=1),
-                                        tf.reduce_sum(who * random_embedded, axis=1), known)
-        return there + geo_losses.affinity(labels, self.network.classes(who), self._weight, known)
+        class_logits = self.network.classes(who)
+        there = geo_losses.photographer(tf.reduce_sum(who * embedded, axis=1), tf.reduce_sum(who * random_embedded, axis=1),
+                                        self._weight / class_logits.shape[1], known)
+        return there + geo_losses.affinity(labels, class_logits, self._weight, known)

@@ -124,7 +124,7 @@ def _claim(run: GeoRun, records: Records, class_ids: Sequence[str]) -> None:
     weight = geo_losses.positive_weight(run.geo_loss, len(class_ids), run.positive_weight)
     classes = hashlib.sha256(json.dumps(list(class_ids)).encode()).hexdigest()
     same = {**run.identity(), "positive_weight": weight, "records": records.digest(), "classes": classes}
-    run_record.claim(run.model_dir, same, {"data_dir": run.data_dir, "class_ids": list(class_ids), "jit": run.jit,
+    run_record.claim(run.model_dir, same, {"data_dir": run.data_dir, "class_ids": list(class_ids),
                                            "steps_per_execution": run.steps_per_execution}, geo_prior.PROGRAM)
 
 

@@ -56,8 +56,8 @@ def test_photographer_losses_spare_unknown_ones(sample):
     labels, logits = sample
     known = np.array([1, 0, 1, 1, 0, 1], np.float32)
     there, random = logits[:, 0], logits[:, 1]
-    expected = [k * (term(a, True) + term(b, False)) for k, a, b in zip(known, there.tolist(), random.tolist())]
-    np.testing.assert_allclose(geo_losses.photographer(there, random, known), expected, rtol=2e-4, atol=1e-4)
+    expected = [k * 0.3 * (term(a, True) + term(b, False)) for k, a, b in zip(known, there.tolist(), random.tolist())]
+    np.testing.assert_allclose(geo_losses.photographer(there, random, 0.3, known), expected, rtol=2e-4, atol=1e-4)
     expected = known * location_formula(labels, logits.tolist(), 5.0)
     np.testing.assert_allclose(geo_losses.affinity(tf.constant(labels), logits, 5.0, known), expected, rtol=2e-4)
 
@@ -73,27 +73,28 @@ def test_the_weight_of_a_presence(geo_loss, told, weight):
     assert geo_losses.positive_weight(geo_loss, 86, told) == weight
 
 
-@pytest.mark.parametrize("photographers", [False, True])
-def test_the_loss_of_a_step_is_the_sum_of_its_parts(photographers):
+@pytest.mark.parametrize("photographers, weight", [(False, 5.0), (True, 5.0), (True, 2.0)])
+def test_the_loss_of_a_step_is_the_sum_of_its_parts(photographers, weight):
     n, classes = 8, 5
     random = np.random.default_rng(1)
     columns = random.uniform(-1, 1, (6, n)).astype(np.float32) * np.array([[90], [180], [1]] * 2)
     points, elsewhere = (Points(*columns[k:k + 3].astype(np.float32)) for k in (0, 3))
     labels, who = random.integers(0, classes, n).astype(np.int32), np.array([0, 1, 2, 0, 1, -1, -1, 2], np.int32)
     records = Records(*points, labels, who, photographers=3, without_place=0)
-    trainer = Trainer(GeoRun("", photographers=photographers, embed_dim=16, batch_size=n), records, classes, 1)
+    run = GeoRun("", photographers=photographers, embed_dim=16, batch_size=n, positive_weight=weight)
+    trainer = Trainer(run, records, classes, 1)
     seed = tf.constant([3, 4], tf.int64)
     both = Points(*(tf.concat(pair, 0) for pair in zip(points, elsewhere)))
     embedded = trainer.network.embed(both, seed).numpy().astype(np.float64)
     class_weights = trainer.network.classes.kernel.numpy()
-    expected = np.mean(location_formula(labels, embedded[:n] @ class_weights, 5.0))
+    expected = np.mean(location_formula(labels, embedded[:n] @ class_weights, weight))
     expected += np.mean([term(x, False) for x in (embedded[n:] @ class_weights).ravel()])
     if photographers:
         vectors = trainer.photographers.numpy()
         for k in np.flatnonzero(who >= 0):
             vector = vectors[who[k]]
-            one = term(vector @ embedded[k], True) + term(vector @ embedded[n + k], False)
-            expected += (one + location_formula([labels[k]], [vector @ class_weights], 5.0)[0]) / n
+            one = (term(vector @ embedded[k], True) + term(vector @ embedded[n + k], False)) * weight / classes
+            expected += (one + location_formula([labels[k]], [vector @ class_weights], weight)[0]) / n
     before = trainer.network.first.kernel.numpy()
     loss = tf.function(trainer.update)(points, elsewhere, tf.constant(labels), tf.constant(who), seed)
     assert float(loss) == pytest.approx(expected, rel=1e-4)

@@ -1,6 +1,8 @@
 """Encodings, network and predictions of the geo prior against formulas in NumPy."""
 
 import json
+import pathlib
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -11,39 +13,10 @@ from pipeline import geo_points, geo_prior, geo_records, geo_training
 from pipeline.errors import UserError
 from pipeline.geo_points import Points
 from pipeline.geo_runs import GeoRun
+from geo_reference import encoding, log_probabilities
 import tiny_places
 
 NAN = float("nan")
-
-
-def encoding(latitude, longitude, date=None):
-    """sin and cos of π·x, float64 [n, 4 or 6]."""
-    columns = [np.asarray(longitude, float) / 180, np.asarray(latitude, float) / 90]
-    if date is not None:
-        columns.append(2 * np.asarray(date, float) - 1)
-    return np.stack([f(np.pi * x) for x in columns for f in (np.sin, np.cos)], axis=1)
-
-
-def forward(weight, inputs):
-    """Logits by the network's definition; weight(name) gives its arrays."""
-    def dense(name, x):
-        return x @ weight(f"{name}/kernel") + weight(f"{name}/bias")
-
-    x = np.maximum(dense("first", inputs), 0)
-    for block in range(4):
-        x = x + np.maximum(dense(f"blocks/{block}/1", np.maximum(dense(f"blocks/{block}/0", x), 0)), 0)
-    return x @ weight("classes/kernel")
-
-
-def checkpointed(model_dir):
-    """Arrays of a model directory by TensorFlow's own reader."""
-    reader = tf.train.load_checkpoint(str(model_dir / "last"))
-    return lambda name: reader.get_tensor(f"network/{name}/.ATTRIBUTES/VARIABLE_VALUE").astype(np.float64)
-
-
-def log_probabilities(logits):
-    scores = 1 / (1 + np.exp(-logits))
-    return np.log(scores / scores.sum(axis=1, keepdims=True))
 
 
 @pytest.mark.parametrize("date_input", [False, True])
@@ -72,9 +45,19 @@ def test_known_points():
     np.testing.assert_allclose(geo_points.encode(here, True), [[-1, 0, 1, 0, 1, 0]], atol=1e-6)
 
 
+class Trained(NamedTuple):
+    """A finished run on the tiny competition."""
+
+    model_dir: pathlib.Path
+    class_ids: list
+    date_input: bool
+
+    def reference(self, latitude, longitude, date):
+        return log_probabilities(self.model_dir, encoding(latitude, longitude, date if self.date_input else None))
+
+
 @pytest.fixture(scope="module", params=[True, False], ids=["with dates", "without dates"])
 def trained(request, tmp_path_factory):
-    """(model directory, class ids) of a prior of the tiny competition, trained with photographers."""
     folder = tmp_path_factory.mktemp("geo")
     table = find("inat2021").read(str(tiny_places.write_inat2021(folder / "raw")))
     train, val = (geo_records.of(table.examples[table.examples["split"] == split]) for split in ("train", "val"))
@@ -82,34 +65,28 @@ def trained(request, tmp_path_factory):
                  lr=0.01, epochs=15, max_per_class=0)
     class_ids = [source_id for source_id, _ in table.classes]
     geo_training.run_training(run, class_ids, train, val)
-    return folder / "model", class_ids
+    return Trained(folder / "model", class_ids, request.param)
 
 
 @pytest.fixture
 def prior(trained):
-    return geo_prior.load(str(trained[0]))
+    return geo_prior.load(str(trained.model_dir))
 
 
 def test_predictions_follow_the_definition(trained, prior):
     random = np.random.default_rng(1)
     places = random.uniform([[-90], [-180], [0]], [[90], [180], [1]], (3, 1030))  # more than one batch
-    with_date = "dates" in trained[0].name or json.loads((trained[0] / "run.json").read_text())["same"]["date_input"]
     found = prior.log_probabilities(*places)
     assert found.dtype == np.float32 and found.shape == (1030, 3)
-    expected = log_probabilities(forward(checkpointed(trained[0]), encoding(*places[:2], places[2] if with_date else None)))
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found, trained.reference(*places), rtol=1e-3, atol=1e-3)
     np.testing.assert_allclose(np.exp(found).sum(axis=1), 1, atol=1e-5)
 
 
 def test_an_unknown_date_is_the_mean_over_the_year(trained, prior):
-    latitude, longitude, nowhen = np.array([50.0, -40, 7]), np.array([0.0, 0, 180]), np.full(3, NAN)
-    if json.loads((trained[0] / "run.json").read_text())["same"]["date_input"]:
-        each = [log_probabilities(forward(checkpointed(trained[0]), encoding(latitude, longitude, [(k + 0.5) / 12] * 3)))
-                for k in range(12)]
-        expected = np.log(np.mean(np.exp(each), axis=0))
-    else:
-        expected = log_probabilities(forward(checkpointed(trained[0]), encoding(latitude, longitude)))
-    np.testing.assert_allclose(prior.log_probabilities(latitude, longitude, nowhen), expected, rtol=1e-3, atol=1e-3)
+    latitude, longitude = np.array([50.0, -40, 7]), np.array([0.0, 0, 180])
+    each = [np.exp(trained.reference(latitude, longitude, [(month + 0.5) / 12] * 3)) for month in range(12)]
+    found = prior.log_probabilities(latitude, longitude, np.full(3, NAN))
+    np.testing.assert_allclose(found, np.log(np.mean(each, axis=0)), rtol=1e-3, atol=1e-3)
 
 
 def test_without_a_place_every_class_is_equally_likely(prior):
@@ -127,7 +104,7 @@ def test_a_rows_prediction_depends_on_no_other_row(prior):
 
 
 def test_classes_are_in_the_order_of_their_ids(trained, prior):
-    assert prior.class_ids == trained[1] == ["4", "30", "200"]
+    assert prior.class_ids == trained.class_ids == ["4", "30", "200"]
     for category, centre in tiny_places.CENTRES.items():
         found = prior.log_probabilities(*(np.array([x]) for x in centre))
         assert prior.class_ids[int(found.argmax())] == str(category)
@@ -147,7 +124,7 @@ def test_scores_far_from_0_stay_finite():
 def test_what_can_not_be_loaded_is_told(trained, tmp_path):
     with pytest.raises(UserError, match="no model directory of train_geo_prior.py: it has no run.json"):
         geo_prior.load(str(tmp_path))
-    record = json.loads((trained[0] / "run.json").read_text())
+    record = json.loads((trained.model_dir / "run.json").read_text())
     (tmp_path / "run.json").write_text(json.dumps(record))
     with pytest.raises(UserError, match="has not finished: run train_geo_prior.py"):
         geo_prior.load(str(tmp_path))
