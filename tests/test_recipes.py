@@ -21,7 +21,7 @@ import dataclasses, json, sys
 import multi_stage_train as command
 rest = command.FLAGS(sys.argv)
 assert rest[1:] == [], rest
-names = ("model", "weights", "num_classes", "precision", "random_seed", "tta", "fold", "tpu", "train_split")
+names = ("model", "weights", "num_classes", "precision", "random_seed", "tta", "fold", "tpu", "train_split", "boxes")
 print(json.dumps({**{name: command.FLAGS[name].value for name in names},
                   "stages": [dataclasses.asdict(stage) for stage in command.resolve_stages()]}))
 assert "tensorflow" not in sys.modules
@@ -63,6 +63,16 @@ def test_every_recipe_parses_and_passes_the_checks(name, tiny_data, tmp_path):
 
 
 @pytest.mark.parametrize("name", RECIPES)
+def test_boxes_are_made_by_a_recipe_that_stands_before(name):
+    """The scripts take a competition's recipes in the order of their names."""
+    recipe = read(CONFIGS / name)
+    if recipe["boxes"]:
+        coarse = (CONFIGS / name).with_name(f"{recipe['boxes']}.flags")
+        assert coarse.is_file() and coarse.name < (CONFIGS / name).name
+        assert {**recipe, "boxes": None, "random_seed": 0} == {**read(coarse), "random_seed": 0}  # the crops alone differ
+
+
+@pytest.mark.parametrize("name", RECIPES)
 def test_the_override_for_one_gpu_follows_any_recipe(name):
     recipe, on_gpu = read(CONFIGS / name), read(CONFIGS / name, GPU)
     assert (on_gpu["precision"], on_gpu["tpu"]) == ("mixed_float16", "none")
@@ -84,6 +94,13 @@ def test_turtle_recall_is_as_published(name):
     assert stage.peak_lr == stage.lr == rate
     assert (stage.optimizer, stage.augment, stage.randaugment, stage.label_smoothing) == ("adam", "rot45", "", 0)
     assert (stage.lr_schedule, stage.early_stop, stage.monitor) == ("plateau:0.5:4", 8, monitor)
+
+
+@pytest.mark.parametrize("name", ["coarse", "fine"])
+def test_inat2019_is_a_senet154_at_448_px(name):
+    recipe = read(CONFIGS / "inat2019" / f"{name}.flags")
+    assert (recipe["model"], recipe["weights"], recipe["num_classes"]) == ("image_classifiers/senet154", "imagenet", 1010)
+    assert {stage.size for stage in recipe["stages"]} == {448}
 
 
 def test_two_runs_of_one_network_differ_in_their_seeds():
