@@ -48,7 +48,7 @@ def run_localization(data_dir: str, request: Request) -> boxes_of.Boxes:
     folds = runs.finished_folds(request.model_dir)
     size = request.size or default_size(record)
     standing = _standing(data, request.name, _how(record, request, folds, size))
-    missing = [split for split in whole.split.split("+") if split not in standing.splits]
+    missing = [split for split in dict.fromkeys(whole.split.split("+")) if split not in standing.splits]
     if not missing:
         print(f"boxes are up to date: {boxes_of.path(data_dir, request.name)}")
         return standing

@@ -1,7 +1,8 @@
 """From a class activation map to the box of what it shows.
 
-The defaults of localize.py were chosen by the boxes of pictures padded onto canvases of 1.6 to 3 times their sides, and by
-looking: there a threshold of 0.3 finds most of the object, 0.5 is tighter but leaves off what the model looks at less.
+Defaults and rule were chosen by the boxes of pictures padded onto canvases of 1.6 to 3 times their sides, and by looking at
+boxes of pictures as they are: a threshold of 0.3 finds most of the object; 0.5 fits the canvases as well, but cuts off what
+the model looks at less. The part with the maximum, or all parts, gave the same mean IoU as the largest part.
 """
 
 import dataclasses

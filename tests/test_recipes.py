@@ -24,8 +24,8 @@ import dataclasses, json, sys
 import multi_stage_train as command
 rest = command.FLAGS(sys.argv)
 assert rest[1:] == [], rest
-names = ("model", "weights", "num_classes", "precision", "random_seed", "tta", "fold", "tpu", "train_split",
-         "dropout")
+names = ("model", "weights", "num_classes", "precision", "random_seed", "tta", "fold", "tpu", "train_split", "dropout",
+         "boxes")
 print(json.dumps({**{name: command.FLAGS[name].value for name in names},
                   "stages": [dataclasses.asdict(stage) for stage in command.resolve_stages()]}))
 assert "tensorflow" not in sys.modules
@@ -92,6 +92,16 @@ def test_a_geo_prior_recipe_with_an_unknown_flag_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", RECIPES)
+def test_boxes_are_made_by_a_recipe_that_stands_before(name):
+    """The scripts take a competition's recipes in the order of their names."""
+    recipe = read(CONFIGS / name)
+    if recipe["boxes"]:
+        coarse = (CONFIGS / name).with_name(f"{recipe['boxes']}.flags")
+        assert coarse.is_file() and coarse.name < (CONFIGS / name).name
+        assert {**recipe, "boxes": None, "random_seed": 0} == {**read(coarse), "random_seed": 0}  # the crops alone differ
+
+
+@pytest.mark.parametrize("name", RECIPES)
 def test_the_override_for_one_gpu_follows_any_recipe(name):
     recipe, on_gpu = read(CONFIGS / name), read(CONFIGS / name, GPU)
     assert (on_gpu["precision"], on_gpu["tpu"]) == ("mixed_float16", "none")
@@ -125,6 +135,13 @@ def test_inat2017_is_as_published():
     rate = schedules.make_rate(stage.lr_schedule, stage.peak_lr, 0, 300, 10, stage.lr_factor)
     assert [float(rate(step)) for step in (0, 99, 100, 199, 200, 299)] == pytest.approx(
         [0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001])
+
+
+@pytest.mark.parametrize("name", ["coarse", "fine"])
+def test_inat2019_is_a_senet154_at_448_px(name):
+    recipe = read(CONFIGS / "inat2019" / f"{name}.flags")
+    assert (recipe["model"], recipe["weights"], recipe["num_classes"]) == ("image_classifiers/senet154", "imagenet", 1010)
+    assert {stage.size for stage in recipe["stages"]} == {448}
 
 
 def test_two_runs_of_one_network_differ_in_their_seeds():

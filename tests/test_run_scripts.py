@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from raw_data import REPOSITORY, run_command
+import tiny_records
 
 pytestmark = pytest.mark.slow
 
@@ -45,6 +46,34 @@ def test_scripts_tell_mistakes_in_one_line():
         assert done.returncode == 2 and done.stderr.startswith("usage:")
     done = run_script("run_training.sh", "inat2022", "nowhere")
     assert done.returncode == 2 and "inat2021" in done.stderr.splitlines()[-1]
+
+
+RECIPE = """
+--model=kecam/EfficientNetV2Tiny
+--stage=name=all,epochs=1,size=32,lr=0.01,train=all
+--optimizer=adam
+--batch_size=10
+"""
+
+
+def test_a_recipe_with_boxes_gets_them_from_the_one_before(tmp_path):
+    tiny_records.write_raw(tmp_path / "raw", train=12, val=5, test=4)
+    (tmp_path / "coarse.flags").write_text(RECIPE, encoding="utf-8")
+    (tmp_path / "fine.flags").write_text(f"{RECIPE}--boxes=coarse\n", encoding="utf-8")
+    arguments = ("inat2021", str(tmp_path / "raw"), str(tmp_path / "run"))
+    alone = run_script("run_training.sh", *arguments, RECIPES=f"{tmp_path}/fine.flags")
+    assert alone.returncode == 2 and "models/coarse is no model directory" in alone.stderr.splitlines()[-1]
+    both = {"RECIPES": f"{tmp_path}/coarse.flags {tmp_path}/fine.flags", "LOCALIZE_FLAGS": "--cam_threshold=0.4"}
+    done = run_script("run_inference.sh", *arguments, **both)
+    assert done.returncode == 0, done.stderr
+    table = (tmp_path / "run" / "records" / "boxes" / "coarse.csv").read_text(encoding="utf-8").splitlines()
+    assert len(table) == 1 + 12 + 5 + 4
+    assert json.loads((tmp_path / "run" / "records" / "boxes" / "coarse.json").read_text())["how"]["cam_threshold"] == 0.4
+    assert json.loads((tmp_path / "run" / "models" / "fine" / "run.json").read_text())["same"]["boxes"]["name"] == "coarse"
+    assert (tmp_path / "run" / "boxes_coarse.png").exists()
+    scores = json.loads((tmp_path / "run" / "scores.json").read_text())
+    assert len(scores["weights"]) == 2 and "mean" in scores["lines"]  # coarse, fine and their mean
+    assert len((tmp_path / "run" / "submission.csv").read_text().splitlines()) == 1 + 4
 
 
 def test_fine_tuning_reaches_its_accuracy(sample_data, lite0_weights, tmp_path):
