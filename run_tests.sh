@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the tests: bash run_tests.sh [--slow] [pytest arguments]. Without --slow, tests marked slow are left out.
-# A process for each core, of four at most; -n 0 after --slow keeps to one (for a debugger).
+# A process for each core, of four at most; arguments win: -n 0 keeps to one (for a debugger).
 # PYTHON=… uses that interpreter as it is instead of .venv.
 set -euo pipefail
 CALLER_DIR=$PWD

@@ -35,7 +35,7 @@ def batches():
 
 
 def trainable(classifier, name, average=None, **how):
-    model = TrainableClassifier(classifier, losses.softmax_cross_entropy(0.0), BATCH, average)
+    model = TrainableClassifier(classifier, losses.softmax_cross_entropy(0.0), BATCH, average=average)
     model.compile(optimizers.build(name, 0.1, momentum=0.9, weight_decay=0.0, clip_norm=0.0,
                                    variables=classifier.trainable_variables), weighted_metrics=[], **how)
     return model

@@ -36,7 +36,7 @@ def case(tmp_path):
     data = make_dataset(tmp_path / "records", [*labels.tolist(), *[None] * TEST_COUNT], places, train_counts=COUNTS,
                         splits=["val"] * COUNT + ["test"] * TEST_COUNT)
     (tmp_path / "m").mkdir()
-    (tmp_path / "m" / "run.json").write_text('{"same": {}, "free": {"folds": 0, "stage_dirs": []}}')
+    (tmp_path / "m" / "run.json").write_text('{"same": {"stage_order": [], "stages": {}}, "free": {"folds": 0, "stage_dirs": []}}')
     write_predictions(tmp_path / "m" / "predictions" / "val", data, logs, model_dir=str(tmp_path / "m"))
     return tmp_path, data, labels, logs, places[:COUNT]
 

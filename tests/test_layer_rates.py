@@ -213,7 +213,7 @@ def train(strategy, name):
         classifier, averaged = here.small_classifier(), here.small_classifier()
         average = WeightAverage(averaged, classifier, 0.9)
         average.start()
-        model = TrainableClassifier(classifier, losses.softmax_cross_entropy(0.0), here.BATCH, average)
+        model = TrainableClassifier(classifier, losses.softmax_cross_entropy(0.0), here.BATCH, average=average)
         model.compile(optimizers.build(name, 0.05, momentum=0.9, weight_decay=0.3, clip_norm=0.4, factors=here.FACTORS,
                                        variables=classifier.trainable_variables),
                       steps_per_execution=2, weighted_metrics=[])
