@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from pipeline import checkpoint, dataset as datasets, input as inputs
 from pipeline.models.classifier import Classifier
+from pipeline.progress import progress
 from pipeline.step import apply
 
 BATCHES = 100  # that BatchNorm's statistics are the mean over, where train has as many
@@ -54,8 +55,10 @@ def estimate_batch_norm(built: Classifier, part: datasets.Part, pictures: inputs
     distributed_step = tf.function(lambda features: strategy.run(step, args=(features,)))
     batches = min(BATCHES, max(part.size // batch_size, 1))
     dataset = inputs.train_batches(part, pictures, batch_size, seed=0).map(lambda features, labels: features)
-    for features in strategy.experimental_distribute_dataset(dataset.take(batches)):
-        distributed_step(features)
+    with progress(batches * batch_size, "BatchNorm's statistics", "pictures") as bar:
+        for features in strategy.experimental_distribute_dataset(dataset.take(batches)):
+            distributed_step(features)
+            bar.update(batch_size)
     with strategy.scope():
         for total, one in zip(totals, statistics):
             one.assign(total / batches)
