@@ -41,6 +41,7 @@ from pipeline.models.weights import load_h5
 Builder = Callable[[int, Optional[str]], tf.keras.Model]
 
 MIN_SIZE = 32  # px; keras.applications refuses less
+_FRAMES = 20_000  # of the Python stack; EfficientNet-L2 alone takes more than 900
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,17 @@ def build_base(name: str, size: int, weights: Optional[str] = None) -> tf.keras.
     Takes [B, size, size, 3] float32 pixels that went through the row's scaling.
     """
     check_size(name, size)
+    _let_keras_recurse()
     # Layers without a name of their own are numbered on through the process; from:LAYER wants the same names every time.
     tf.keras.backend.reset_uids()
     model = find(name).build(size, weights)
     # The libraries name their models after the variant, and one of them looks weights up by it: renamed by wrapping.
     return tf.keras.Model(model.input, model.output, name="base")
+
+
+def _let_keras_recurse() -> None:
+    """Keras walks a network by recursion; the deepest leave little of Python's 1,000 frames to who calls."""
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), _FRAMES))
 
 
 def with_feature_map(name: str, base: tf.keras.Model) -> tf.keras.Model:
