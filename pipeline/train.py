@@ -6,11 +6,12 @@ from typing import Optional
 import zlib
 
 from absl import logging
+import numpy as np
 import tensorflow as tf
 
-from pipeline import (callbacks, checkpoint, class_balance, dataset as datasets, files, input as inputs, losses,
-                      optimizers, patience, run_checks, run_record, runs, schedules, strategy as strategies)
-from pipeline.models import classifier as classifiers, layer_rates
+from pipeline import (callbacks, checkpoint, class_balance, dataset as datasets, files, input as inputs, patience,
+                      run_checks, run_record, runs, schedules, strategy as strategies, trainable)
+from pipeline.models import classifier as classifiers
 from pipeline.ops import mixing
 from pipeline.runs import Plan, Run
 from pipeline.stages import Stage
@@ -34,20 +35,13 @@ def _log_plan(run: Run, data: datasets.Dataset, strategy: tf.distribute.Strategy
 
 
 def _build(run: Run, stage: Stage, data: datasets.Dataset, weights: str) -> classifiers.Classifier:
-    built = classifiers.build(run.model, stage.size, len(data.manifest.classes), weights=weights,
-                              base_training=classifiers.needs_base_training(stage.train),
-                              place_input=run.place_input, dropout=run.dropout, seed=run.random_seed,
-                              scaling=run_checks.input_scaling(run))
-    classifiers.set_trainable(built, stage.train)
-    return built
+    return trainable.build_classifier(run, stage, len(data.manifest.classes), weights, run_checks.input_scaling(run))
 
 
-def _training_loss(run: Run, stage: Stage, data: datasets.Dataset, loss: losses.Loss) -> losses.Loss:
-    """`loss` with the stage's logit adjustment; validation does without it."""
+def _log_prior(run: Run, stage: Stage, data: datasets.Dataset) -> Optional[np.ndarray]:
     if not stage.logit_adjust:
-        return loss
-    log_prior = class_balance.log_prior(runs.training_part(run, data), len(data.manifest.classes), stage.class_balance)
-    return losses.logit_adjusted(loss, log_prior, stage.logit_adjust)
+        return None
+    return class_balance.log_prior(runs.training_part(run, data), len(data.manifest.classes), stage.class_balance)
 
 
 def _load_earlier_run(run: Run, built: classifiers.Classifier, data: datasets.Dataset) -> None:
@@ -73,21 +67,6 @@ def _load_initial(run: Run, stage: Stage, built: classifiers.Classifier, data: d
         _load_earlier_run(run, built, data)
 
 
-def _compile(run: Run, stage: Stage, data: datasets.Dataset, rate: schedules.Rate, built: classifiers.Classifier,
-             average: Optional[WeightAverage]) -> TrainableClassifier:
-    optimizer = optimizers.build(
-        stage.optimizer, rate, momentum=stage.momentum, weight_decay=stage.weight_decay, clip_norm=stage.clip_norm,
-        variables=built.model.trainable_variables, factors=layer_rates.factors(built, stage))
-    if run.precision == "mixed_float16":
-        optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
-    loss = losses.make(stage)
-    model = TrainableClassifier(built.model, loss, stage.batch_size, data.manifest.multi_label, average,
-                                _training_loss(run, stage, data, loss))
-    model.compile(optimizer=optimizer, jit_compile=run.jit, steps_per_execution=run.steps_per_execution,
-                  weighted_metrics=[])  # the model has its own; said so that Keras does not ask for some
-    return model
-
-
 def _train_stage(run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.distribute.Strategy) -> None:
     folder = runs.stage_dir(run, stage)
     plan = runs.plan_stage(run, stage, data)
@@ -105,7 +84,8 @@ def _train_stage(run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.di
         # What is validated, saved and predicted with: the network that is trained, or the average of its weights.
         valued = _build(run, stage, data, "none") if stage.ema else built
         average = WeightAverage(valued.model, built.model, stage.ema) if stage.ema else None
-        model = _compile(run, stage, data, rate, built, average)
+        model = trainable.compile_stage(run, stage, built, rate, data.manifest.multi_label, _log_prior(run, stage, data),
+                                        average)
         also = {name: callback.state for name, callback in waiting.items()}
         checkpoints = checkpoint.StageCheckpoints(folder, valued, model.optimizer, stage.monitor, plan,
                                                   runs.kept_epochs(run, stage), {"trained": built.model, **also})
