@@ -2,11 +2,15 @@
 
 import os
 import sys
+from typing import TYPE_CHECKING, Optional
 
 from absl import flags
 
 from pipeline import command, sixth_place_flags, stages, training_flags
 from pipeline.flag_types import ALL_FOLDS, parse_folds, require
+
+if TYPE_CHECKING:
+    from pipeline import runs
 
 FLAGS = flags.FLAGS
 training_flags.define()
@@ -29,6 +33,20 @@ def resolve_stages() -> list[stages.Stage]:
                         {name: FLAGS[name].parser.parse for name in training_flags.STAGE_FLAGS})
 
 
+def make_run(resolved: list[stages.Stage], fold: Optional[int]) -> "runs.Run":
+    """What the flags ask for."""
+    from pipeline import runs
+
+    return runs.Run(
+        data_dir=FLAGS.data_dir, model_dir=FLAGS.model_dir, model=FLAGS.model, stages=tuple(resolved),
+        weights=FLAGS.weights, init_from=FLAGS.init_from, train_split=FLAGS.train_split,
+        fold=fold, num_classes=FLAGS.num_classes, place_input=FLAGS.place_input, boxes=FLAGS.boxes,
+        dropout=FLAGS.dropout, precision=FLAGS.precision, random_seed=FLAGS.random_seed, unordered=FLAGS.unordered,
+        max_steps=FLAGS.max_steps,
+        tta=FLAGS.tta, tpu=FLAGS.tpu, jit=FLAGS.jit, steps_per_execution=FLAGS.steps_per_execution,
+        dry_run=FLAGS.dry_run)
+
+
 def main() -> None:
     if sixth_place_flags.is_used():
         sixth_place_flags.translate_training()
@@ -48,14 +66,7 @@ def main() -> None:
 
     if FLAGS.epochs_from:
         resolved = runs.with_epochs_of(FLAGS.epochs_from, resolved)
-    run = runs.Run(
-        data_dir=FLAGS.data_dir, model_dir=FLAGS.model_dir, model=FLAGS.model, stages=tuple(resolved),
-        weights=FLAGS.weights, init_from=FLAGS.init_from, train_split=FLAGS.train_split,
-        fold=folds[0] if folds else None, num_classes=FLAGS.num_classes, place_input=FLAGS.place_input, boxes=FLAGS.boxes,
-        dropout=FLAGS.dropout, precision=FLAGS.precision, random_seed=FLAGS.random_seed, unordered=FLAGS.unordered,
-        max_steps=FLAGS.max_steps,
-        tta=FLAGS.tta, tpu=FLAGS.tpu, jit=FLAGS.jit, steps_per_execution=FLAGS.steps_per_execution,
-        dry_run=FLAGS.dry_run)
+    run = make_run(resolved, folds[0] if folds else None)
     train.run_training(run)
     if run.fold is not None and not run.dry_run:
         fold_runs.finish_fold(run)

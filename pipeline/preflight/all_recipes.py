@@ -1,0 +1,63 @@
+"""Every recipe under configs/, one process each: their networks would not fit into one process together."""
+
+import os
+import subprocess
+import sys
+from typing import Optional, Sequence
+
+from pipeline import files
+from pipeline.preflight import recipe, table
+from pipeline.preflight.rows import Request, Row
+
+_STAGE = "--stage="  # a flagfile with one is a training recipe; overrides and geo priors have none
+
+
+def paths(configs: str) -> list[str]:
+    """The training recipes below a folder, in order."""
+    found = [os.path.join(folder, name) for folder, _, names in os.walk(configs) for name in names]
+    return sorted(path for path in found if path.endswith(".flags") and _is_recipe(path))
+
+
+def _is_recipe(path: str) -> bool:
+    with open(path, encoding="utf-8") as file:
+        return any(line.startswith(_STAGE) for line in file)
+
+
+def check(configs: str, request: Request, arguments: Sequence[str], out: Optional[str]) -> bool:
+    """Runs this command for each recipe, prints one table of all, an unfinished one too; whether all of them fit.
+
+    Args:
+      configs: the folder of recipes.
+      request: where each saves its rows.
+      arguments: of the command for each, beside its --flagfile.
+      out: a file for the table, rewritten after each recipe; None: none.
+    """
+    rows: list[Row] = []
+    pending = paths(configs)
+    try:
+        while pending:
+            rows += _check_one(pending[0], request, arguments)
+            del pending[0]
+            if out:
+                files.write_whole(out, _render(rows, pending, request))
+    finally:
+        if pending:
+            rows += recipe.load(request, recipe.name_of_file(pending[0]))
+        print(_render(rows, pending, request), end="", flush=True)
+    return not any(row.problem for row in rows)
+
+
+def _check_one(path: str, request: Request, arguments: Sequence[str]) -> list[Row]:
+    name = recipe.name_of_file(path)
+    recipe.save([], request, name)  # an earlier call's flags may have been others
+    code = subprocess.run([sys.executable, sys.argv[0], f"--flagfile={path}", *arguments], check=False).returncode
+    rows = recipe.load(request, name)
+    if all(row.result or row.problem for row in rows) and rows:
+        return rows
+    told = f"preflight.py ended with {code} before it was done, and told why"
+    return [*rows, Row(name, "", "", problem=told)]
+
+
+def _render(rows: Sequence[Row], pending: Sequence[str], request: Request) -> str:
+    missing = [f"not begun yet: {', '.join(map(recipe.name_of_file, pending))}; the same command goes on\n"] if pending else []
+    return table.render(rows, request.topology) + "".join(missing)

@@ -1,0 +1,124 @@
+"""The steps that a recipe would run on a TPU: of each stage training and validation, of the last one prediction."""
+
+import dataclasses
+from typing import Any, Optional, Sequence
+
+import tensorflow as tf
+
+from pipeline import dataset as datasets, predict, run_checks, schedules, trainable
+from pipeline.models import classifier as classifiers
+from pipeline.ops import mixing, tta
+from pipeline.preflight.lowering import Program, lower
+from pipeline.runs import Run
+from pipeline.stages import Stage
+from pipeline.step import TrainableClassifier
+from pipeline.weight_average import WeightAverage
+
+ASSUMED_CLASSES = 1000   # for a recipe that is made for any competition
+_STEPS_PER_EPOCH = 1000  # how long the schedule is changes a constant or two of the program
+TRAIN, VALIDATE, PREDICT = "train", "validate", "predict"
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is known of a competition before its data is there."""
+
+    class_count: int
+    multi_label: bool
+    assumed: bool  # that there are so many classes
+
+    @classmethod
+    def of(cls, run: Run, data: Optional[datasets.Dataset]) -> "Task":
+        """The data's; without any, what the recipe tells."""
+        if data is not None:
+            return cls(len(data.manifest.classes), data.manifest.multi_label, False)
+        multi_label = run.stages[0].loss != "softmax"
+        return cls(run.num_classes or ASSUMED_CLASSES, multi_label, run.num_classes is None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One step, as one core runs it."""
+
+    stage: Stage
+    kind: str         # train, validate or predict
+    batch: int        # pictures a core
+    views: tta.Views  # of each picture
+
+
+def plan(run: Run, cores: int) -> list[Step]:
+    """The steps of the stages in order. Prediction has predict.py's own batch and the recipe's views."""
+    one_view = tta.parse("none")
+    planned = [Step(stage, kind, stage.batch_size // cores, one_view)
+               for stage in run.stages for kind in (TRAIN, VALIDATE)]
+    return [*planned, Step(run.stages[-1], PREDICT, max(predict.Request.batch_size // cores, 1), tta.parse(run.tta))]
+
+
+class Programs:
+    """The programs of a run's steps; the network of a stage is built when it is first asked for, and kept for its steps."""
+
+    def __init__(self, run: Run, task: Task, cores: int):
+        tf.keras.mixed_precision.set_global_policy(run.precision)
+        self._run, self._task, self._cores = run, task, cores
+        self._network: Optional[_Network] = None
+
+    def make(self, step: Step, batch: int) -> Program:
+        """The step with another batch a core; raises lowering.Fault."""
+        if self._network is None or self._network.stage is not step.stage:
+            tf.keras.backend.clear_session()
+            self._network = _Network(self._run, step.stage, self._task, self._cores)
+        if step.kind == PREDICT:
+            return self._network.predict(batch, step.views)
+        return self._network.train(batch) if step.kind == TRAIN else self._network.validate(batch)
+
+
+class _Network:
+    """A stage's network, and its steps for any batch."""
+
+    def __init__(self, run: Run, stage: Stage, task: Task, cores: int):
+        self.stage = stage
+        self._run, self._task, self._cores = run, task, cores
+        self._trained = self._build()
+        self._valued = self._build() if stage.ema else self._trained
+
+    def _build(self) -> classifiers.Classifier:
+        # Whatever the weights will be, the program is the same; only their pixels' scaling is not.
+        return trainable.build_classifier(self._run, self.stage, self._task.class_count, "none",
+                                          run_checks.input_scaling(self._run))
+
+    def _trainable(self, batch: int) -> TrainableClassifier:
+        stage = dataclasses.replace(self.stage, batch_size=batch * self._cores)
+        warmup = int(stage.warmup_epochs * _STEPS_PER_EPOCH)
+        rate = schedules.make_rate(stage.lr_schedule, stage.peak_lr, warmup, int(stage.epochs * _STEPS_PER_EPOCH),
+                                   _STEPS_PER_EPOCH, stage.lr_factor)
+        average = WeightAverage(self._valued.model, self._trained.model, stage.ema) if stage.ema else None
+        log_prior = [0.0] * self._task.class_count if stage.logit_adjust else None
+        return trainable.compile_stage(self._run, stage, self._trained, rate, self._task.multi_label, log_prior, average)
+
+    def train(self, batch: int) -> Program:
+        model = self._trainable(batch)
+        return lower(lambda features, labels: model.train_step((features, labels)),
+                     [self._features(batch), self._training_labels(batch)])
+
+    def validate(self, batch: int) -> Program:
+        model = self._trainable(batch)
+        return lower(lambda features, labels, weights: model.test_step((features, labels, weights)),
+                     [self._features(batch), self._labels(batch), tf.TensorSpec([batch])])
+
+    def predict(self, batch: int, views: tta.Views) -> Program:
+        kind = predict.SIGMOID if self._task.multi_label else predict.SOFTMAX
+        return lower(predict.make_step(self._valued.model, views, kind), [self._features(batch, [views.crops])])
+
+    def _features(self, batch: int, crops: Sequence[int] = ()) -> dict[str, tf.TensorSpec]:
+        size = self.stage.size
+        return {"image": tf.TensorSpec([batch, *crops, size, size, 3], tf.uint8), "place": tf.TensorSpec([batch, 3])}
+
+    def _labels(self, batch: int) -> tf.TensorSpec:
+        if self._task.multi_label:
+            return tf.TensorSpec([batch, self._task.class_count])
+        return tf.TensorSpec([batch], tf.int64)
+
+    def _training_labels(self, batch: int) -> Any:
+        if self._task.multi_label or not mixing.Alphas(self.stage.mixup, self.stage.cutmix).any:
+            return self._labels(batch)
+        return mixing.MixedLabels(self._labels(batch), self._labels(batch), tf.TensorSpec([batch]))
