@@ -13,16 +13,16 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 _ROOT = os.path.dirname(os.path.dirname(_HERE))
 REQUIREMENTS = os.path.join(_HERE, "compiler_requirements.txt")
 DIRECTORY = os.path.join(_ROOT, ".venv-tpu-compiler")
-_COMPLETE = os.path.join(DIRECTORY, "complete")  # written last: an install that was cut off is made again
+_INSTALLED = os.path.join(DIRECTORY, "installed.txt")  # the requirements, written last: what was cut off is made again
 
 
 def python() -> str:
-    """The interpreter that has the compiler; installs it where it is missing or older than its requirements.
+    """The interpreter that has the compiler; installs it where it is missing or other than its requirements.
 
     Raises UserError where this Python is too old for the compiler, or nothing can be installed.
     """
     interpreter = os.path.join(DIRECTORY, "bin", "python")
-    if os.path.exists(_COMPLETE) and os.path.getmtime(_COMPLETE) >= os.path.getmtime(REQUIREMENTS):
+    if _read(_INSTALLED) == _read(REQUIREMENTS):
         return interpreter
     source = _fitting_python()
     logging.info("installing the TPU compiler into %s (600 MB, once) …", DIRECTORY)
@@ -33,9 +33,15 @@ def python() -> str:
                         REQUIREMENTS], check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise UserError(f"can't install the TPU compiler of {REQUIREMENTS} into {DIRECTORY}: {error}") from None
-    with open(_COMPLETE, "w"):
-        pass
+    shutil.copyfile(REQUIREMENTS, _INSTALLED)
     return interpreter
+
+
+def _read(path: str) -> str:
+    if not os.path.exists(path):
+        return ""
+    with open(path, encoding="utf-8") as file:
+        return file.read()
 
 
 def _fitting_python() -> str:

@@ -26,6 +26,7 @@ class Row:
     size: Optional[int] = None      # pixels
     batch: Optional[int] = None     # pictures a core
     views: int = 1                  # of a picture
+    assumed_classes: Optional[int] = None  # where nobody said how many there are
     result: Optional[Compiled] = None
     problem: str = ""               # why it can't run on this TPU
     largest_batch: Optional[int] = None  # a core, that fits; 0: not even one picture
@@ -42,22 +43,24 @@ class Request:
     fit: bool = False
 
 
-def planned(run: Run, recipe: str, topology: str) -> list[Row]:
+def planned(run: Run, task: steps.Task, recipe: str, topology: str) -> list[Row]:
     """A row for each step, of which nothing is known yet; raises UserError for a global batch that cores can't share."""
     _, cores = roofline.find(topology)
+    assumed = task.class_count if task.assumed else None
     for stage in run.stages:
         if stage.batch_size % cores:
             raise UserError(f"--batch_size={stage.batch_size} is not divisible by the {cores} cores of {topology}")
-    return [Row(recipe, step.stage.name, step.kind, step.stage.size, step.batch, step.views.total)
+    return [Row(recipe, step.stage.name, step.kind, step.stage.size, step.batch, step.views.total, assumed)
             for step in steps.plan(run, cores)]
 
 
 def compiled(run: Run, recipe: str, data: Optional[Dataset], request: Request) -> Iterator[list[Row]]:
     """All rows, again and again: each time with one more step compiled."""
     _, cores = roofline.find(request.topology)
-    programs = steps.Programs(run, steps.Task.of(run, data), cores)
+    task = steps.Task.of(run, data)
+    programs = steps.Programs(run, task, cores)
     compiler = Compiler(request.topology, request.cache_dir)
-    rows = planned(run, recipe, request.topology)
+    rows = planned(run, task, recipe, request.topology)
     yield rows
     for number, step in enumerate(steps.plan(run, cores)):
         logging.info("%s, stage %s, %s: %d pictures a core", recipe, step.stage.name, step.kind, step.batch)

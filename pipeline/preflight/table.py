@@ -10,7 +10,7 @@ _NUMBER_COLUMNS = 3  # the first ones are text, aligned on the left
 
 
 def render(rows: Sequence[Row], topology: str) -> str:
-    """A line for each step; below it what is wrong, and whether steps are missing."""
+    """A line for each step; below it what is wrong, what was assumed, and whether steps are missing."""
     core, cores = roofline.find(topology)
     header = ["recipe", "stage", "step", "px", "a core", "fits", f"GiB of {core.memory / roofline.GIB:.2f}", "GFLOP",
               "GB moved", "ms", f"pictures/s by {cores}"]
@@ -20,7 +20,7 @@ def render(rows: Sequence[Row], topology: str) -> str:
     cells = [_cells(row, core) + [_whole(row.largest_batch)] * largest + [_digits(row.given)] * given
              for row in rows]
     problems = [f"{row.recipe}, stage {row.stage}, {row.step}: {row.problem}" for row in rows if row.problem]
-    return "\n".join([_markdown(header, cells), *problems, *_unfinished(rows)]) + "\n"
+    return "\n".join([_markdown(header, cells), *problems, *_assumed(rows), *_unfinished(rows)]) + "\n"
 
 
 def _cells(row: Row, core: roofline.Core) -> list[str]:
@@ -52,6 +52,14 @@ def _markdown(header: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(
         cell.ljust(width) if column < _NUMBER_COLUMNS else cell.rjust(width)
         for column, (cell, width) in enumerate(zip(line, widths))) + " |" for line in lines)
+
+
+def _assumed(rows: Sequence[Row]) -> list[str]:
+    recipes = list(dict.fromkeys(row.recipe for row in rows if row.assumed_classes))
+    if not recipes:
+        return []
+    count = next(row.assumed_classes for row in rows if row.assumed_classes)
+    return [f"taken for {count:,} classes, as they name no --num_classes: {', '.join(recipes)}"]
 
 
 def _unfinished(rows: Sequence[Row]) -> list[str]:
