@@ -91,10 +91,14 @@ def _origin(operation: tf.Operation) -> str:
 
 
 def _anonymous(module: hlo_pb2.HloModuleProto) -> bytes:
-    """The same program for the same computation, wherever this and TensorFlow are installed."""
+    """The same program for the same computation, whenever it was traced and wherever this and TensorFlow are installed."""
     module.name = "step"
+    module.id = 0  # else how many were made before in this process
     module.ClearField("stack_frame_index")
-    for computation in module.computations:
+    for number, computation in enumerate(module.computations):
+        if computation.id == module.entry_computation_id:
+            module.entry_computation_name = f"computation.{number}"
+        computation.name = f"computation.{number}"  # they are called by their ids
         for instruction in computation.instructions:
             instruction.ClearField("metadata")
     return module.SerializeToString(deterministic=True)
