@@ -13,10 +13,12 @@ from pipeline.models import zoo
 import raw_data
 
 CONFIGS = ROOT / "configs"
-GPU = CONFIGS / "overrides" / "gpu.flags"
+OVERRIDES = CONFIGS / "overrides"
+GPU = OVERRIDES / "gpu.flags"
+TPU = sorted((OVERRIDES / "tpu").glob("*.flags"))
 GEO_PRIOR = sorted((CONFIGS / "geo_prior").glob("*.flags"))  # of train_geo_prior.py
 RECIPES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.flags")
-                 if path != GPU and path not in GEO_PRIOR)
+                 if OVERRIDES not in path.parents and path not in GEO_PRIOR)
 
 # A fresh process, since absl's flags are global; without TensorFlow, which multi_stage_train.py imports late.
 READ = """
@@ -109,6 +111,22 @@ def test_the_override_for_one_gpu_follows_any_recipe(name):
         assert (after.batch_size, after.lr) == (8, before.lr)
         if before.scale_lr:
             assert after.peak_lr == pytest.approx(before.peak_lr * 8 / before.batch_size)
+
+
+@pytest.mark.parametrize("path", TPU, ids=lambda path: path.stem)
+def test_a_solutions_override_for_a_tpu(path):
+    for recipe_path in sorted((CONFIGS / path.stem).glob("*.flags")):
+        recipe, on_tpu = read(recipe_path), read(recipe_path, path)
+        assert on_tpu["tpu"] == "local" and on_tpu["precision"] in ("float32", "mixed_bfloat16")
+        for before, after in zip(recipe["stages"], on_tpu["stages"]):
+            assert after.batch_size % 8 == 0
+            assert after.batch_size == before.batch_size or before.scale_lr
+            assert f"{before.batch_size}" in path.read_text() or after.batch_size == before.batch_size
+    assert f"--flagfile=configs/overrides/tpu/{path.name}" in path.read_text()
+
+
+def test_every_solution_has_an_override_for_a_tpu():
+    assert {path.stem for path in TPU} == {"inat2017", "inat2019", "inat2021", "imet2019", "turtle_recall"}
 
 
 @pytest.mark.parametrize("name", TURTLE_RECALL)

@@ -1,4 +1,7 @@
-"""Every recipe under configs/, one process each: their networks would not fit into one process together."""
+"""Every recipe under configs/, one process each: their networks would not fit into one process together.
+
+A recipe of a competition that has TPU overrides is checked with them behind it, as it would run there.
+"""
 
 import os
 import subprocess
@@ -10,12 +13,16 @@ from pipeline.preflight import recipe, table
 from pipeline.preflight.rows import Request, Row
 
 _STAGE = "--stage="  # a flagfile with one is a training recipe; overrides and geo priors have none
+_TPU_OVERRIDES = os.path.join("overrides", "tpu")  # below configs/: COMPETITION.flags
 
 
-def paths(configs: str) -> list[str]:
-    """The training recipes below a folder, in order."""
+def flagfiles(configs: str) -> list[tuple[str, ...]]:
+    """The training recipes below a folder, in order, each with its TPU overrides where there are any."""
     found = [os.path.join(folder, name) for folder, _, names in os.walk(configs) for name in names]
-    return sorted(path for path in found if path.endswith(".flags") and _is_recipe(path))
+    recipes = sorted(path for path in found if path.endswith(".flags") and _is_recipe(path))
+    overrides = [os.path.join(configs, _TPU_OVERRIDES, f"{os.path.basename(os.path.dirname(path))}.flags")
+                 for path in recipes]
+    return [(path, override) if os.path.exists(override) else (path,) for path, override in zip(recipes, overrides)]
 
 
 def _is_recipe(path: str) -> bool:
@@ -33,7 +40,7 @@ def check(configs: str, request: Request, arguments: Sequence[str], out: Optiona
       out: a file for the table, rewritten after each recipe; None: none.
     """
     rows: list[Row] = []
-    pending = paths(configs)
+    pending = flagfiles(configs)
     try:
         while pending:
             rows += _check_one(pending[0], request, arguments)
@@ -42,15 +49,15 @@ def check(configs: str, request: Request, arguments: Sequence[str], out: Optiona
                 files.write_whole(out, _render(rows, pending, request))
     finally:
         if pending:
-            rows += recipe.load(request, recipe.name_of_file(pending[0]))
+            rows += recipe.load(request, recipe.name(pending[0]))
         print(_render(rows, pending, request), end="", flush=True)
     return not any(row.problem for row in rows)
 
 
-def _check_one(path: str, request: Request, arguments: Sequence[str]) -> list[Row]:
-    name = recipe.name_of_file(path)
+def _check_one(paths: Sequence[str], request: Request, arguments: Sequence[str]) -> list[Row]:
+    name = recipe.name(paths)
     recipe.save([], request, name)  # an earlier call's flags may have been others
-    code = subprocess.run([sys.executable, sys.argv[0], f"--flagfile={path}", *arguments], check=False).returncode
+    code = subprocess.run([sys.executable, sys.argv[0], *(f"--flagfile={path}" for path in paths), *arguments], check=False).returncode
     rows = recipe.load(request, name)
     if all(row.result or row.problem for row in rows) and rows:
         return rows
@@ -58,6 +65,6 @@ def _check_one(path: str, request: Request, arguments: Sequence[str]) -> list[Ro
     return [*rows, Row(name, "", "", problem=told)]
 
 
-def _render(rows: Sequence[Row], pending: Sequence[str], request: Request) -> str:
-    missing = [f"not begun yet: {', '.join(map(recipe.name_of_file, pending))}; the same command goes on\n"] if pending else []
+def _render(rows: Sequence[Row], pending: Sequence[Sequence[str]], request: Request) -> str:
+    missing = [f"not begun yet: {', '.join(map(recipe.name, pending))}; the same command goes on\n"] if pending else []
     return table.render(rows, request.topology) + "".join(missing)

@@ -11,26 +11,21 @@ from pipeline.preflight.compiler import Compiled
 from pipeline.preflight.rows import Request, Row
 from pipeline.runs import Run
 
-_FLAGFILE = "--flagfile="
-_SUFFIX = ".flags"
+def name(paths: Sequence[str]) -> str:
+    """What the table calls them: configs/inat2017/resnet152.flags is inat2017/resnet152."""
+    return " + ".join(path.removesuffix(".flags").rpartition("configs/")[2].removeprefix("overrides/") for path in paths)
 
 
-def name(arguments: Sequence[str], run: Run) -> str:
-    """What the table calls it: its flagfiles below configs/, or its model where there is none."""
-    paths = [argument.lstrip("-")[len(_FLAGFILE.lstrip("-")):] for argument in arguments
-             if argument.lstrip("-").startswith(_FLAGFILE.lstrip("-"))]
-    return " + ".join(name_of_file(path) for path in paths) or run.model
-
-
-def name_of_file(path: str) -> str:
-    """configs/inat2017/resnet152.flags → inat2017/resnet152."""
-    return path.removesuffix(_SUFFIX).rpartition("configs/")[2]
+def flagfiles(arguments: Sequence[str]) -> list[str]:
+    """Those that a command's arguments name."""
+    stripped = [argument.lstrip("-") for argument in arguments]
+    return [argument.removeprefix("flagfile=") for argument in stripped if argument.startswith("flagfile=")]
 
 
 def check(run: Run, request: Request, out: Optional[str]) -> bool:
     """Compiles the steps of a recipe and prints their table, an unfinished one too; whether all of them fit."""
     data = datasets.load(run.data_dir) if run.data_dir else None
-    recipe = name(sys.argv[1:], run)
+    recipe = name(flagfiles(sys.argv[1:])) or run.model
     rows: list[Row] = []
     try:
         for rows in rows_of.compiled(run, recipe, data, request):

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any, Optional, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from pipeline import dataset as datasets, predict, run_checks, schedules, trainable
@@ -92,7 +93,8 @@ class _Network:
         rate = schedules.make_rate(stage.lr_schedule, stage.peak_lr, warmup, int(stage.epochs * _STEPS_PER_EPOCH),
                                    _STEPS_PER_EPOCH, stage.lr_factor)
         average = WeightAverage(self._valued.model, self._trained.model, stage.ema) if stage.ema else None
-        log_prior = [0.0] * self._task.class_count if stage.logit_adjust else None
+        # What the shares of the classes are changes constants of the program alone.
+        log_prior = np.zeros(self._task.class_count, np.float32) if stage.logit_adjust else None
         return trainable.compile_stage(self._run, stage, self._trained, rate, self._task.multi_label, log_prior, average)
 
     def train(self, batch: int) -> Program:
