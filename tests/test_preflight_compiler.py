@@ -1,8 +1,6 @@
 """preflight.py with the TPU's own compiler, which the first of these tests installs. In one file, so by one process."""
 
-import json
 
-import numpy as np
 import pytest
 import tensorflow as tf
 
