@@ -1,10 +1,12 @@
 """preflight.py with the TPU's own compiler, which the first of these tests installs. In one file, so by one process."""
 
 
+import shutil
+
 import pytest
 import tensorflow as tf
 
-from pipeline.preflight import compiler, rows
+from pipeline.preflight import compiler, roofline, rows
 from pipeline.preflight.lowering import lower
 from raw_data import REPOSITORY, run_command
 
@@ -64,17 +66,16 @@ def test_a_small_recipe_compiles_and_the_second_time_at_once(cache):
     assert made == {path: path.stat().st_mtime_ns for path in cache.glob("*.json") if "rows" not in path.name}
 
 
-def test_a_batch_too_large_is_refused_and_the_largest_found(cache, monkeypatch):
-    """The largest batch by bisection, with programs whose need is known: a matrix for each picture of the batch."""
+def test_the_largest_batch_that_fits(cache):
+    """Programs whose need is known: a GiB in and a GiB out for each picture, so 7 pictures of a core's 15.48."""
     with_compiler = compiler.Compiler("v3:2x2", str(cache))
-    core_gib = 15.48
+    core, _ = roofline.find("v3:2x2")
 
     def fits(batch):
-        program = lower(lambda values: tf.sin(values), [tf.TensorSpec([batch, 1024, 1024, 256])])  # a GiB each way
-        result = with_compiler.compile(program)
-        return not rows._problem(result, rows.roofline.find("v3:2x2")[0])
+        result = with_compiler.compile(lower(tf.sin, [tf.TensorSpec([batch, 1024, 1024, 256])]))
+        return not result.error and result.memory <= core.memory
 
-    assert rows.largest(fits, 4) == int(core_gib / 2)
+    assert rows.largest(fits, 4) == 7
 
 
 DRIVER = """
@@ -117,8 +118,6 @@ def test_what_was_planted_is_told_with_its_line(kind, told, cache, tmp_path):
 
 def test_all_recipes_print_one_table(cache, tmp_path):
     """On a copy of the project with two small recipes, the second of which the cores can't share."""
-    import shutil
-
     copy = tmp_path / "project"
     shutil.copytree(REPOSITORY / "pipeline", copy / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("preflight.py", "multi_stage_train.py"):
