@@ -21,8 +21,8 @@ class Look:
 
 
 def draw(rng: np.random.Generator, look: Look) -> Image.Image:
-    """One individual: an RGB picture of 96 to 160 pixels a side."""
-    width, height = (int(side) for side in rng.integers(96, 161, size=2))
+    """One individual: an RGB picture whose short side has 90 to 110 pixels."""
+    width, height = _sides(rng)
     u, v = _pose(rng, width, height)
     canvas = _background(rng, width, height)
     wings, colour = _wings(rng, look, u, v)
@@ -31,6 +31,13 @@ def draw(rng: np.random.Generator, look: Look) -> Image.Image:
     canvas = _blend(canvas, colour, wings)
     canvas = _blend(canvas, np.array([0.16, 0.12, 0.10]), _body(u, v))
     return _photograph(rng, canvas)
+
+
+def _sides(rng: np.random.Generator) -> tuple[int, int]:
+    """Width and height in pixels: 4:3 to 16:9, as photographs are, one in four of them upright."""
+    short = int(rng.integers(90, 111))
+    long = round(short * rng.uniform(4 / 3, 16 / 9))
+    return (short, long) if rng.random() < 0.25 else (long, short)
 
 
 def _pose(rng: np.random.Generator, width: int, height: int) -> tuple[np.ndarray, np.ndarray]:

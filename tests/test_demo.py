@@ -42,7 +42,8 @@ def test_layout(drawn):
             datetime.datetime.strptime(image["date"], "%Y-%m-%d %H:%M:%S+00:00")
             with Image.open(folder / image["file_name"]) as picture:
                 assert picture.size == (image["width"], image["height"]) and picture.format == "JPEG"
-                assert 96 <= min(picture.size) and max(picture.size) <= 160
+                short, long = sorted(picture.size)
+                assert 90 <= short <= 110 and 1.32 < long / short < 1.79
         ids |= {image["id"] for image in content["images"]}
     assert len(ids) == sum(len(load(folder, f"{s}.json")["images"]) for s in ("train", "val", "public_test"))
 
@@ -60,7 +61,7 @@ def test_table(drawn):
     folder, table = drawn
     assert len(table.classes) == 12
     counts = table.examples["split"].value_counts()
-    assert counts["val"] == 120 and counts["test"] == 144 and 45 * 12 <= counts["train"] <= 60 * 12
+    assert counts["val"] == 120 and counts["test"] == 480 and 45 * 12 <= counts["train"] <= 60 * 12
     nowhere = table.examples["latitude"].isna()
     assert 0.02 < nowhere.mean() < 0.09
     assert (nowhere == table.examples["longitude"].isna()).all()

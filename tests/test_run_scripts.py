@@ -31,6 +31,10 @@ def test_the_demo_from_nothing_to_a_scored_submission(tmp_path):
     assert predicted.keys() == truth.keys() and all(len(set(row)) == 5 for row in predicted.values())
     top1 = sum(predicted[one][0] == truth[one] for one in truth) / len(truth)
     assert top1 > 4 / 12  # fourfold chance
+    steps = json.loads((run_dir / "test_scores.json").read_text(encoding="utf-8"))["steps"]
+    assert list(steps) == ["picture", "+ geo", "+ TTA"]
+    assert steps["picture"]["top1"] + 0.1 < steps["+ geo"]["top1"] < steps["+ TTA"]["top1"]
+    assert steps["+ TTA"]["top1"] == pytest.approx(top1)  # what was scored is what is submitted
     assert str(run_dir / "submission.csv") in done.stdout.splitlines()[-1]
     assert (run_dir / "report.html").read_text(encoding="utf-8").count("<svg") == 2
     made = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*") if path.suffix in (".index", ".npy")

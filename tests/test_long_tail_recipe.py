@@ -1,0 +1,30 @@
+"""The small recipe for a long tail, from pretrained weights on real pictures: what the prior correction brings. Slow."""
+
+import json
+
+import pytest
+
+from conftest import ROOT
+from raw_data import run_command
+
+pytestmark = pytest.mark.slow
+
+
+def test_prior_correction_lifts_a_uniform_val(sample_data, lite0_weights, tmp_path):
+    """Ten garments, 16 to about 200 train pictures each, by the commands of configs/lite0/inat2019.flags' header."""
+    records, model = tmp_path / "records", tmp_path / "model"
+    for script, *flags in (
+        ("create_tfrecords.py", "--competition=inat2019", f"--data_dir={sample_data / 'inat2019_mini'}",
+         f"--out_dir={records}"),
+        ("multi_stage_train.py", f"--flagfile={ROOT}/configs/lite0/inat2019.flags", f"--weights={lite0_weights}",
+         f"--data_dir={records}", f"--model_dir={model}"),
+        ("predict.py", f"--data_dir={records}", f"--model_dir={model}", "--split=val"),
+        ("evaluate.py", f"--data_dir={records}", f"--predictions={model}/predictions/val", "--prior_correction=1",
+         f"--out={tmp_path}/scores.json"),
+    ):
+        done = run_command(script, *flags, timeout=1500)
+        assert done.returncode == 0, done.stderr
+    scores = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
+    plain, corrected = scores["steps"]["picture"], scores["steps"]["+ prior correction"]
+    assert corrected["top1"] >= max(plain["top1"] + 0.03, 0.78)
+    assert corrected["log_loss"] < plain["log_loss"]
