@@ -160,7 +160,8 @@ def run_training(run: Run) -> None:
     """Trains every stage that is not finished yet; raises UserError for what the user can mend."""
     data = datasets.load(run.data_dir)
     run_checks.check(run, data)
-    strategy = strategies.make(run.tpu, [stage.batch_size for stage in run.stages])
+    strategy = strategies.make(run.tpu, [stage.batch_size for stage in run.stages], run.virtual_replicas)
+    run_checks.check_replicas(run, strategy)
     if not run.dry_run:
         _claim(run, data)
     _log_plan(run, data, strategy)
