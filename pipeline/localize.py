@@ -55,6 +55,7 @@ def run_localization(data_dir: str, request: Request) -> boxes_of.Boxes:
         return standing
     tasks = [task for split in missing for task in _tasks(data.part(split), record, folds)]
     strategy = strategies.make(request.tpu, [request.batch_size], request.virtual_replicas)
+    strategies.require_one_host(strategy, "localize.py")
     strategies.log(strategy, [request.batch_size])
     maps = _Maps(request.model_dir, record, size, strategy)
     tables = [_table(part, maps.of(part, members, request.batch_size), request.rule) for part, members in tasks]

@@ -83,6 +83,7 @@ def run_prediction(data_dir: str, request: Request) -> None:
     for fold in folds:
         checkpoint.choose(runs.last_stage_dir(request.model_dir, fold), request.checkpoint)
     strategy = strategies.make(request.tpu, [request.batch_size], request.virtual_replicas)
+    strategies.require_one_host(strategy, "predict.py")
     strategies.log(strategy, [request.batch_size])
     if folds == [None]:
         _predict_part(whole, None, request.out, request, record, strategy)

@@ -32,6 +32,9 @@ def check(run: runs.Run, data: datasets.Dataset) -> None:
 
 def check_replicas(run: runs.Run, strategy: tf.distribute.Strategy) -> None:
     """Raises UserError for what the number or kind of replicas forbids."""
+    if strategies.hosts(strategy) > 1 and run.fold is not None:
+        raise UserError("--fold works on one host: give each host folds of its own (--fold=0 here, --fold=1 there), without "
+                        "TF_CONFIG")
     on_tpu = isinstance(strategy, tf.distribute.TPUStrategy)
     for stage in run.stages:
         strategies.check_divisible(strategy, stage.batch_size, stage.accumulate)

@@ -1,15 +1,18 @@
 """What to compute on: a TPU by name, several hosts, virtual CPUs; else every GPU, else the CPU."""
 
 import concurrent.futures
+import contextlib
 import functools
 import json
 import os
-from typing import Any, Optional, Sequence
+import tempfile
+from typing import Any, Callable, Iterator, Optional, Sequence
 
 from absl import logging
 import tensorflow as tf
 
 from pipeline.errors import UserError
+from pipeline.input import Host
 
 TPU_PATIENCE = 300  # seconds; a TPU's start takes less than one minute of them
 _STATUS_PATIENCE = 10  # seconds
@@ -138,6 +141,41 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return strategy.cluster_resolver.task_id == 0
     return True
+
+
+def require_one_host(strategy: tf.distribute.Strategy, command: str) -> None:
+    """Raises UserError where there are several: for what writes one stream in one order."""
+    if hosts(strategy) > 1:
+        raise UserError(f"{command} works on one host: unset TF_CONFIG, or take a TPU of one host (v2-8, v3-8)")
+
+
+def distribute(strategy: tf.distribute.Strategy, make_batches: Callable[[Host], tf.data.Dataset], batch_size: int):
+    """The global batches of `make_batches`, as Keras' fit takes them: of several hosts each makes its part by itself."""
+    if hosts(strategy) == 1:
+        return make_batches(Host())
+
+    def own_batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        batches = make_batches(Host(context.input_pipeline_id, context.num_input_pipelines))
+        return batches.rebatch(context.get_per_replica_batch_size(batch_size), drop_remainder=True)
+
+    return strategy.distribute_datasets_from_function(own_batches)
+
+
+@contextlib.contextmanager
+def folder_to_write(strategy: tf.distribute.Strategy, folder: str) -> Iterator[str]:
+    """`folder` for the one process that writes; for the others, which must take part in a checkpoint, one that goes again."""
+    if is_chief(strategy):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory() as aside:
+        yield aside
+
+
+def wait_for_all(strategy: tf.distribute.Strategy) -> None:
+    """Returns when the processes of all hosts have come here."""
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        meet = tf.function(lambda: tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.ones([])))
+        strategy.run(meet)
 
 
 def log(strategy: tf.distribute.Strategy, batch_sizes: Sequence[int]) -> None:

@@ -5,7 +5,6 @@ import re
 import socket
 
 import pytest
-import tensorflow as tf
 
 from pipeline import run_checks, strategy as strategies
 from pipeline.errors import UserError
@@ -25,7 +24,7 @@ def closed_port() -> int:
         return server.getsockname()[1]
 
 
-def test_without_flags_it_is_this_machine(caplog):
+def test_without_flags_it_is_this_machine():
     strategy = strategies.make("none", [6, 8])
     assert strategy.num_replicas_in_sync == strategies.hosts(strategy) == 1 and strategies.is_chief(strategy)
     assert strategies.make("none", [7]) is strategy
@@ -70,7 +69,7 @@ def test_a_cluster_of_this_host_alone_is_none(monkeypatch):
     assert strategies.hosts(strategies.make("none", [8])) == 1
 
 
-def test_flags_that_exclude_each_other(monkeypatch):
+def test_flags_that_exclude_each_other():
     with pytest.raises(UserError, match="exclude each other"):
         strategies.make("local", [8], virtual_replicas=2)
 

@@ -27,6 +27,10 @@ def without_dropout(classifier) -> None:
             layer.rate = 0.0
 
 
+def norms(classifier) -> list[tf.keras.layers.BatchNormalization]:
+    return [layer for layer in classifier.model.submodules if isinstance(layer, tf.keras.layers.BatchNormalization)]
+
+
 def pictures(seed: int, count: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
     rng = np.random.default_rng(seed)
     images = rng.integers(0, 256, (count, SIZE, SIZE, 3), dtype=np.uint8)
@@ -52,14 +56,20 @@ def validation_batches(multi_label: bool) -> tf.data.Dataset:
 
 
 def build(model: str, loss: str = "softmax", precision: str = "float32", sync_batch_norm: bool = False, jit: bool = False,
-          steps_per_execution: int = 1, **changes):
-    """(TrainableClassifier, Classifier, WeightAverage or None) of one stage without dropout, in the scope of a strategy."""
+          steps_per_execution: int = 1, fused: bool = True, **changes):
+    """(TrainableClassifier, Classifier, WeightAverage or None) of one stage without dropout, in the scope of a strategy.
+
+    `fused` False has BatchNorm work as the synchronized one does.
+    """
     stage = training_runs.stage(batch_size=BATCH, size=SIZE, loss=loss, **changes)
     run = runs.Run("", "", model, (stage,), precision=precision, sync_batch_norm=sync_batch_norm, jit=jit,
                    steps_per_execution=steps_per_execution)
     tf.keras.mixed_precision.set_global_policy(precision)
     built, valued = (trainable.build_classifier(run, stage, CLASSES, "none", "torch") for _ in range(2))
     without_dropout(built)
+    if not fused:
+        for layer in norms(built):
+            layer.fused = False
     average = WeightAverage(valued.model, built.model, stage.ema) if stage.ema else None
     if average:
         average.start()

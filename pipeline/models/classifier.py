@@ -134,7 +134,8 @@ def synchronize_batch_norm(classifier: Classifier) -> None:
     """Makes every BatchNorm take its training statistics over all replicas of the strategy in scope; with one, nothing.
 
     The libraries build their layers themselves, so this sets what Keras' `BatchNormalization(synchronized=True)` sets.
-    Call it before the step is traced.
+    The moving variance then moves towards the batch's own, where the fused layer's goes to n / (n − 1) times that. Call
+    it before the step is traced.
     """
     if tf.distribute.get_strategy().num_replicas_in_sync == 1:
         return

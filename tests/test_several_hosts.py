@@ -1,0 +1,147 @@
+"""Two processes of this machine as two hosts, by TF_CONFIG: what each reads, and that together they are one run."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+
+from conftest import ROOT
+from pipeline import checkpoint, input as inputs, predictions
+from pipeline.models import classifier as classifiers
+from raw_data import assert_one_line_mistake, run_command
+
+PLAIN = inputs.TrainPictures(32, "inception", "", "squash")
+HOSTS = [inputs.Host(index, 2) for index in range(2)]
+
+
+def shards_of(data, count):
+    """The train split as if it were several times the one shard that it is."""
+    part = data.part("train")
+    return type(part)(part.data, part.split, part.shards * count)
+
+
+def test_hosts_without_shards_of_their_own_divide_each_batch(tiny_data):
+    part = tiny_data.part("train")
+    whole = list(inputs.train_batches(part, PLAIN, 8, seed=3, start_step=2).take(7))  # into the second epoch
+    halves = [list(inputs.train_batches(part, PLAIN, 8, seed=3, start_step=2, host=host).take(7)) for host in HOSTS]
+    for (features, labels), *parts in zip(whole, *halves):
+        np.testing.assert_array_equal(features["image"], np.concatenate([one["image"] for one, _ in parts]))
+        np.testing.assert_array_equal(labels, np.concatenate([one for _, one in parts]))
+
+
+def test_hosts_with_shards_of_their_own_read_different_ones(tiny_data):
+    part = shards_of(tiny_data, 4)  # 200 examples
+    epochs = []
+    for host in HOSTS:
+        drawn = list(inputs.train_examples(part, seed=1, host=host).take(150))
+        assert [int(one["epoch"]) for one in drawn] == [0] * 100 + [1] * 50
+        epochs.append([int(one["row"]) for one in drawn])
+        later = inputs.train_examples(part, seed=1, start=120, host=host).take(5)
+        assert [int(one["row"]) for one in later] == epochs[-1][120:125]
+    assert epochs[0] != epochs[1]
+    # Two whole shards each, so every picture stands four times in the first epoch of both together.
+    rows, counts = np.unique(np.concatenate([one[:100] for one in epochs]), return_counts=True)
+    assert set(rows) == set(tiny_data.examples("train")["row"]) and set(counts) == {4}
+
+
+@pytest.mark.parametrize("batch_size", [2, 4, 8, 16])
+def test_together_hosts_validate_every_example_once(tiny_data, batch_size):
+    part = tiny_data.part("val")
+    whole = list(inputs.validation_batches(part, 32, "squash", batch_size))
+    halves = [list(inputs.validation_batches(part, 32, "squash", batch_size, host)) for host in HOSTS]
+    assert len(whole) == len(halves[0]) == len(halves[1])
+    assert sum(float(tf.reduce_sum(weights)) for half in halves for _, _, weights in half) == 11
+    for (features, _, weights), *parts in zip(whole, *halves):
+        np.testing.assert_array_equal(weights, np.concatenate([one for _, _, one in parts]))
+        shown = np.concatenate([one["image"] for one, _, _ in parts])
+        np.testing.assert_array_equal(features["image"][weights > 0], shown[weights > 0])
+
+
+# Whole runs
+
+def _free_ports(count):
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [server.getsockname()[1] for server in servers]
+    for server in servers:
+        server.close()
+    return ports
+
+
+def run_on_two_hosts(*flags):
+    """multi_stage_train.py in two processes; returns what each told."""
+    workers = [f"127.0.0.1:{port}" for port in _free_ports(2)]
+    processes = []
+    for index in range(2):
+        config = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+        processes.append(subprocess.Popen(
+            [sys.executable, "multi_stage_train.py", *flags], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, env={**os.environ, "TF_CONFIG": json.dumps(config), "PYTHONDONTWRITEBYTECODE": "1"}))
+    try:
+        told = [process.communicate(timeout=600)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(one[-3000:] for one in told)
+    return told
+
+
+def flags_of(data, model_dir, model, *more):
+    return (f"--data_dir={data.directory}", f"--model_dir={model_dir}", f"--model={model}", "--optimizer=sgd",
+            "--batch_size=8", *more)
+
+
+def weights_of(stage_dir, model):
+    built = classifiers.build(model, 32, 3)
+    checkpoint.load(checkpoint.find(str(stage_dir)), built)
+    return built.model.get_weights()
+
+
+STAGE = "--stage=name={},epochs={},size=32,lr=0.01"
+
+
+@pytest.mark.slow
+def test_two_hosts_train_what_one_trains(tiny_data, tmp_path):
+    flags = (STAGE.format("all", 1), "--max_steps=2", "--clip_norm=0.5", "--ema=0.5")
+    told = run_on_two_hosts(*flags_of(tiny_data, tmp_path / "two", "kecam/BeitTiny", *flags))
+    assert "2 replica(s) on CPU, 2 host(s); batch 8, of which each replica sees 4" in told[0]
+    assert "fewer than hosts" in told[1]
+    done = run_command("multi_stage_train.py", *flags_of(tiny_data, tmp_path / "one", "kecam/BeitTiny", *flags))
+    assert done.returncode == 0, done.stderr
+    two, one = (pd.read_csv(tmp_path / name / "stage_1_all" / "history.csv") for name in ("two", "one"))
+    assert list(two["epoch"]) == [0] and sorted(two) == sorted(one)
+    np.testing.assert_allclose(two[sorted(two)], one[sorted(one)], rtol=1e-5)
+    for ours, theirs in zip(*(weights_of(tmp_path / name / "stage_1_all", "kecam/BeitTiny") for name in ("two", "one"))):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_hosts_go_through_stages_and_on_where_they_stopped(tiny_data, tmp_path):
+    model = "kecam/EfficientNetV2Tiny"
+    run_on_two_hosts(*flags_of(tiny_data, tmp_path / "m", model, STAGE.format("head", 1), STAGE.format("all", 1),
+                               "--keep_epochs=1"))
+    last = tmp_path / "m" / "stage_2_all"
+    assert (last / "kept" / "epoch-1.index").exists() and (last / "DONE").exists()
+    (last / "DONE").unlink()
+    (tmp_path / "m" / "run.json").unlink()
+    told = run_on_two_hosts(*flags_of(tiny_data, tmp_path / "m", model, STAGE.format("head", 1), STAGE.format("all", 2)))
+    assert all("going on after epoch 1" in one for one in told)
+    assert list(pd.read_csv(last / "history.csv")["epoch"]) == [0, 1]
+    done = run_command("predict.py", f"--data_dir={tiny_data.directory}", f"--model_dir={tmp_path}/m", "--split=val",
+                       f"--out={tmp_path}/val")
+    assert done.returncode == 0, done.stderr
+    assert np.isfinite(predictions.Predictions(str(tmp_path / "val")).rows(np.arange(11))).all()
+
+
+def test_predict_works_on_one_host(monkeypatch):
+    from pipeline import strategy as strategies
+    from pipeline.errors import UserError
+
+    monkeypatch.setattr(strategies, "hosts", lambda strategy: 2)
+    with pytest.raises(UserError, match="predict.py works on one host: unset TF_CONFIG"):
+        strategies.require_one_host(tf.distribute.get_strategy(), "predict.py")
