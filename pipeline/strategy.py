@@ -188,7 +188,10 @@ def log(strategy: tf.distribute.Strategy, batch_sizes: Sequence[int]) -> None:
 
 
 def _name(strategy: tf.distribute.Strategy) -> str:
-    return type(strategy).__name__.lstrip("_").replace("DefaultDistributionStrategy", "no strategy")
+    for name in ("TPUStrategy", "MultiWorkerMirroredStrategy", "MirroredStrategy"):  # the classes' own names are others
+        if isinstance(strategy, getattr(tf.distribute, name)):
+            return name
+    return "one device"
 
 
 def _devices(strategy: tf.distribute.Strategy) -> str:

@@ -44,6 +44,7 @@ def compile_stage(run: Run, stage: Stage, built: classifiers.Classifier, rate: s
     training_loss = losses.logit_adjusted(loss, log_prior, stage.logit_adjust) if stage.logit_adjust else loss
     model = TrainableClassifier(built.model, loss, stage.batch_size, multi_label, average, training_loss,
                                 stage.accumulate)
-    model.compile(optimizer=optimizer, jit_compile=run.jit, steps_per_execution=run.steps_per_execution,
+    on_tpu = isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)  # where all is compiled as it is
+    model.compile(optimizer=optimizer, jit_compile=run.jit and not on_tpu, steps_per_execution=run.steps_per_execution,
                   weighted_metrics=[])  # the model has its own; said so that Keras does not ask for some
     return model

@@ -14,16 +14,11 @@ import tensorflow as tf
 from conftest import ROOT
 from pipeline import checkpoint, input as inputs, predictions
 from pipeline.models import classifier as classifiers
-from raw_data import assert_one_line_mistake, run_command
+from raw_data import run_command
+import tiny_records
 
 PLAIN = inputs.TrainPictures(32, "inception", "", "squash")
 HOSTS = [inputs.Host(index, 2) for index in range(2)]
-
-
-def shards_of(data, count):
-    """The train split as if it were several times the one shard that it is."""
-    part = data.part("train")
-    return type(part)(part.data, part.split, part.shards * count)
 
 
 def test_hosts_without_shards_of_their_own_divide_each_batch(tiny_data):
@@ -35,19 +30,21 @@ def test_hosts_without_shards_of_their_own_divide_each_batch(tiny_data):
         np.testing.assert_array_equal(labels, np.concatenate([one for _, one in parts]))
 
 
-def test_hosts_with_shards_of_their_own_read_different_ones(tiny_data):
-    part = shards_of(tiny_data, 4)  # 200 examples
-    epochs = []
+def test_hosts_with_shards_of_their_own_read_different_ones(tmp_path):
+    part = tiny_records.make_three_shards(tmp_path).part("train")  # 24 examples: one host has two shards, one has one
+    assert HOSTS[0].takes_shards(part) and not inputs.Host(0, 4).takes_shards(part)
+    drawn = []
     for host in HOSTS:
-        drawn = list(inputs.train_examples(part, seed=1, host=host).take(150))
-        assert [int(one["epoch"]) for one in drawn] == [0] * 100 + [1] * 50
-        epochs.append([int(one["row"]) for one in drawn])
-        later = inputs.train_examples(part, seed=1, start=120, host=host).take(5)
-        assert [int(one["row"]) for one in later] == epochs[-1][120:125]
-    assert epochs[0] != epochs[1]
-    # Two whole shards each, so every picture stands four times in the first epoch of both together.
-    rows, counts = np.unique(np.concatenate([one[:100] for one in epochs]), return_counts=True)
-    assert set(rows) == set(tiny_data.examples("train")["row"]) and set(counts) == {4}
+        examples = list(inputs.train_examples(part, seed=1, host=host).take(20 * 12))
+        assert [int(one["epoch"]) for one in examples] == [epoch for epoch in range(20) for _ in range(12)]
+        drawn.append(np.array([int(one["row"]) for one in examples]).reshape(20, 12))
+        later = inputs.train_examples(part, seed=1, start=30, host=host).take(5)
+        assert [int(one["row"]) for one in later] == list(drawn[-1].flatten()[30:35])
+    for ours, theirs in zip(*drawn):
+        assert not set(ours) & set(theirs) and max(np.unique(np.concatenate([ours, theirs]), return_counts=True)[1]) <= 2
+    # Which host has which shards changes by the epoch, so that no picture has more than its share for long.
+    counts = np.unique(np.concatenate(drawn), return_counts=True)[1]
+    assert len(counts) == 24 and counts.min() > 10 and counts.max() < 30
 
 
 @pytest.mark.parametrize("batch_size", [2, 4, 8, 16])
@@ -109,7 +106,7 @@ STAGE = "--stage=name={},epochs={},size=32,lr=0.01"
 def test_two_hosts_train_what_one_trains(tiny_data, tmp_path):
     flags = (STAGE.format("all", 1), "--max_steps=2", "--clip_norm=0.5", "--ema=0.5")
     told = run_on_two_hosts(*flags_of(tiny_data, tmp_path / "two", "kecam/BeitTiny", *flags))
-    assert "2 replica(s) on CPU, 2 host(s); batch 8, of which each replica sees 4" in told[0]
+    assert "MultiWorkerMirroredStrategy: 2 replica(s) on CPU, 2 host(s); batch 8, of which each replica sees 4" in told[0]
     assert "fewer than hosts" in told[1]
     done = run_command("multi_stage_train.py", *flags_of(tiny_data, tmp_path / "one", "kecam/BeitTiny", *flags))
     assert done.returncode == 0, done.stderr
