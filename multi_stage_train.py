@@ -51,11 +51,11 @@ def main() -> None:
     run = runs.Run(
         data_dir=FLAGS.data_dir, model_dir=FLAGS.model_dir, model=FLAGS.model, stages=tuple(resolved),
         weights=FLAGS.weights, init_from=FLAGS.init_from, train_split=FLAGS.train_split,
-        fold=folds[0] if folds else None, num_classes=FLAGS.num_classes, place_input=FLAGS.place_input, boxes=FLAGS.boxes,
-        dropout=FLAGS.dropout, precision=FLAGS.precision, sync_batch_norm=FLAGS.sync_batch_norm,
-        random_seed=FLAGS.random_seed, unordered=FLAGS.unordered, max_steps=FLAGS.max_steps,
-        tta=FLAGS.tta, tpu=FLAGS.tpu, virtual_replicas=FLAGS.virtual_replicas, jit=FLAGS.jit, steps_per_execution=FLAGS.steps_per_execution,
-        dry_run=FLAGS.dry_run)
+        fold=folds[0] if folds else None, num_classes=FLAGS.num_classes, place_input=FLAGS.place_input,
+        dropout=FLAGS.dropout, boxes=FLAGS.boxes, precision=FLAGS.precision, sync_batch_norm=FLAGS.sync_batch_norm,
+        random_seed=FLAGS.random_seed, unordered=FLAGS.unordered, max_steps=FLAGS.max_steps, tta=FLAGS.tta,
+        tpu=FLAGS.tpu, virtual_replicas=FLAGS.virtual_replicas, jit=FLAGS.jit,
+        steps_per_execution=FLAGS.steps_per_execution, dry_run=FLAGS.dry_run)
     train.run_training(run)
     if run.fold is not None and not run.dry_run:
         fold_runs.finish_fold(run)

@@ -1,4 +1,4 @@
-"""Gradient accumulation: the gradients of a batch in micro-batches one after another, in the memory that one of them takes."""
+"""Gradient accumulation: a batch's gradients by micro-batches one after another, in the memory that one of them takes."""
 
 from typing import Any, Callable
 

@@ -40,7 +40,8 @@ class StageCheckpoints(tf.keras.callbacks.Callback):
         Args:
           classifier: the network that the stage is worth.
           also: by name, what else `last` holds (what tf.train.Checkpoint takes).
-          write_dir: where this process writes, if not into the stage's folder, which it restores from (strategy.folder_to_write).
+          write_dir: where this process writes, if not into the stage's folder, which it restores from; see
+            hosts.folder_to_write.
         """
         super().__init__()
         self._monitor = monitor if plan.validation_steps else None

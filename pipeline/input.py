@@ -40,7 +40,7 @@ class Host:
     count: int = 1
 
     def takes_shards(self, part: Part) -> bool:
-        """Whether it reads shards of its own: where there are enough of them, for else it reads all and drops the others' part."""
+        """Whether there are enough for it to read its own; else each host reads all and drops what is others'."""
         return 1 < self.count <= len(part.shards)
 
 

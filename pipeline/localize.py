@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from pipeline import (boxes as boxes_of, checkpoint, dataset as datasets, files, input as inputs, map_to_box, predict,
+from pipeline import (boxes as boxes_of, checkpoint, dataset as datasets, files, hosts, input as inputs, map_to_box, predict,
                       run_record, runs, strategy as strategies)
 from pipeline.errors import UserError
 from pipeline.models import activation_map
@@ -55,7 +55,7 @@ def run_localization(data_dir: str, request: Request) -> boxes_of.Boxes:
         return standing
     tasks = [task for split in missing for task in _tasks(data.part(split), record, folds)]
     strategy = strategies.make(request.tpu, [request.batch_size], request.virtual_replicas)
-    strategies.require_one_host(strategy, "localize.py")
+    hosts.require_one(strategy, "localize.py")
     strategies.log(strategy, [request.batch_size])
     maps = _Maps(request.model_dir, record, size, strategy)
     tables = [_table(part, maps.of(part, members, request.batch_size), request.rule) for part, members in tasks]

@@ -8,7 +8,7 @@ from typing import Any, Callable, Optional, Sequence
 from absl import logging
 import tensorflow as tf
 
-from pipeline import (checkpoint, dataset as datasets, files, fusion, input as inputs, predictions, run_record,
+from pipeline import (checkpoint, dataset as datasets, files, fusion, hosts, input as inputs, predictions, run_record,
                       runs, strategy as strategies, thresholds, weight_mean)
 from pipeline.errors import UserError
 from pipeline.models import classifier as classifiers
@@ -83,7 +83,7 @@ def run_prediction(data_dir: str, request: Request) -> None:
     for fold in folds:
         checkpoint.choose(runs.last_stage_dir(request.model_dir, fold), request.checkpoint)
     strategy = strategies.make(request.tpu, [request.batch_size], request.virtual_replicas)
-    strategies.require_one_host(strategy, "predict.py")
+    hosts.require_one(strategy, "predict.py")
     strategies.log(strategy, [request.batch_size])
     if folds == [None]:
         _predict_part(whole, None, request.out, request, record, strategy)

@@ -3,7 +3,7 @@
 from absl import logging
 import tensorflow as tf
 
-from pipeline import dataset as datasets, patience, run_record, runs, stages, strategy as strategies
+from pipeline import dataset as datasets, hosts, patience, run_record, runs, stages, strategy as strategies
 from pipeline.errors import UserError
 from pipeline.models import classifier as classifiers, layer_rates, weights, zoo
 from pipeline.ops import decode, randaugment, tta
@@ -32,7 +32,7 @@ def check(run: runs.Run, data: datasets.Dataset) -> None:
 
 def check_replicas(run: runs.Run, strategy: tf.distribute.Strategy) -> None:
     """Raises UserError for what the number or kind of replicas forbids."""
-    if strategies.hosts(strategy) > 1 and run.fold is not None:
+    if hosts.count(strategy) > 1 and run.fold is not None:
         raise UserError("--fold works on one host: give each host folds of its own (--fold=0 here, --fold=1 there), without "
                         "TF_CONFIG")
     on_tpu = isinstance(strategy, tf.distribute.TPUStrategy)

@@ -1,21 +1,20 @@
 """What to compute on: a TPU by name, several hosts, virtual CPUs; else every GPU, else the CPU."""
 
 import concurrent.futures
-import contextlib
 import functools
 import json
 import os
-import tempfile
-from typing import Any, Callable, Iterator, Optional, Sequence
+from typing import Any, Optional, Sequence
 
 from absl import logging
 import tensorflow as tf
 
+from pipeline import hosts
 from pipeline.errors import UserError
-from pipeline.input import Host
 
 TPU_PATIENCE = 300  # seconds; a TPU's start takes less than one minute of them
 _STATUS_PATIENCE = 10  # seconds
+_CONFIG_FORM = '{"cluster": {"worker": ["HOST:PORT", …]}, "task": {"type": "worker", "index": 0}}'
 
 
 def make(tpu: str, batch_sizes: Sequence[int], virtual_replicas: int = 0) -> tf.distribute.Strategy:
@@ -35,8 +34,8 @@ def check_divisible(strategy: tf.distribute.Strategy, batch_size: int, accumulat
     replicas = strategy.num_replicas_in_sync
     if batch_size % (replicas * accumulate):
         times = f" times --accumulate={accumulate}" if accumulate > 1 else ""
-        raise UserError(f"--batch_size={batch_size} is not divisible by the {replicas} replica(s){times}; make it a multiple "
-                        f"of {replicas * accumulate}")
+        raise UserError(f"--batch_size={batch_size} is not divisible by the {replicas} replica(s){times}; make it a "
+                        f"multiple of {replicas * accumulate}")
 
 
 @functools.lru_cache(maxsize=None)  # a TPU that is connected a second time forgets what it holds
@@ -97,7 +96,11 @@ def _ask_status(address: str) -> None:
 def _virtual(replicas: int) -> tf.distribute.Strategy:
     tf.config.set_visible_devices([], "GPU")
     cpu = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)
+    try:
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)
+    except RuntimeError:
+        raise UserError("--virtual_replicas comes too late after the adoption of records in the same process; now that they "
+                        "stand, give the same command again") from None
     return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(replicas)])
 
 
@@ -108,74 +111,30 @@ def _cluster() -> Optional[dict[str, Any]]:
         return None
     try:
         config = json.loads(text)
-        workers, task = list(config["cluster"]["worker"]), config["task"]
-        if task["type"] != "worker" or len(config["cluster"]) > 1 or not 0 <= task["index"] < len(workers):
-            raise ValueError("it must list workers alone, and its task be one of them")
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"TF_CONFIG in the environment is not of the form {{\"cluster\": {{\"worker\": [\"HOST:PORT\", …]}}, "
-                        f"\"task\": {{\"type\": \"worker\", \"index\": 0}}}} ({type(error).__name__}: {error}); correct or "
-                        "unset it") from None
-    return config if len(workers) > 1 else None
+        cluster, task = config["cluster"], config["task"]
+        if not cluster.keys() <= {"chief", "worker"}:
+            raise ValueError("it must list workers, and perhaps a chief, alone")
+        if not 0 <= task["index"] < len(cluster[task["type"]]):
+            raise ValueError("the task must be one of those it lists")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"TF_CONFIG in the environment is not of the form {_CONFIG_FORM} ({type(error).__name__}: {error}); "
+                        "correct or unset it") from None
+    return config if len(_addresses(config)) > 1 else None
+
+
+def _addresses(config: dict[str, Any]) -> list[str]:
+    return [address for addresses in config["cluster"].values() for address in addresses]
 
 
 def _several_hosts(cluster: dict[str, Any]) -> tf.distribute.Strategy:
-    workers = cluster["cluster"]["worker"]
-    logging.info("host %d of %d, waiting for the others", cluster["task"]["index"] + 1, len(workers))
+    addresses = _addresses(cluster)
+    logging.info("this is %s %d of %d hosts, waiting for the others", cluster["task"]["type"], cluster["task"]["index"],
+                 len(addresses))
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except (RuntimeError, ValueError, tf.errors.OpError) as error:
-        raise UserError(f"TF_CONFIG: the hosts {', '.join(workers)} don't come together: "
+        raise UserError(f"TF_CONFIG: the hosts {', '.join(addresses)} don't come together: "
                         f"{' '.join(str(error).split())[:200]}") from None
-
-
-def hosts(strategy: tf.distribute.Strategy) -> int:
-    """How many machines feed the replicas, each by an input pipeline of its own."""
-    if isinstance(strategy, tf.distribute.TPUStrategy):
-        return strategy.extended.num_hosts
-    resolver = strategy.cluster_resolver
-    return max(len(resolver.cluster_spec().as_dict().get("worker", ())), 1) if resolver else 1
-
-
-def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the one that writes: of several hosts each runs one, on a TPU one drives all hosts."""
-    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        return strategy.cluster_resolver.task_id == 0
-    return True
-
-
-def require_one_host(strategy: tf.distribute.Strategy, command: str) -> None:
-    """Raises UserError where there are several: for what writes one stream in one order."""
-    if hosts(strategy) > 1:
-        raise UserError(f"{command} works on one host: unset TF_CONFIG, or take a TPU of one host (v2-8, v3-8)")
-
-
-def distribute(strategy: tf.distribute.Strategy, make_batches: Callable[[Host], tf.data.Dataset], batch_size: int):
-    """The global batches of `make_batches`, as Keras' fit takes them: of several hosts each makes its part by itself."""
-    if hosts(strategy) == 1:
-        return make_batches(Host())
-
-    def own_batches(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        batches = make_batches(Host(context.input_pipeline_id, context.num_input_pipelines))
-        return batches.rebatch(context.get_per_replica_batch_size(batch_size), drop_remainder=True)
-
-    return strategy.distribute_datasets_from_function(own_batches)
-
-
-@contextlib.contextmanager
-def folder_to_write(strategy: tf.distribute.Strategy, folder: str) -> Iterator[str]:
-    """`folder` for the one process that writes; for the others, which must take part in a checkpoint, one that goes again."""
-    if is_chief(strategy):
-        yield folder
-        return
-    with tempfile.TemporaryDirectory() as aside:
-        yield aside
-
-
-def wait_for_all(strategy: tf.distribute.Strategy) -> None:
-    """Returns when the processes of all hosts have come here."""
-    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        meet = tf.function(lambda: tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.ones([])))
-        strategy.run(meet)
 
 
 def log(strategy: tf.distribute.Strategy, batch_sizes: Sequence[int]) -> None:
@@ -183,7 +142,7 @@ def log(strategy: tf.distribute.Strategy, batch_sizes: Sequence[int]) -> None:
     replicas = strategy.num_replicas_in_sync
     sizes = list(dict.fromkeys(batch_sizes))
     logging.info("%s: %d replica(s) on %s, %d host(s); batch %s, of which each replica sees %s", _name(strategy), replicas,
-                 _devices(strategy), hosts(strategy), "/".join(map(str, sizes)),
+                 _devices(strategy), hosts.count(strategy), "/".join(map(str, sizes)),
                  "/".join(str(size // replicas) for size in sizes))
 
 

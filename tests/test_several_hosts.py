@@ -12,7 +12,8 @@ import pytest
 import tensorflow as tf
 
 from conftest import ROOT
-from pipeline import checkpoint, input as inputs, predictions
+from pipeline import checkpoint, hosts, input as inputs, predictions
+from pipeline.errors import UserError
 from pipeline.models import classifier as classifiers
 from raw_data import run_command
 import tiny_records
@@ -136,9 +137,6 @@ def test_two_hosts_go_through_stages_and_on_where_they_stopped(tiny_data, tmp_pa
 
 
 def test_predict_works_on_one_host(monkeypatch):
-    from pipeline import strategy as strategies
-    from pipeline.errors import UserError
-
-    monkeypatch.setattr(strategies, "hosts", lambda strategy: 2)
+    monkeypatch.setattr(hosts, "count", lambda strategy: 2)
     with pytest.raises(UserError, match="predict.py works on one host: unset TF_CONFIG"):
-        strategies.require_one_host(tf.distribute.get_strategy(), "predict.py")
+        hosts.require_one(tf.distribute.get_strategy(), "predict.py")

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from pipeline import run_checks, strategy as strategies
+from pipeline import hosts, run_checks, strategy as strategies
 from pipeline.errors import UserError
 from raw_data import assert_one_line_mistake, run_command
 from training_runs import run, stage
@@ -26,7 +26,7 @@ def closed_port() -> int:
 
 def test_without_flags_it_is_this_machine():
     strategy = strategies.make("none", [6, 8])
-    assert strategy.num_replicas_in_sync == strategies.hosts(strategy) == 1 and strategies.is_chief(strategy)
+    assert strategy.num_replicas_in_sync == hosts.count(strategy) == 1 and hosts.is_chief(strategy)
     assert strategies.make("none", [7]) is strategy
 
 
@@ -55,7 +55,8 @@ def test_a_server_that_is_no_tpu_is_not_waited_for_without_end(monkeypatch):
     ("{", "not of the form"),
     ('{"cluster": {"worker": ["a:1", "b:1"]}}', "'task'"),
     ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}', "one of them"),
-    ('{"cluster": {"worker": ["a:1", "b:1"], "ps": ["c:1"]}, "task": {"type": "ps", "index": 0}}', "workers alone"),
+    ('{"cluster": {"worker": ["a:1", "b:1"], "ps": ["c:1"]}, "task": {"type": "ps", "index": 0}}', "a chief, alone"),
+    ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "ps", "index": 0}}', "'ps'"),
     ('["a:1"]', "not of the form"),
 ])
 def test_an_environment_that_names_no_cluster(config, told, monkeypatch):
@@ -66,7 +67,7 @@ def test_an_environment_that_names_no_cluster(config, told, monkeypatch):
 
 def test_a_cluster_of_this_host_alone_is_none(monkeypatch):
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": ["a:1"]}, "task": {"type": "worker", "index": 0}}))
-    assert strategies.hosts(strategies.make("none", [8])) == 1
+    assert hosts.count(strategies.make("none", [8])) == 1
 
 
 def test_flags_that_exclude_each_other():
@@ -78,7 +79,7 @@ class Replicas:
     """As many as asked for, for what only counts them."""
 
     def __init__(self, count: int):
-        self.num_replicas_in_sync = count
+        self.num_replicas_in_sync, self.cluster_resolver = count, None
 
 
 @pytest.mark.parametrize("replicas, changes, told", [

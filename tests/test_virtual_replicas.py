@@ -1,4 +1,4 @@
-"""What depends on the number of replicas, on logical CPUs: the same steps, scores, files and predictions as on one device."""
+"""What depends on the number of replicas, on logical CPUs: steps, scores, files, predictions are those of one device."""
 
 import json
 import os
@@ -82,8 +82,8 @@ def trained(tiny_data, tmp_path_factory):
     return folder, told
 
 
-def predicted(tiny_data, model_dir, out, *flags):
-    command("predict.py", f"--data_dir={tiny_data.directory}", f"--model_dir={model_dir}", "--split=val", f"--out={out}", *flags)
+def predicted(data, model_dir, out, *flags):
+    command("predict.py", f"--data_dir={data.directory}", f"--model_dir={model_dir}", "--split=val", f"--out={out}", *flags)
     found = predictions.Predictions(str(out))
     return dict(zip(found.ids, found.rows(np.arange(len(found.ids)))))
 
