@@ -12,7 +12,7 @@ import tensorflow as tf
 from pipeline import hosts
 from pipeline.errors import UserError
 
-TPU_PATIENCE = 300  # seconds; a TPU's start takes less than one minute of them
+_TPU_PATIENCE = 300  # seconds; a TPU's start takes less than one minute of them
 _STATUS_PATIENCE = 10  # seconds
 _CONFIG_FORM = '{"cluster": {"worker": ["HOST:PORT", …]}, "task": {"type": "worker", "index": 0}}'
 
@@ -58,9 +58,9 @@ def _tpu(tpu: str) -> tf.distribute.Strategy:
     # In a thread, because what answers at an address but is no TPU is waited for without end.
     executor = concurrent.futures.ThreadPoolExecutor(1)
     try:
-        return tf.distribute.TPUStrategy(executor.submit(_connect, tpu).result(TPU_PATIENCE))
+        return tf.distribute.TPUStrategy(executor.submit(_connect, tpu).result(_TPU_PATIENCE))
     except concurrent.futures.TimeoutError:
-        reason = f"no answer within {TPU_PATIENCE} s"
+        reason = f"no answer within {_TPU_PATIENCE} s"
     except (ImportError, ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
         reason = " ".join(str(error).split())[:200]
         if "ConfigureDistributedTPU" in str(error) and "Registered kernels" in str(error):

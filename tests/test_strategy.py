@@ -91,3 +91,11 @@ def test_replicas_and_batches(replicas, changes, told, tiny_data):
     with pytest.raises(UserError, match=re.escape(told)):
         run_checks.check_replicas(run(tiny_data, "m", stage(**changes), sync_batch_norm=True), Replicas(replicas))
     run_checks.check_replicas(run(tiny_data, "m", stage(batch_size=16)), Replicas(4))
+
+
+def test_where_it_is_trained_is_no_part_of_what_is_trained(tiny_data):
+    def identity(**changes):
+        return run(tiny_data, "m", **changes).identity()
+
+    assert identity(virtual_replicas=8, tpu="local") == identity()
+    assert identity(sync_batch_norm=True) != identity()
