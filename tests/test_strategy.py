@@ -54,7 +54,7 @@ def test_a_server_that_is_no_tpu_is_not_waited_for_without_end(monkeypatch):
 @pytest.mark.parametrize("config, told", [
     ("{", "not of the form"),
     ('{"cluster": {"worker": ["a:1", "b:1"]}}', "'task'"),
-    ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}', "one of them"),
+    ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}', "one of those"),
     ('{"cluster": {"worker": ["a:1", "b:1"], "ps": ["c:1"]}, "task": {"type": "ps", "index": 0}}', "a chief, alone"),
     ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "ps", "index": 0}}', "'ps'"),
     ('["a:1"]', "not of the form"),
