@@ -4,7 +4,7 @@ import os
 
 from absl import flags
 
-from pipeline import command
+from pipeline import command, strategy_flags
 from pipeline.flag_types import define_float, define_path, require
 
 FLAGS = flags.FLAGS
@@ -20,7 +20,7 @@ define_float("box_padding", 0.05, "Boxes get this share of their width and heigh
 flags.DEFINE_integer("size", None, "Pixels, height = width; more make a finer map. Default: half as many again "
                      "as in the last stage.", 1)
 flags.DEFINE_integer("batch_size", 32, "Pictures a step, over all replicas.", 1)
-flags.DEFINE_string("tpu", "none", "none, local, a TPU's name, or grpc://…; none uses all GPUs, else the CPU.")
+strategy_flags.define()
 define_path("contact_sheet", "Draw boxes on pictures (of val where it was asked for, else of test) into this PNG.")
 flags.DEFINE_integer("contact_sheet_pictures", 20, "So many of them.", 1)
 
@@ -33,7 +33,7 @@ def main() -> None:
     rule = map_to_box.Rule(FLAGS.cam_threshold, FLAGS.min_box, FLAGS.box_padding)
     boxes = localize.run_localization(FLAGS.data_dir, localize.Request(
         model_dir=FLAGS.model_dir, name=name, rule=rule, split=FLAGS.split, size=FLAGS.size,
-        batch_size=FLAGS.batch_size, tpu=FLAGS.tpu))
+        batch_size=FLAGS.batch_size, tpu=FLAGS.tpu, virtual_replicas=FLAGS.virtual_replicas))
     if FLAGS.contact_sheet:
         contact_sheet.write(FLAGS.contact_sheet, FLAGS.data_dir, boxes, FLAGS.split, FLAGS.contact_sheet_pictures)
 

@@ -6,7 +6,7 @@ import os
 from absl import flags
 
 import make_submission
-from pipeline import command, sixth_place_flags
+from pipeline import command, sixth_place_flags, strategy_flags
 from pipeline.flag_types import ALL_FOLDS, define_path, parse_folds, require
 
 FLAGS = flags.FLAGS
@@ -26,7 +26,7 @@ flags.DEFINE_string("tta", None, "Test-time views to average: none, flip, six (w
                     "the recipe's.")
 flags.DEFINE_integer("size", None, "Pixels, height = width. Default: the last stage's.", 1)
 flags.DEFINE_integer("batch_size", 32, "Pictures a step, over all replicas; each goes through in all its views.", 1)
-flags.DEFINE_string("tpu", "none", "none, local, a TPU's name, or grpc://…; none uses all GPUs, else the CPU.")
+strategy_flags.define()
 define_path("out", "Folder of the predictions. Default: MODEL_DIR/predictions/SPLIT.")
 sixth_place_flags.define_prediction()
 
@@ -55,8 +55,8 @@ def main() -> None:
     priors.Priors(on_top, dataset.load(FLAGS.data_dir))  # for its mistakes, which shouldn't wait until all is predicted
     predict.run_prediction(FLAGS.data_dir, predict.Request(
         model_dir=FLAGS.model_dir, split=FLAGS.split, out=out, folds=() if folds == ALL_FOLDS else folds, tta=FLAGS.tta,
-        size=FLAGS.size, batch_size=FLAGS.batch_size, tpu=FLAGS.tpu, checkpoint=FLAGS.checkpoint,
-        average=FLAGS.average))
+        size=FLAGS.size, batch_size=FLAGS.batch_size, tpu=FLAGS.tpu, virtual_replicas=FLAGS.virtual_replicas,
+        checkpoint=FLAGS.checkpoint, average=FLAGS.average))
     if FLAGS.submission_file_path:
         make_submission.make_submission(FLAGS.data_dir, [out], FLAGS.submission_file_path, priors_request=on_top)
 

@@ -33,27 +33,31 @@ class StageCheckpoints(tf.keras.callbacks.Callback):
     """Keeps a stage's checkpoints; as a Keras callback it saves after every epoch of Keras', a snapshot."""
 
     def __init__(self, stage_dir: str, classifier: Classifier, optimizer, monitor: str, plan: Plan,
-                 keep_epochs: Sequence[float] = (), also: Optional[Mapping[str, Any]] = None):
+                 keep_epochs: Sequence[float] = (), also: Optional[Mapping[str, Any]] = None,
+                 write_dir: Optional[str] = None):
         """As a callback this one stands behind those that change what `also` names.
 
         Args:
           classifier: the network that the stage is worth.
           also: by name, what else `last` holds (what tf.train.Checkpoint takes).
+          write_dir: where this process writes, if not into the stage's folder, which it restores from; see
+            hosts.folder_to_write.
         """
         super().__init__()
         self._monitor = monitor if plan.validation_steps else None
         self._plan = plan
         self._keep_epochs = keep_epochs
         self._stage_dir = stage_dir
+        self._write_dir = write_dir or stage_dir
         self._snapshots = tf.Variable(0, dtype=tf.int64, trainable=False)
         # NaN stands for "none yet": a checkpoint holds tensors, not None.
         self._best_value = tf.Variable(float("nan"), dtype=tf.float32, trainable=False)
         state = tf.train.Checkpoint(model=classifier.model, base=classifier.base, head=classifier.head,
                                     optimizer=optimizer, snapshots=self._snapshots, best_value=self._best_value,
                                     **(also or {}))
-        self._last = tf.train.CheckpointManager(state, os.path.join(stage_dir, LAST), max_to_keep=1)
+        self._last = tf.train.CheckpointManager(state, os.path.join(self._write_dir, LAST), max_to_keep=1)
         self._weights = tf.train.Checkpoint(model=classifier.model, base=classifier.base, head=classifier.head)
-        self._best = tf.train.CheckpointManager(self._weights, os.path.join(stage_dir, BEST), max_to_keep=1)
+        self._best = tf.train.CheckpointManager(self._weights, os.path.join(self._write_dir, BEST), max_to_keep=1)
 
     @property
     def snapshots(self) -> int:
@@ -73,7 +77,7 @@ class StageCheckpoints(tf.keras.callbacks.Callback):
 
     def restore(self) -> bool:
         """Restores the state of the last snapshot, if there is one."""
-        path = self._last.latest_checkpoint
+        path = tf.train.latest_checkpoint(os.path.join(self._stage_dir, LAST))
         if path is None:
             return False
         try:
@@ -97,7 +101,7 @@ class StageCheckpoints(tf.keras.callbacks.Callback):
     def _keep(self, epochs: float) -> None:
         for kept in self._keep_epochs:
             if math.isclose(kept, epochs):
-                self._weights.write(_kept_path(self._stage_dir, kept))
+                self._weights.write(_kept_path(self._write_dir, kept))
 
 
 def _kept_path(stage_dir: str, epochs: float) -> str:

@@ -32,6 +32,18 @@ class TrainPictures:
     random_erasing: float = 0.0  # probability; not used with eval
 
 
+@dataclasses.dataclass(frozen=True)
+class Host:
+    """One of the machines that make the global batches together, each its own part of every batch."""
+
+    index: int = 0
+    count: int = 1
+
+    def takes_shards(self, part: Part) -> bool:
+        """Whether there are enough for it to read its own; else each host reads all and drops what is others'."""
+        return 1 < self.count <= len(part.shards)
+
+
 def _read_shards(part: Part) -> tf.data.Dataset:
     """(path, first row) of each shard."""
     first_rows = tf.constant([shard.first_row for shard in part.shards], tf.int64)
@@ -139,13 +151,18 @@ def training_picture(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPicture
     return image
 
 
-def train_examples(part: Part, seed: int, start: int = 0, class_balance: str = "none") -> tf.data.Dataset:
+def train_examples(part: Part, seed: int, start: int = 0, class_balance: str = "none",
+                   host: Host = Host()) -> tf.data.Dataset:
     """Endless parsed records with their 'epoch' (int64), from number `start` (counted over all epochs) on.
 
     First shuffle, then repeat: each epoch is a full pass in an order of its own. With a `class_balance` an epoch has as
     many examples, some of them several times, with the number of their 'copy' (int32), and others not.
+
+    With one of several `host`s they are those of its shards, others in each epoch. Its epoch is its share of the
+    examples, however many its shards hold, so that all hosts are in the same epoch: a few examples are left out, or come
+    again, until the next one.
     """
-    size = part.size
+    size = part.size // host.count
     paths = tf.constant(part.paths)
     first_rows = tf.constant([shard.first_row for shard in part.shards], tf.int64)
     balance = None if class_balance == "none" else balances.make(part, class_balance)
@@ -153,6 +170,7 @@ def train_examples(part: Part, seed: int, start: int = 0, class_balance: str = "
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         epoch_seed = seeds.example_seed(seed, epoch, tf.constant(-1, tf.int64))  # no example has row -1
         order = tf.random.experimental.stateless_shuffle(tf.range(len(part.shards)), epoch_seed)
+        order = order[host.index::host.count]
         files = tf.data.Dataset.from_tensor_slices((tf.gather(paths, order), tf.gather(first_rows, order)))
         examples = _examples(part, files)
         if balance:
@@ -162,6 +180,8 @@ def train_examples(part: Part, seed: int, start: int = 0, class_balance: str = "
         tf.compat.v1.set_random_seed(1)
         examples = examples.shuffle(min(size, SHUFFLE_BUFFER), seed=tf.cast(epoch_seed[0], tf.int64),
                                     reshuffle_each_iteration=False)
+        if host.count > 1:
+            examples = examples.repeat().take(size)
         return examples.map(lambda example: {**example, "epoch": epoch})
 
     epochs = tf.data.Dataset.counter(start // size)
@@ -169,7 +189,8 @@ def train_examples(part: Part, seed: int, start: int = 0, class_balance: str = "
 
 
 def train_batches(part: Part, pictures: TrainPictures, batch_size: int, seed: int, start_step: int = 0,
-                  ordered: bool = True, class_balance: str = "none", mix: mixing.Alphas = mixing.Alphas()) -> tf.data.Dataset:
+                  ordered: bool = True, class_balance: str = "none", mix: mixing.Alphas = mixing.Alphas(),
+                  host: Host = Host()) -> tf.data.Dataset:
     """Endless batches ({'image': uint8 [batch, size, size, 3], 'place': float32 [batch, 3]}, int64 labels [batch]).
 
     With several labels a picture the labels are float32 [batch, classes].
@@ -179,6 +200,7 @@ def train_batches(part: Part, pictures: TrainPictures, batch_size: int, seed: in
       ordered: False lets batches come in any order, for speed.
       class_balance: a key of class_balance.POWERS.
       mix: mixup and CutMix; with it class indices become mixing.MixedLabels. (Places stay the first picture's.)
+      host: with one of several, `batch_size` is still the global one, and the batches are its parts of those.
     """
 
     box_of = _box_lookup(part)
@@ -188,29 +210,40 @@ def train_batches(part: Part, pictures: TrainPictures, batch_size: int, seed: in
         image = training_picture(example["encoded"], example_seed, pictures, box_of(example["row"]))
         return {"image": image, "place": example["place"]}, example["label"]
 
-    batches = (
-        train_examples(part, seed, start_step * batch_size, class_balance)
-        .map(prepare, num_parallel_calls=AUTOTUNE)
-        .batch(batch_size, drop_remainder=True)
-    )
+    own_batch = batch_size // host.count
+    if host.takes_shards(part):
+        chosen = train_examples(part, seed, start_step * own_batch, class_balance, host)
+    else:
+        chosen = _own_of_each_batch(train_examples(part, seed, start_step * batch_size, class_balance), batch_size, host)
+    batches = chosen.map(prepare, num_parallel_calls=AUTOTUNE).batch(own_batch, drop_remainder=True)
     if mix.any:
-        batches = _mixed(batches, seed, start_step, mix)
+        batches = _mixed(batches, seed, start_step, mix, host)
     return batches.prefetch(AUTOTUNE).with_options(_options(ordered))
 
 
-def _mixed(batches: tf.data.Dataset, seed: int, start_step: int, alphas: mixing.Alphas) -> tf.data.Dataset:
+def _own_of_each_batch(examples: tf.data.Dataset, batch_size: int, host: Host) -> tf.data.Dataset:
+    """Of the examples of every global batch those that are the host's."""
+    if host.count == 1:
+        return examples
+    own_batch = batch_size // host.count
+    numbered = examples.enumerate().filter(lambda number, _: number % batch_size // own_batch == host.index)
+    return numbered.map(lambda _, example: example)
+
+
+def _mixed(batches: tf.data.Dataset, seed: int, start_step: int, alphas: mixing.Alphas, host: Host) -> tf.data.Dataset:
 
     def mix_one(step, batch):
         features, labels = batch
-        batch_seed = seeds.example_seed(seed, step, tf.constant(-3, tf.int64))  # no example has row -3
+        batch_seed = seeds.example_seed(seed, step, tf.constant(-3 - host.index, tf.int64))  # no example has such a row
         image, labels = mixing.mix(features["image"], labels, batch_seed, alphas)
         return {**features, "image": image}, labels
 
     return batches.enumerate(start_step).map(mix_one, num_parallel_calls=AUTOTUNE)
 
 
-def predict_batches(part: Part, size: int, views: tta.Views, eval_resize: str, batch_size: int) -> tf.data.Dataset:
-    """Every example once, in file order, the last batch padded.
+def predict_batches(part: Part, size: int, views: tta.Views, eval_resize: str, batch_size: int,
+                    host: Host = Host()) -> tf.data.Dataset:
+    """Every example once, in file order, the last batch padded; with one of several `host`s its part of each batch.
 
     Elements: {'image': uint8 [batch, crops, size, size, 3], 'place': float32 [batch, 3], 'label': as parse_record's,
     'row': int64 [batch], 'mask': float32 [batch], 0 on padding}.
@@ -222,16 +255,18 @@ def predict_batches(part: Part, size: int, views: tta.Views, eval_resize: str, b
         image = tta.host_views(example["encoded"], size, views, eval_resize, box_of(example["row"]))
         return {"image": image, "place": example["place"], "label": example["label"], "row": example["row"], "mask": 1.0}
 
-    pictures = examples(part).map(prepare, num_parallel_calls=AUTOTUNE)
+    own_batch = batch_size // host.count
+    pictures = _own_of_each_batch(examples(part), batch_size, host).map(prepare, num_parallel_calls=AUTOTUNE)
     padding = tf.data.Dataset.from_tensors({
         "image": tf.zeros([views.crops, size, size, 3], tf.uint8), "place": tf.zeros([3]),
         "label": _label(tf.zeros([0], tf.int64), _several_labels(part)), "row": tf.constant(-1, tf.int64), "mask": 0.0,
-    }).repeat(-part.size % batch_size)
-    batches = pictures.concatenate(padding).batch(batch_size, drop_remainder=True).prefetch(AUTOTUNE)
+    }).repeat()
+    pictures = pictures.concatenate(padding).take(-(-part.size // batch_size) * own_batch)
+    batches = pictures.batch(own_batch, drop_remainder=True).prefetch(AUTOTUNE)
     return batches.with_options(_options(ordered=True))
 
 
-def validation_batches(part: Part, size: int, eval_resize: str, batch_size: int) -> tf.data.Dataset:
+def validation_batches(part: Part, size: int, eval_resize: str, batch_size: int, host: Host = Host()) -> tf.data.Dataset:
     """predict_batches of one view, as Keras wants them: (features, labels, float32 weights [batch]).
 
     Labels are int64 [batch] ≥ 0, or float32 [batch, classes] where a picture has several.
@@ -244,12 +279,12 @@ def validation_batches(part: Part, size: int, eval_resize: str, batch_size: int)
         known = tf.reduce_any(labels > 0, axis=1) if labels.shape.rank == 2 else labels >= 0
         return features, tf.maximum(labels, 0), batch["mask"] * tf.cast(known, tf.float32)
 
-    return predict_batches(part, size, tta.parse("none"), eval_resize, batch_size).map(as_keras)
+    return predict_batches(part, size, tta.parse("none"), eval_resize, batch_size, host).map(as_keras)
 
 
 def _options(ordered: bool) -> tf.data.Options:
     options = tf.data.Options()
     options.deterministic = ordered
-    # One host: each replica takes its part of a batch; sharding by file or element would split it a second time.
+    # Each replica takes its part of a batch, and each host has its own (Host): nothing is left for TensorFlow to shard.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return options

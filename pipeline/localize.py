@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from pipeline import (boxes as boxes_of, checkpoint, dataset as datasets, files, input as inputs, map_to_box, predict,
+from pipeline import (boxes as boxes_of, checkpoint, dataset as datasets, files, hosts, input as inputs, map_to_box, predict,
                       run_record, runs, strategy as strategies)
 from pipeline.errors import UserError
 from pipeline.models import activation_map
@@ -34,6 +34,7 @@ class Request:
     size: Optional[int] = None   # pixels; None: see default_size
     batch_size: int = 32         # pictures a step, over all replicas
     tpu: str = "none"
+    virtual_replicas: int = 0
 
 
 def run_localization(data_dir: str, request: Request) -> boxes_of.Boxes:
@@ -53,7 +54,8 @@ def run_localization(data_dir: str, request: Request) -> boxes_of.Boxes:
         print(f"boxes are up to date: {boxes_of.path(data_dir, request.name)}")
         return standing
     tasks = [task for split in missing for task in _tasks(data.part(split), record, folds)]
-    strategy = strategies.make(request.tpu, [request.batch_size])
+    strategy = strategies.make(request.tpu, [request.batch_size], request.virtual_replicas)
+    hosts.require_one(strategy, "localize.py")
     strategies.log(strategy, [request.batch_size])
     maps = _Maps(request.model_dir, record, size, strategy)
     tables = [_table(part, maps.of(part, members, request.batch_size), request.rule) for part, members in tasks]

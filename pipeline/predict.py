@@ -8,7 +8,7 @@ from typing import Any, Callable, Optional, Sequence
 from absl import logging
 import tensorflow as tf
 
-from pipeline import (checkpoint, dataset as datasets, files, fusion, input as inputs, predictions, run_record,
+from pipeline import (checkpoint, dataset as datasets, files, fusion, hosts, input as inputs, predictions, run_record,
                       runs, strategy as strategies, thresholds, weight_mean)
 from pipeline.errors import UserError
 from pipeline.models import classifier as classifiers
@@ -29,6 +29,7 @@ class Request:
     size: Optional[int] = None         # pixels; None: the last stage's
     batch_size: int = 32               # pictures a step, over all replicas
     tpu: str = "none"
+    virtual_replicas: int = 0
     checkpoint: str = checkpoint.BEST  # or last, or kept epochs (18:21:24)
     average: str = "probabilities"     # or weights: how several epochs become one prediction
 
@@ -81,7 +82,8 @@ def run_prediction(data_dir: str, request: Request) -> None:
     folds = _choose_folds(request)
     for fold in folds:
         checkpoint.choose(runs.last_stage_dir(request.model_dir, fold), request.checkpoint)
-    strategy = strategies.make(request.tpu, [request.batch_size])
+    strategy = strategies.make(request.tpu, [request.batch_size], request.virtual_replicas)
+    hosts.require_one(strategy, "predict.py")
     strategies.log(strategy, [request.batch_size])
     if folds == [None]:
         _predict_part(whole, None, request.out, request, record, strategy)
@@ -100,11 +102,12 @@ def run_prediction(data_dir: str, request: Request) -> None:
 def predict_held_out(run: runs.Run, out: str) -> None:
     """Predicts what `run.fold` held out, by one view as in its validation, in the process that trained it."""
     data = datasets.load(run.data_dir)
-    request = Request(run.model_dir, run.train_split, out, tta="none", batch_size=run.stages[-1].batch_size, tpu=run.tpu)
+    request = Request(run.model_dir, run.train_split, out, tta="none", batch_size=run.stages[-1].batch_size, tpu=run.tpu,
+                      virtual_replicas=run.virtual_replicas)
     record = run_record.read(run.model_dir)
     part = _cropped(data.held_out(run.train_split, run.fold), record)
     _predict_part(part, run.fold, out, request, record,
-                  strategies.make(run.tpu, [request.batch_size]))
+                  strategies.make(run.tpu, [request.batch_size], run.virtual_replicas))
 
 
 def _cropped(part: datasets.Part, record: dict[str, Any]) -> datasets.Part:

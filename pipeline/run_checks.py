@@ -1,8 +1,9 @@
 """What can be known to go wrong before anything is trained, so that nobody learns of it hours later."""
 
 from absl import logging
+import tensorflow as tf
 
-from pipeline import dataset as datasets, patience, run_record, runs, stages
+from pipeline import dataset as datasets, hosts, patience, run_record, runs, stages, strategy as strategies
 from pipeline.errors import UserError
 from pipeline.models import classifier as classifiers, layer_rates, weights, zoo
 from pipeline.ops import decode, randaugment, tta
@@ -16,6 +17,8 @@ def check(run: runs.Run, data: datasets.Dataset) -> None:
     _check_model(run)
     _check_parts(run, data)
     _check_kept(run, data)
+    if run.virtual_replicas and run.jit:
+        raise UserError("--virtual_replicas does not go with --jit: XLA does not compile for the CPUs that it makes")
     tta.check(run.tta, run.stages[-1].eval_resize, run.stages[-1].size)
     for stage in run.stages:
         patience.check(stage, has_validation=runs.held_out_part(run, data) is not None)
@@ -25,6 +28,21 @@ def check(run: runs.Run, data: datasets.Dataset) -> None:
         if stage.randaugment:
             randaugment.parse(stage.randaugment)
         _check_augmentation(run, stage)
+
+
+def check_replicas(run: runs.Run, strategy: tf.distribute.Strategy) -> None:
+    """Raises UserError for what the number or kind of replicas forbids."""
+    if hosts.count(strategy) > 1 and run.fold is not None:
+        raise UserError("--fold works on one host: give each host folds of its own (--fold=0 here, --fold=1 there), without "
+                        "TF_CONFIG")
+    on_tpu = isinstance(strategy, tf.distribute.TPUStrategy)
+    for stage in run.stages:
+        strategies.check_divisible(strategy, stage.batch_size, stage.accumulate)
+        if run.sync_batch_norm and stage.accumulate > 1 and strategy.num_replicas_in_sync > 1 and not on_tpu:
+            raise UserError(f"stage {stage.name}: accumulate={stage.accumulate} goes with --sync_batch_norm on a TPU only: "
+                            "elsewhere replicas can't exchange anything within a loop")
+    if run.sync_batch_norm and strategy.num_replicas_in_sync == 1:
+        logging.info("--sync_batch_norm changes nothing here: there is one replica")
 
 
 def _check_augmentation(run: runs.Run, stage: Stage) -> None:

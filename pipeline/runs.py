@@ -30,12 +30,14 @@ class Run:
     dropout: float = 0.0            # before the head
     boxes: Optional[str] = None     # name of the boxes that pictures are cropped to
     precision: str = "float32"
+    sync_batch_norm: bool = False
     random_seed: int = 42
     unordered: bool = False
     max_steps: int = 0
     # Where and how fast; a second start may change these.
     tta: str = "none"
     tpu: str = "none"
+    virtual_replicas: int = 0
     jit: bool = False
     steps_per_execution: int = 1
     dry_run: bool = False
@@ -43,7 +45,8 @@ class Run:
     def identity(self) -> dict[str, Any]:
         """What must not change between two starts in one model directory."""
         fields = dataclasses.asdict(self)
-        for name in ("data_dir", "model_dir", "fold", "num_classes", "tta", "tpu", "jit", "steps_per_execution", "dry_run"):
+        for name in ("data_dir", "model_dir", "fold", "num_classes", "tta", "tpu", "virtual_replicas", "jit",
+                     "steps_per_execution", "dry_run"):
             del fields[name]
         fields["by_folds"] = self.fold is not None
         fields["stages"] = {stage.name: dataclasses.asdict(stage) for stage in self.stages}

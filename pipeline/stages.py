@@ -35,6 +35,7 @@ class Stage:
     groups: str          # LAYER:LAYER or empty
     layer_decay: float   # 1: off
     ema: float           # 0: off
+    accumulate: int      # micro-batches a step
     monitor: str
     early_stop: int      # validations; 0: off
     validate_every: float  # epochs

@@ -4,6 +4,7 @@ from typing import Optional
 
 import tensorflow as tf
 
+from pipeline import accumulation
 from pipeline.losses import Loss
 from pipeline.step_metrics import MultiLabelMetrics, SingleLabelMetrics
 from pipeline.weight_average import WeightAverage
@@ -26,14 +27,19 @@ class TrainableClassifier(tf.keras.Model):
     """
 
     def __init__(self, classifier: tf.keras.Model, loss: Loss, global_batch_size: int, multi_label: bool = False,
-                 average: Optional[WeightAverage] = None, training_loss: Optional[Loss] = None):
-        """`training_loss` takes the place of `loss` in training, not in validation."""
+                 average: Optional[WeightAverage] = None, training_loss: Optional[Loss] = None, accumulate: int = 1):
+        """
+        Args:
+          training_loss: takes the place of `loss` in training, not in validation.
+          accumulate: so many micro-batches make up the gradients of a step; each replica's batch is a multiple of it.
+        """
         super().__init__()
         self.classifier = classifier
         self._average = average
         self._loss = loss
         self._training_loss = training_loss or loss
         self._global_batch_size = global_batch_size
+        self._accumulate = accumulate
         self._scores = MultiLabelMetrics() if multi_label else SingleLabelMetrics()
 
     @property
@@ -46,15 +52,31 @@ class TrainableClassifier(tf.keras.Model):
 
     def train_step(self, data):
         features, labels = data
+        variables = self.classifier.trainable_variables
+        if self._accumulate == 1:
+            gradients, losses, logits = self._gradients(features, labels)
+        else:
+            gradients, losses, logits = accumulation.in_micro_batches(
+                self._gradients, features, labels, self._accumulate, variables, self.classifier.output.shape[-1])
+        # Keras sums them over the replicas, and clips the sum.
+        self.optimizer.apply_gradients(zip(gradients, variables))
+        if self._average:
+            self._average.update(self.optimizer.iterations)
+        return self._scores.update(losses, labels, logits, None)
+
+    def _gradients(self, features, labels):
+        """What a batch, or a part of one, adds to the step's gradients; its losses [n] and logits [n, classes]."""
         with tf.GradientTape() as tape:
             logits = apply(self.classifier, features, training=True)
             losses = self._training_loss(labels, logits)
             loss = tf.reduce_sum(losses) / self._global_batch_size
-        # Keras' minimize also scales the loss under mixed_float16 and sums the gradients over the replicas.
-        self.optimizer.minimize(loss, self.classifier.trainable_variables, tape=tape)
-        if self._average:
-            self._average.update(self.optimizer.iterations)
-        return self._scores.update(losses, labels, logits, None)
+            scaled = self.optimizer.get_scaled_loss(loss) if self._scales_loss else loss
+        gradients = tape.gradient(scaled, self.classifier.trainable_variables)
+        return self.optimizer.get_unscaled_gradients(gradients) if self._scales_loss else gradients, losses, logits
+
+    @property
+    def _scales_loss(self) -> bool:
+        return isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
 
     def test_step(self, data):
         features, labels, weights = data

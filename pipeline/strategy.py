@@ -1,48 +1,159 @@
-"""Where to compute: a TPU by name, else every GPU, else the CPU."""
+"""What to compute on: a TPU by name, several hosts, virtual CPUs; else every GPU, else the CPU."""
 
-from typing import Sequence
+import concurrent.futures
+import functools
+import json
+import os
+from typing import Any, Optional, Sequence
 
 from absl import logging
 import tensorflow as tf
 
+from pipeline import hosts
 from pipeline.errors import UserError
 
-
-def _connect(tpu: str) -> tf.distribute.Strategy:
-    try:
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=tpu)
-        tf.config.experimental_connect_to_cluster(resolver)
-        tf.tpu.experimental.initialize_tpu_system(resolver)
-    except (ValueError, RuntimeError, tf.errors.OpError) as error:
-        raise UserError(f"--tpu={tpu}: no TPU answers there: {str(error).splitlines()[0][:200]}") from None
-    return tf.distribute.TPUStrategy(resolver)
+_TPU_PATIENCE = 300  # seconds; a TPU's start takes less than one minute of them
+_STATUS_PATIENCE = 10  # seconds
+_CONFIG_FORM = '{"cluster": {"worker": ["HOST:PORT", …]}, "task": {"type": "worker", "index": 0}}'
 
 
-def make(tpu: str, batch_sizes: Sequence[int]) -> tf.distribute.Strategy:
-    """Makes the strategy.
+def make(tpu: str, batch_sizes: Sequence[int], virtual_replicas: int = 0) -> tf.distribute.Strategy:
+    """Makes the strategy; must be called before TensorFlow computes anything. The same arguments give the same one again.
 
-    Raises UserError where the TPU can't be reached or a global batch is not divisible by the number of replicas.
+    Raises UserError where the TPU or the other hosts can't be reached or a global batch is not divisible by the number of
+    replicas.
     """
-    if tpu != "none":
-        strategy = _connect(tpu)
-    elif len(tf.config.list_physical_devices("GPU")) > 1:
-        strategy = tf.distribute.MirroredStrategy()
-    else:
-        strategy = tf.distribute.get_strategy()  # the default one: the GPU if there is one, else the CPU
-    replicas = strategy.num_replicas_in_sync
+    strategy = _make(tpu, virtual_replicas)
     for batch_size in batch_sizes:
-        if batch_size % replicas:
-            raise UserError(f"--batch_size={batch_size} is not divisible by the {replicas} replicas of this machine")
+        check_divisible(strategy, batch_size)
     return strategy
+
+
+def check_divisible(strategy: tf.distribute.Strategy, batch_size: int, accumulate: int = 1) -> None:
+    """Raises UserError where a global batch can't be divided among the replicas, and each share into micro-batches."""
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % (replicas * accumulate):
+        times = f" times --accumulate={accumulate}" if accumulate > 1 else ""
+        raise UserError(f"--batch_size={batch_size} is not divisible by the {replicas} replica(s){times}; make it a "
+                        f"multiple of {replicas * accumulate}")
+
+
+@functools.lru_cache(maxsize=None)  # a TPU that is connected a second time forgets what it holds
+def _make(tpu: str, virtual_replicas: int) -> tf.distribute.Strategy:
+    cluster = _cluster()
+    if sum((tpu != "none", virtual_replicas > 0, cluster is not None)) > 1:
+        raise UserError("--tpu, --virtual_replicas and TF_CONFIG in the environment exclude each other: give one of them")
+    if tpu != "none":
+        return _tpu(tpu)
+    if virtual_replicas:
+        return _virtual(virtual_replicas)
+    if cluster:
+        return _several_hosts(cluster)
+    if len(tf.config.list_physical_devices("GPU")) > 1:
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.get_strategy()  # the default one: the GPU if there is one, else the CPU
+
+
+def _tpu(tpu: str) -> tf.distribute.Strategy:
+    # In a thread, because what answers at an address but is no TPU is waited for without end.
+    executor = concurrent.futures.ThreadPoolExecutor(1)
+    try:
+        return tf.distribute.TPUStrategy(executor.submit(_connect, tpu).result(_TPU_PATIENCE))
+    except concurrent.futures.TimeoutError:
+        reason = f"no answer within {_TPU_PATIENCE} s"
+    except (ImportError, ValueError, RuntimeError, OSError, tf.errors.OpError) as error:
+        reason = " ".join(str(error).split())[:200]
+        if "ConfigureDistributedTPU" in str(error) and "Registered kernels" in str(error):
+            raise UserError(f"--tpu={tpu}: this TensorFlow has no TPU support; use the TPU VM's own, with PYTHON=python3 "
+                            "before the script") from None
+    raise UserError(f"--tpu={tpu}: no TPU answers there: {reason}") from None
+
+
+def _connect(tpu: str) -> tf.distribute.cluster_resolver.TPUClusterResolver:
+    resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=tpu)
+    address = resolver.master().removeprefix("grpc://")
+    if ":" in address:  # local has none
+        _ask_status(address)
+    tf.config.experimental_connect_to_cluster(resolver)
+    tf.tpu.experimental.initialize_tpu_system(resolver)
+    return resolver
+
+
+def _ask_status(address: str) -> None:
+    """TensorFlow's own first question to a TPU's host, which asks it without end, or dies of an answer in another tongue.
+
+    Raises OSError where there is no such host.
+    """
+    import grpc  # which TensorFlow brings; here, as no other strategy needs it
+
+    with grpc.insecure_channel(address) as channel:
+        try:
+            channel.unary_unary("/tensorflow.WorkerService/GetStatus")(b"", timeout=_STATUS_PATIENCE)
+        except grpc.RpcError as error:
+            raise OSError(f"{error.code().name}, {error.details()}") from None
+
+
+def _virtual(replicas: int) -> tf.distribute.Strategy:
+    tf.config.set_visible_devices([], "GPU")
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    try:
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)
+    except RuntimeError:
+        raise UserError("--virtual_replicas comes too late after the adoption of records in the same process; now that they "
+                        "stand, give the same command again") from None
+    return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(replicas)])
+
+
+def _cluster() -> Optional[dict[str, Any]]:
+    """TF_CONFIG where it names several workers; raises UserError where it can't be used."""
+    text = os.environ.get("TF_CONFIG")
+    if not text:
+        return None
+    try:
+        config = json.loads(text)
+        cluster, task = config["cluster"], config["task"]
+        if not cluster.keys() <= {"chief", "worker"}:
+            raise ValueError("it must list workers, and perhaps a chief, alone")
+        if not 0 <= task["index"] < len(cluster[task["type"]]):
+            raise ValueError("the task must be one of those it lists")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"TF_CONFIG in the environment is not of the form {_CONFIG_FORM} ({type(error).__name__}: {error}); "
+                        "correct or unset it") from None
+    return config if len(_addresses(config)) > 1 else None
+
+
+def _addresses(config: dict[str, Any]) -> list[str]:
+    return [address for addresses in config["cluster"].values() for address in addresses]
+
+
+def _several_hosts(cluster: dict[str, Any]) -> tf.distribute.Strategy:
+    addresses = _addresses(cluster)
+    logging.info("this is %s %d of %d hosts, waiting for the others", cluster["task"]["type"], cluster["task"]["index"],
+                 len(addresses))
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except (RuntimeError, ValueError, tf.errors.OpError) as error:
+        raise UserError(f"TF_CONFIG: the hosts {', '.join(addresses)} don't come together: "
+                        f"{' '.join(str(error).split())[:200]}") from None
 
 
 def log(strategy: tf.distribute.Strategy, batch_sizes: Sequence[int]) -> None:
     """Says where the work is done."""
     replicas = strategy.num_replicas_in_sync
-    if isinstance(strategy, tf.distribute.TPUStrategy):
-        kind = "TPU"
-    else:
-        kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
     sizes = list(dict.fromkeys(batch_sizes))
-    logging.info("%d replica(s) on %s, batch %s, of which each replica sees %s", replicas, kind,
-                 "/".join(map(str, sizes)), "/".join(str(size // replicas) for size in sizes))
+    logging.info("%s: %d replica(s) on %s, %d host(s); batch %s, of which each replica sees %s", _name(strategy), replicas,
+                 _devices(strategy), hosts.count(strategy), "/".join(map(str, sizes)),
+                 "/".join(str(size // replicas) for size in sizes))
+
+
+def _name(strategy: tf.distribute.Strategy) -> str:
+    for name in ("TPUStrategy", "MultiWorkerMirroredStrategy", "MirroredStrategy"):  # the classes' own names are others
+        if isinstance(strategy, getattr(tf.distribute, name)):
+            return name
+    return "one device"
+
+
+def _devices(strategy: tf.distribute.Strategy) -> str:
+    if isinstance(strategy, tf.distribute.TPUStrategy):
+        return "TPU"
+    return "GPU" if tf.config.get_visible_devices("GPU") else "CPU"

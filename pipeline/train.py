@@ -9,7 +9,7 @@ from absl import logging
 import numpy as np
 import tensorflow as tf
 
-from pipeline import (callbacks, checkpoint, class_balance, dataset as datasets, files, input as inputs, patience,
+from pipeline import (callbacks, checkpoint, class_balance, dataset as datasets, files, hosts, input as inputs, patience,
                       run_checks, run_record, runs, schedules, strategy as strategies, trainable)
 from pipeline.models import classifier as classifiers
 from pipeline.ops import mixing
@@ -25,6 +25,11 @@ def _log_plan(run: Run, data: datasets.Dataset, strategy: tf.distribute.Strategy
     logging.info("%s: %d examples of %d classes to train on (%s), %s", data.directory, runs.training_part(run, data).size,
                  len(data.manifest.classes), run.train_split if run.fold is None else f"without fold {run.fold}",
                  f"{held_out.size} to validate" if held_out else "none held out")
+    count = hosts.count(strategy)
+    if count > 1:
+        by_shard = inputs.Host(0, count).takes_shards(runs.training_part(run, data))
+        logging.info("each of the %d hosts reads %s", count, "shards of its own" if by_shard else
+                     "all shards, of which there are fewer than hosts, and makes its part of every batch")
     for stage in run.stages:
         plan = runs.plan_stage(run, stage, data)
         logging.info("stage %s: train=%s, %d px, %g epoch(s) of %g steps of %d, a checkpoint every %d, %s peak rate "
@@ -68,9 +73,15 @@ def _load_initial(run: Run, stage: Stage, built: classifiers.Classifier, data: d
 
 
 def _train_stage(run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.distribute.Strategy) -> None:
-    folder = runs.stage_dir(run, stage)
+    files.make_dirs(runs.stage_dir(run, stage))
+    with hosts.folder_to_write(strategy, runs.stage_dir(run, stage)) as folder:
+        _train_stage_into(folder, run, stage, data, strategy)
+    hosts.wait_for_all(strategy)  # or the next stage would look for a checkpoint that another host still writes
+
+
+def _train_stage_into(folder: str, run: Run, stage: Stage, data: datasets.Dataset,
+                      strategy: tf.distribute.Strategy) -> None:
     plan = runs.plan_stage(run, stage, data)
-    files.make_dirs(folder)
     started = time.monotonic()
     tf.keras.backend.clear_session()
     # Every stage seeds anew, so that a stage begins alike whether or not the earlier ones ran in this process.
@@ -87,8 +98,8 @@ def _train_stage(run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.di
         model = trainable.compile_stage(run, stage, built, rate, data.manifest.multi_label, _log_prior(run, stage, data),
                                         average)
         also = {name: callback.state for name, callback in waiting.items()}
-        checkpoints = checkpoint.StageCheckpoints(folder, valued, model.optimizer, stage.monitor, plan,
-                                                  runs.kept_epochs(run, stage), {"trained": built.model, **also})
+        checkpoints = checkpoint.StageCheckpoints(runs.stage_dir(run, stage), valued, model.optimizer, stage.monitor, plan,
+                                                  runs.kept_epochs(run, stage), {"trained": built.model, **also}, folder)
         if not checkpoints.restore():
             _load_initial(run, stage, built, data)
             if average:
@@ -133,20 +144,30 @@ def _fit_snapshots(run: Run, stage: Stage, plan: Plan, data: datasets.Dataset, m
     """Trains the snapshots `begin` to `end` (without it), `steps` each."""
     if begin >= end:
         return
-    pictures = inputs.TrainPictures(stage.size, stage.augment, stage.randaugment, stage.eval_resize, stage.random_erasing)
-    batches = inputs.train_batches(runs.training_part(run, data), pictures, stage.batch_size, _stage_seed(run, stage),
-                                   start_step=begin * plan.steps_per_snapshot, ordered=not run.unordered,
-                                   class_balance=stage.class_balance, mix=mixing.Alphas(stage.mixup, stage.cutmix))
+    strategy = model.distribute_strategy
+    batches = hosts.distribute(strategy, lambda host: _training_batches(run, stage, data, begin * plan.steps_per_snapshot,
+                                                                        host), stage.batch_size)
     held_out = None
     if plan.validation_steps:
-        held_out = inputs.validation_batches(runs.held_out_part(run, data), stage.size, stage.eval_resize, stage.batch_size)
-        held_out = held_out.take(plan.validation_steps)
+        held_out = hosts.distribute(strategy, lambda host: _validation_batches(run, stage, data, host).take(
+            plan.validation_steps), stage.batch_size)
     try:
         model.fit(batches, epochs=end, initial_epoch=begin, steps_per_epoch=steps,
                   validation_data=held_out, validation_steps=plan.validation_steps or None,
                   callbacks=stage_callbacks, verbose=0)
     except tf.errors.DataLossError:
         raise _damaged_part(run, data).name_damaged() from None
+
+
+def _training_batches(run: Run, stage: Stage, data: datasets.Dataset, start_step: int, host: inputs.Host) -> tf.data.Dataset:
+    pictures = inputs.TrainPictures(stage.size, stage.augment, stage.randaugment, stage.eval_resize, stage.random_erasing)
+    return inputs.train_batches(
+        runs.training_part(run, data), pictures, stage.batch_size, _stage_seed(run, stage), start_step,
+        ordered=not run.unordered, class_balance=stage.class_balance, mix=mixing.Alphas(stage.mixup, stage.cutmix), host=host)
+
+
+def _validation_batches(run: Run, stage: Stage, data: datasets.Dataset, host: inputs.Host) -> tf.data.Dataset:
+    return inputs.validation_batches(runs.held_out_part(run, data), stage.size, stage.eval_resize, stage.batch_size, host)
 
 
 def _damaged_part(run: Run, data: datasets.Dataset) -> datasets.Part:
@@ -160,9 +181,12 @@ def run_training(run: Run) -> None:
     """Trains every stage that is not finished yet; raises UserError for what the user can mend."""
     data = datasets.load(run.data_dir)
     run_checks.check(run, data)
-    strategy = strategies.make(run.tpu, [stage.batch_size for stage in run.stages])
+    strategy = strategies.make(run.tpu, [stage.batch_size for stage in run.stages], run.virtual_replicas)
+    run_checks.check_replicas(run, strategy)
     if not run.dry_run:
-        _claim(run, data)
+        if hosts.is_chief(strategy):
+            _claim(run, data)
+        hosts.wait_for_all(strategy)
     _log_plan(run, data, strategy)
     if run.dry_run:
         return

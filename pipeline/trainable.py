@@ -19,6 +19,8 @@ def build_classifier(run: Run, stage: Stage, class_count: int, weights: str, sca
                               base_training=classifiers.needs_base_training(stage.train),
                               place_input=run.place_input, dropout=run.dropout, seed=run.random_seed, scaling=scaling)
     classifiers.set_trainable(built, stage.train)
+    if run.sync_batch_norm:
+        classifiers.synchronize_batch_norm(built)
     return built
 
 
@@ -40,7 +42,9 @@ def compile_stage(run: Run, stage: Stage, built: classifiers.Classifier, rate: s
     loss = losses.make(stage)
     # Validation does without the adjustment.
     training_loss = losses.logit_adjusted(loss, log_prior, stage.logit_adjust) if stage.logit_adjust else loss
-    model = TrainableClassifier(built.model, loss, stage.batch_size, multi_label, average, training_loss)
-    model.compile(optimizer=optimizer, jit_compile=run.jit, steps_per_execution=run.steps_per_execution,
+    model = TrainableClassifier(built.model, loss, stage.batch_size, multi_label, average, training_loss,
+                                stage.accumulate)
+    on_tpu = isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)  # where all is compiled as it is
+    model.compile(optimizer=optimizer, jit_compile=run.jit and not on_tpu, steps_per_execution=run.steps_per_execution,
                   weighted_metrics=[])  # the model has its own; said so that Keras does not ask for some
     return model

@@ -2,6 +2,7 @@
 
 from absl import flags
 
+from pipeline import strategy_flags
 from pipeline.flag_types import define_float, define_on_off, define_path
 
 AUGMENTATIONS = ("inception", "crop", "rot45", "simple", "imet", "eval")
@@ -13,7 +14,7 @@ MONITORS = ("val_loss", "val_accuracy", "val_top5", "val_f2")
 
 STAGE_FLAGS = ("batch_size", "augment", "randaugment", "eval_resize", "label_smoothing", "optimizer", "momentum",
                "weight_decay", "clip_norm", "lr_schedule", "lr_factor", "warmup_epochs", "scale_lr", "lr_batch",
-               "groups", "layer_decay", "ema", "monitor", "early_stop", "validate_every", "keep_epochs",
+               "groups", "layer_decay", "ema", "accumulate", "monitor", "early_stop", "validate_every", "keep_epochs",
                "class_balance", "logit_adjust", "loss", "focal_alpha", "focal_gamma", "mixup", "cutmix",
                "random_erasing")
 
@@ -97,6 +98,10 @@ def _define_optimization() -> None:
                  high=1.0)
     define_float("ema", 0.0, "Exponential moving average of the weights: what is kept at each step, e.g. 0.9999. The "
                  "averaged weights are validated, saved as the best and predicted with. 0: don't.", high=1.0)
+    flags.DEFINE_integer("accumulate", 1, "Work a step's batch off in so many micro-batches, for less memory; the step is "
+                         "the same, but BatchNorm sees a micro-batch at a time.", 1)
+    define_on_off("sync_batch_norm", False, "In training, take BatchNorm's statistics over the batch of all replicas, not "
+                  "over each one's own.")
 
 
 def _define_run() -> None:
@@ -104,7 +109,7 @@ def _define_run() -> None:
     flags.DEFINE_enum("precision", "float32", PRECISIONS, "Arithmetic of the base; head and loss are float32 always.")
     define_on_off("jit", False, "Compile the training step with XLA.")
     flags.DEFINE_integer("steps_per_execution", 1, "Steps in one call from Python.", 1)
-    flags.DEFINE_string("tpu", "none", "none, local, a TPU's name, or grpc://…; none uses all GPUs, else the CPU.")
+    strategy_flags.define()
     flags.DEFINE_enum("monitor", "val_loss", MONITORS, "What the best checkpoint is chosen by, and what plateau and "
                       "early_stop watch.")
     flags.DEFINE_integer("early_stop", 0, "End a stage after so many validations without a better --monitor; 0: "

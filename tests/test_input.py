@@ -9,7 +9,6 @@ from PIL import Image
 
 from pipeline import input as inputs
 from pipeline.ops import tta
-import raw_data
 import tiny_records
 
 PLAIN = inputs.TrainPictures(32, "inception", "", "squash")
@@ -44,23 +43,10 @@ def test_a_later_start_sees_what_would_have_come(tiny_data, start):
 
 def test_several_shards_are_read_whole_and_mixed(tmp_path, monkeypatch):
     monkeypatch.setattr(inputs, "BLOCK_LENGTH", 2)
-    data = _many_shards(tmp_path)
+    data = tiny_records.make_three_shards(tmp_path)
     assert len(data.part("train").shards) == 3
     rows = [row for _, row in rows_of(inputs.train_examples(data.part("train"), seed=0), 24)]
     assert sorted(rows) == sorted(data.examples("train")["row"])
-
-
-def _many_shards(folder):
-    """24 pictures of 160 kB and more, so that 1 MiB shards are several."""
-    raw = tiny_records.write_raw(folder / "raw", train=24, val=4, test=2)
-    for path in (raw / "train").glob("*.jpg"):
-        noise = np.random.default_rng(int(path.stem)).integers(0, 255, (330, 320, 3), dtype=np.uint8)
-        path.write_bytes(raw_data.encode(noise, quality=92))
-    from dataset_tools import build
-    from pipeline import dataset
-
-    build.build("inat2021", str(raw), str(folder / "records"), shard_mib=1)
-    return dataset.load(str(folder / "records"))
 
 
 def test_pictures_do_not_depend_on_threads_or_batches(tiny_data):

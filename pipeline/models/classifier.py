@@ -130,6 +130,20 @@ def _place_branch(seed: int) -> tf.keras.Model:
     return tf.keras.Model(place, nn, name="place_branch")
 
 
+def synchronize_batch_norm(classifier: Classifier) -> None:
+    """Makes every BatchNorm take its training statistics over all replicas of the strategy in scope; with one, nothing.
+
+    The libraries build their layers themselves, so this sets what Keras' `BatchNormalization(synchronized=True)` sets.
+    The moving variance then moves towards the batch's own, where the fused layer's goes to n / (n − 1) times that. Call
+    it before the step is traced.
+    """
+    if tf.distribute.get_strategy().num_replicas_in_sync == 1:
+        return
+    for layer in classifier.model.submodules:
+        if isinstance(layer, tf.keras.layers.BatchNormalization):
+            layer.synchronized, layer.fused = True, False  # the fused operation knows one replica
+
+
 def needs_base_training(train: str) -> bool:
     """The `base_training` to build with for a stage's `train`.
 
