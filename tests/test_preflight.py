@@ -223,9 +223,20 @@ def test_what_does_not_fit(stand_in, tmp_path):
     assert all_rows(tmp_path / "c", run, fit=True)[-1][0].largest_batch is None
 
 
+def test_micro_batches_are_a_loop_that_the_compiler_counts_once(stand_in, tmp_path):
+    stand_in({"temporaries": GIB, "flops": 61e9, "moved_bytes": 3.0})
+    run = a_run(training_runs.stage(batch_size=64, accumulate=4), num_classes=5)
+    train, validate, _ = all_rows(tmp_path, run)[-1]
+    assert (train.result.flops, train.result.moved_bytes, train.asked) == (4 * 61e9, 12.0, pytest.approx(8 * 8 / 4e-3))
+    assert validate.result.flops == 61e9
+
+
 def test_a_batch_that_cores_cannot_share():
     run = a_run(training_runs.stage(batch_size=12), num_classes=5)
     with pytest.raises(UserError, match="--batch_size=12 is not divisible by the 8 cores of v3:2x2"):
+        rows.planned(run, steps.Task.of(run, None), "recipe", "v3:2x2")
+    run = a_run(training_runs.stage(batch_size=24, accumulate=4), num_classes=5)
+    with pytest.raises(UserError, match="8 cores of v3:2x2 times --accumulate=4"):
         rows.planned(run, steps.Task.of(run, None), "recipe", "v3:2x2")
 
 

@@ -48,8 +48,9 @@ def planned(run: Run, task: steps.Task, recipe: str, topology: str) -> list[Row]
     _, cores = roofline.find(topology)
     assumed = task.class_count if task.assumed else None
     for stage in run.stages:
-        if stage.batch_size % cores:
-            raise UserError(f"--batch_size={stage.batch_size} is not divisible by the {cores} cores of {topology}")
+        if stage.batch_size % (cores * stage.accumulate):
+            times = f" times --accumulate={stage.accumulate}" if stage.accumulate > 1 else ""
+            raise UserError(f"--batch_size={stage.batch_size} is not divisible by the {cores} cores of {topology}{times}")
     return [Row(recipe, step.stage.name, step.kind, step.stage.size, step.batch, step.views.total, assumed)
             for step in steps.plan(run, cores)]
 
@@ -77,13 +78,16 @@ def _compile(row: Row, step: steps.Step, programs: steps.Programs, compiler: Com
         result = compiler.compile(programs.make(step, step.batch))
     except Fault as fault:
         return dataclasses.replace(row, problem=f"{fault.operation} {fault.problem}: {fault.origin}")
+    # The compiler counts the loop over them as one. (What stands outside of it, the update, is then counted too often.)
+    result = dataclasses.replace(result, flops=result.flops * step.parts, moved_bytes=result.moved_bytes * step.parts)
     row = dataclasses.replace(row, result=result, problem=_problem(result, core))
     if not result.error:
         seconds = roofline.step_seconds(core, result.flops, result.moved_bytes)
         row = dataclasses.replace(row, asked=cores * step.batch / seconds)
     if request.fit and (result.out_of_memory or not result.error):
-        row = dataclasses.replace(row, largest_batch=largest(
-            lambda batch: not _problem(compiler.compile(programs.make(step, batch)), core), step.batch))
+        row = dataclasses.replace(row, largest_batch=step.parts * largest(
+            lambda part: not _problem(compiler.compile(programs.make(step, step.parts * part)), core),
+            step.batch // step.parts))
     return row
 
 

@@ -45,12 +45,13 @@ class Step:
     kind: str         # train, validate or predict
     batch: int        # pictures a core
     views: tta.Views  # of each picture
+    parts: int = 1    # that the batch is worked off in
 
 
 def plan(run: Run, cores: int) -> list[Step]:
     """The steps of the stages in order. Prediction has predict.py's own batch and the recipe's views."""
     one_view = tta.parse("none")
-    planned = [Step(stage, kind, stage.batch_size // cores, one_view)
+    planned = [Step(stage, kind, stage.batch_size // cores, one_view, stage.accumulate if kind == TRAIN else 1)
                for stage in run.stages for kind in (TRAIN, VALIDATE)]
     return [*planned, Step(run.stages[-1], PREDICT, max(predict.Request.batch_size // cores, 1), tta.parse(run.tta))]
 
