@@ -8,9 +8,8 @@ import two_steps
 
 TINY = ("keras/efficientnet-tiny", "efficientnet/tiny", "kecam/EfficientNetV2Tiny", "kecam/BeitTiny",
         "image_classifiers/senet-tiny")
-LARGE = ("keras/resnet50", "keras/densenet121", "keras/efficientnetv2-b0", "kecam/ResNet152D", "image_classifiers/seresnet50")
 QUICK = ("kecam/EfficientNetV2Tiny", "kecam/BeitTiny", "image_classifiers/senet-tiny")  # to compile
-FAMILIES = [model if model in QUICK else pytest.param(model, marks=pytest.mark.slow) for model in (*TINY, *LARGE)]
+FAMILIES = [model if model in QUICK else pytest.param(model, marks=pytest.mark.slow) for model in TINY]
 
 
 @pytest.fixture(autouse=True)
