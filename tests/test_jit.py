@@ -1,4 +1,4 @@
-"""The compiled step: the same as the uncompiled one in every model family, float32 where it must be, nothing on the host."""
+"""The compiled step: the same as the uncompiled one in every tiny network, float32 where it must be, nothing on the host."""
 
 import numpy as np
 import pytest
