@@ -51,6 +51,19 @@ def test_a_variable_that_is_updated_takes_its_own_place(cache):
     assert result.outputs < 1024**2
 
 
+def test_more_variables_than_a_program_takes_one_by_one(cache):
+    variables = [tf.Variable(tf.zeros([8, 128])) for _ in range(2100)]
+
+    def step(values):
+        for variable in variables:
+            variable.assign_add(values)
+
+    result = compiler.Compiler("v3:2x2", str(cache)).compile(lower(step, [tf.TensorSpec([8, 128])]))
+    assert result.error == ""
+    assert result.arguments == 4 * 8 * 128 * (2100 + 1)
+    assert result.outputs < 4 * 8 * 128 * 100  # they stay where they are
+
+
 def test_a_small_recipe_compiles_and_the_second_time_at_once(cache):
     first = run_command("preflight.py", *RECIPE, f"--cache_dir={cache}", f"--out={cache}/table.md")
     assert first.returncode == 0, first.stderr

@@ -9,6 +9,7 @@ packages want another ml_dtypes than TensorFlow 2.15 (see environment.py).
 
 import json
 import os
+import re
 import sys
 import time
 
@@ -24,6 +25,9 @@ from jaxlib import _jax
 from jaxlib import xla_client
 from jaxlib.mlir import ir
 from jaxlib.mlir.dialects import stablehlo
+
+MOST_PARAMETERS = 2000  # a TPU takes some 3,000; jax changes over at this
+ALIASES = "mhlo.input_output_alias"
 
 
 def copies(operation: ir.Operation) -> list[ir.Operation]:
@@ -59,11 +63,35 @@ def first_core(topology: str) -> jax.Device:
     return topologies.get_topology_desc(topology, platform="tpu").devices[0]
 
 
+def parameters(module: ir.Module) -> int:
+    """How many the program takes: weights, the optimizer's variables, the batch."""
+    functions = {ir.StringAttr(function.attributes["sym_name"]).value: function for function in module.body.operations}
+    return len(ir.FunctionType(ir.TypeAttr(functions["main"].attributes["function_type"]).value).inputs)
+
+
+def take_one_tuple(module: ir.Module) -> None:
+    """The outputs that take a parameter's place then take that of a part of the only one, the tuple of all."""
+    with module.context:
+        aliases = str(module.operation.attributes[ALIASES])
+        module.operation.attributes[ALIASES] = ir.Attribute.parse(re.sub(
+            r"parameter_index = array<i64>, parameter_number = (\d+)",
+            r"parameter_index = array<i64: \1>, parameter_number = 0", aliases))
+
+
+def compile_options(module: ir.Module) -> xla_client.CompileOptions:
+    """And the module made ready for them: a program with very many parameters takes them as one tuple."""
+    options = xla_client.CompileOptions()
+    if parameters(module) > MOST_PARAMETERS:
+        options.parameter_is_tupled_arguments = True
+        take_one_tuple(module)
+    return options
+
+
 def compile_for(module: ir.Module, core: jax.Device) -> dict:
     """What the program takes on a core, or {"error": …, "out_of_memory": bool} where the compiler refuses it."""
     started = time.monotonic()
     try:
-        executable = core.client.compile(module, _jax.DeviceList((core,)), xla_client.CompileOptions())
+        executable = core.client.compile(module, _jax.DeviceList((core,)), compile_options(module))
     except jax.errors.JaxRuntimeError as error:
         return {"error": str(error).split("\n")[0], "out_of_memory": "RESOURCE_EXHAUSTED" in str(error)}
     memory = executable.get_compiled_memory_stats()

@@ -48,8 +48,9 @@ class Compiler:
         if files.exists(path):
             return Compiled(**files.read_json(path))
         compiled = self._run(program)
-        files.make_dirs(self._cache_dir)
-        files.write_json(path, dataclasses.asdict(compiled))
+        if not compiled.error or compiled.out_of_memory:  # any other refusal is asked for again
+            files.make_dirs(self._cache_dir)
+            files.write_json(path, dataclasses.asdict(compiled))
         return compiled
 
     def _path(self, program: Program) -> str:
