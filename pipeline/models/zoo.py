@@ -23,19 +23,17 @@ What each library does with its input (read in keras 2.15.0, efficientnet 1.1.1,
 """
 
 import contextlib
-import importlib
-import inspect
 import io
 import math
 import re
 import sys
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Callable, Mapping, Optional
 
 import tensorflow as tf
 
 from pipeline.errors import UserError, unknown
+from pipeline.models import libraries, tiny
 from pipeline.models.weights import load_h5
 
 Builder = Callable[[int, Optional[str]], tf.keras.Model]
@@ -106,13 +104,6 @@ def with_feature_map(name: str, base: tf.keras.Model) -> tf.keras.Model:
     return tf.keras.Model(base.input, [base.output, features], name="base_with_feature_map")
 
 
-def _library(module: str) -> ModuleType:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise UserError(f"can't import {module} ({error}): install requirements.txt") from error
-
-
 def _without_preprocessing(model: tf.keras.Model) -> tf.keras.Model:
     return tf.keras.Model(model.get_layer("stem_conv_pad").input, model.output)
 
@@ -129,26 +120,12 @@ def _keras_v1(function: str) -> Builder:
     return lambda size, weights: _without_preprocessing(_keras(function)(size, weights))
 
 
-def _keras_tiny(size: int, weights: Optional[str]) -> tf.keras.Model:
-    # The general constructor is not in the public namespace; the module of a public one has it under any Keras 2.
-    module = inspect.getmodule(tf.keras.applications.EfficientNetB0)
-    model = module.EfficientNet(0.25, 0.25, 64, include_top=False, weights=weights, input_shape=(size, size, 3))
-    return _without_preprocessing(model)
-
-
 def _efficientnet(function: str, **arguments) -> Builder:
     def build(size: int, weights: Optional[str]) -> tf.keras.Model:
-        constructor = getattr(_library("efficientnet.tfkeras"), function)
+        constructor = getattr(libraries.load("efficientnet.tfkeras"), function)
         return constructor(include_top=False, weights=weights, input_shape=(size, size, 3), **arguments)
 
     return build
-
-
-def _efficientnet_tiny(size: int, weights: Optional[str]) -> tf.keras.Model:
-    _library("efficientnet.tfkeras")  # registers its activation and dropout for loading
-    package = _library("efficientnet")
-    constructor = package.inject_tfkeras_modules(_library("efficientnet.model").EfficientNet)
-    return constructor(0.25, 0.25, 64, include_top=False, weights=weights, input_shape=(size, size, 3))
 
 
 class _Tee(io.StringIO):
@@ -168,7 +145,7 @@ class _Tee(io.StringIO):
 
 def _kecam(family: str, function: str, **arguments) -> Builder:
     def build(size: int, weights: Optional[str]) -> tf.keras.Model:
-        constructor = getattr(_library(f"keras_cv_attention_models.{family}"), function)
+        constructor = getattr(libraries.load(f"keras_cv_attention_models.{family}"), function)
         printed = _Tee()
         with contextlib.redirect_stdout(printed):
             model = constructor(input_shape=(size, size, 3), num_classes=0, pretrained=weights, **arguments)
@@ -190,19 +167,10 @@ def _check_kecam_weights(model: tf.keras.Model, weights: str, printed: str) -> N
 
 def _image_classifiers(function: str, **arguments) -> Builder:
     def build(size: int, weights: Optional[str]) -> tf.keras.Model:
-        constructor, _ = _library("classification_models.tfkeras").Classifiers.get(function)
+        constructor, _ = libraries.load("classification_models.tfkeras").Classifiers.get(function)
         return constructor(include_top=False, weights=weights, input_shape=(size, size, 3), **arguments)
 
     return build
-
-
-def _senet_tiny(size: int, weights: Optional[str]) -> tf.keras.Model:
-    senet = _library("classification_models.models.senet")
-    factory = _library("classification_models.tfkeras").Classifiers
-    parameters = senet.ModelParams("senet_tiny", repetitions=(1, 1, 1, 1), residual_block=senet.SEBottleneck, groups=4,
-                                   reduction=4, init_filters=4, input_3x3=True, dropout=None)
-    return factory.inject_submodules(senet.SENet)(parameters, include_top=False, weights=weights,
-                                                  input_shape=(size, size, 3))
 
 
 def _patch_tokens(base: tf.keras.Model) -> tf.Tensor:
@@ -219,7 +187,8 @@ def _rows_keras() -> dict[str, ModelSpec]:
         f"keras/efficientnet-b{n}": ModelSpec(_keras_v1(f"EfficientNetB{n}"), "torch", {"imagenet": "torch"})
         for n in range(8)
     }
-    rows["keras/efficientnet-tiny"] = ModelSpec(_keras_tiny, "torch")
+    rows["keras/efficientnet-tiny"] = ModelSpec(
+        lambda size, weights: _without_preprocessing(tiny.keras_efficientnet(size, weights)), "torch")
     for variant in ("B0", "B1", "B2", "B3", "S", "M", "L"):
         build = _keras(f"EfficientNetV2{variant}", include_preprocessing=False)
         mode = "torch" if variant.startswith("B") else "tf128"
@@ -228,6 +197,9 @@ def _rows_keras() -> dict[str, ModelSpec]:
         rows[f"keras/resnet{depth}"] = ModelSpec(_keras(f"ResNet{depth}"), "caffe", {"imagenet": "caffe"})
     for depth in (121, 169, 201):
         rows[f"keras/densenet{depth}"] = ModelSpec(_keras(f"DenseNet{depth}"), "torch", {"imagenet": "torch"})
+    rows["keras/efficientnetv2-tiny"] = ModelSpec(tiny.keras_efficientnetv2, "torch")
+    rows["keras/resnet-tiny"] = ModelSpec(tiny.keras_resnet, "caffe")
+    rows["keras/densenet-tiny"] = ModelSpec(tiny.keras_densenet, "torch")
     return rows
 
 
@@ -238,7 +210,7 @@ def _rows_efficientnet() -> dict[str, ModelSpec]:
     # of 0.2, left as the published solution ran it; L2 has 88 blocks and can't be built, as it would pass 1. Scaled
     # to end at 0.2.
     rows["efficientnet/l2"] = ModelSpec(_efficientnet("EfficientNetL2", drop_connect_rate=0.2 * 16 / 88), "torch")
-    rows["efficientnet/tiny"] = ModelSpec(_efficientnet_tiny, "torch")
+    rows["efficientnet/tiny"] = ModelSpec(tiny.efficientnet, "torch")
     return rows
 
 
@@ -258,8 +230,10 @@ def _rows_kecam() -> dict[str, ModelSpec]:
         rows |= efficientnet(f"EfficientNetV2{variant}", "tf", {"imagenet": "tf", **from_21k})
     rows |= efficientnet("EfficientNetV2XL", "tf", from_21k)
     rows["kecam/ResNet152D"] = ModelSpec(_kecam("resnet_family", "ResNet152D"), "torch", {"imagenet": "torch"})
-    tiny = dict(out_channels=[8, 16, 16, 24, 24, 32], depthes=[1] * 6, first_conv_filter=8, output_conv_filter=128)
-    rows["kecam/EfficientNetV2Tiny"] = ModelSpec(_kecam("efficientnet", "EfficientNetV2", **tiny), "torch")
+    small = dict(num_blocks=[1] * 4, out_channels=[32, 64, 64, 96], stem_width=16)
+    rows["kecam/ResNetDTiny"] = ModelSpec(_kecam("resnet_family.resnet_deep", "ResNetD", **small), "torch")
+    small = dict(out_channels=[8, 16, 16, 24, 24, 32], depthes=[1] * 6, first_conv_filter=8, output_conv_filter=128)
+    rows["kecam/EfficientNetV2Tiny"] = ModelSpec(_kecam("efficientnet", "EfficientNetV2", **small), "torch")
 
     # BEiT's tables of relative positions grow with the picture. Without classes, its constructor still ends in its own
     # pooling: the mean over the patch tokens, without the class token, then LayerNormalization.
@@ -267,8 +241,8 @@ def _rows_kecam() -> dict[str, ModelSpec]:
         rows[f"kecam/{function}"] = ModelSpec(
             _kecam("beit", function), "tf", {"imagenet21k-ft1k": "tf"}, any_size=False, feature_map=_patch_tokens
         )
-    tiny = dict(depth=2, embed_dim=48, num_heads=3, patch_size=16)
-    rows["kecam/BeitTiny"] = ModelSpec(_kecam("beit", "Beit", **tiny), "tf", any_size=False, feature_map=_patch_tokens)
+    small = dict(depth=2, embed_dim=48, num_heads=3, patch_size=16)
+    rows["kecam/BeitTiny"] = ModelSpec(_kecam("beit", "Beit", **small), "tf", any_size=False, feature_map=_patch_tokens)
     return rows
 
 
@@ -278,7 +252,7 @@ def _rows_image_classifiers() -> dict[str, ModelSpec]:
     # a CPU.)
     rows = {f"image_classifiers/{function}": ModelSpec(_image_classifiers(function), "torch", {"imagenet": "torch"})
             for function in ("seresnet50", "seresnet101", "seresnet152", "seresnext50", "seresnext101", "senet154")}
-    rows["image_classifiers/senet-tiny"] = ModelSpec(_senet_tiny, "torch")
+    rows["image_classifiers/senet-tiny"] = ModelSpec(tiny.senet, "torch")
     return rows
 
 
