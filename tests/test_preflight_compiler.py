@@ -1,12 +1,12 @@
 """preflight.py with the TPU's own compiler, which the first of these tests installs. In one file, so by one process."""
 
-
 import shutil
 
 import pytest
 import tensorflow as tf
 
-from pipeline.preflight import compiler, roofline, rows
+from pipeline.errors import UserError
+from pipeline.preflight import compiler, environment, roofline, rows
 from pipeline.preflight.lowering import lower
 from raw_data import REPOSITORY, run_command
 
@@ -14,6 +14,14 @@ pytestmark = pytest.mark.slow
 
 RECIPE = ("--model=kecam/EfficientNetV2Tiny", "--num_classes=5", "--optimizer=adam", "--batch_size=16", "--tta=flip",
           "--stage=name=all,epochs=1,size=32,lr=0.01,train=all")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiler_at_hand():
+    try:
+        environment.python()
+    except UserError as error:  # no network, no room
+        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="module")
