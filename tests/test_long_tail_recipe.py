@@ -26,6 +26,5 @@ def test_prior_correction_lifts_a_uniform_val(sample_data, lite0_weights, tmp_pa
         assert done.returncode == 0, done.stderr
     scores = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
     plain, corrected = scores["steps"]["picture"], scores["steps"]["+ prior correction"]
-    # 0.77 → 0.82 and 0.779 → 0.718 when it was measured; of 100 pictures another machine's sums may move a few.
-    assert corrected["top1"] > max(plain["top1"], 0.75)
-    assert corrected["log_loss"] < plain["log_loss"] - 0.02
+    assert corrected["top1"] >= max(plain["top1"] + 0.03, 0.78)
+    assert corrected["log_loss"] < plain["log_loss"]
