@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import tensorflow as tf
 
 from conftest import ROOT
 from pipeline import geo_runs, schedules, stages, train
@@ -153,6 +154,16 @@ def test_inat2017_is_as_published():
     rate = schedules.make_rate(stage.lr_schedule, stage.peak_lr, 0, 300, 10, stage.lr_factor)
     assert [float(rate(step)) for step in (0, 99, 100, 199, 200, 299)] == pytest.approx(
         [0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001])
+
+
+def test_imet2019s_second_layer_group_begins_with_the_third_stage_of_blocks():
+    recipes = [read(CONFIGS / "imet2019" / f"{name}.flags") for name in ("seresnext50", "seresnext101")]
+    first, = {stage.groups.split(":")[0] for recipe in recipes for stage in recipe["stages"] if stage.groups}
+    base = zoo.build_base("image_classifiers/seresnext50", 64)
+    begin = [layer.name for layer in base.layers].index(first)
+    sides = [[layer.output_shape[1] for layer in layers if isinstance(layer, tf.keras.layers.Conv2D)
+              and layer.output_shape[1] > 1] for layers in (base.layers[:begin], base.layers[begin + 1:])]
+    assert min(sides[0]) == 64 // 8 and max(sides[1]) == 64 // 16
 
 
 @pytest.mark.parametrize("name", ["coarse", "fine"])

@@ -108,7 +108,7 @@ def build(
     features = tf.keras.layers.Dropout(dropout, seed=seed, dtype="float32", name="dropout")(features)
     model = tf.keras.Model(inputs, head(features), name="classifier")
     if source.path is not None:
-        weights_from.load_h5(source.path, base, head)
+        zoo.load_file(name, source.path, base, head)
     return Classifier(model, base, head, place_branch)
 
 

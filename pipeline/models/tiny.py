@@ -8,7 +8,7 @@ from typing import Optional
 
 import tensorflow as tf
 
-from pipeline.models import libraries
+from pipeline.models import grouped_convolution, libraries
 
 
 def _general(public: str, name: str):
@@ -51,6 +51,11 @@ def efficientnet(size: int, weights: Optional[str]) -> tf.keras.Model:
 
 
 def senet(size: int, weights: Optional[str]) -> tf.keras.Model:
+    with grouped_convolution.one_layer_each():
+        return senet_package_form(size, weights)
+
+
+def senet_package_form(size: int, weights: Optional[str]) -> tf.keras.Model:
     module = libraries.load("classification_models.models.senet")
     factory = libraries.load("classification_models.tfkeras").Classifiers
     parameters = module.ModelParams("senet_tiny", repetitions=(1, 1, 1, 1), residual_block=module.SEBottleneck, groups=4,

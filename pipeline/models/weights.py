@@ -162,6 +162,11 @@ def check_h5(path: str) -> None:
         pass
 
 
+def layer_names(path: str) -> set[str]:
+    """The layers of an .h5 file that have weights."""
+    return set(_read(path))
+
+
 def _read(path: str) -> LayerWeights:
     """All layers that have weights, in the order of the file."""
     with _opened(path) as root:

@@ -20,6 +20,8 @@ What each library does with its input (read in keras 2.15.0, efficientnet 1.1.1,
   L, XL and BEiT "tf" (its preprocess_input: x / 127.5 - 1); ResNet-D "torch". `model.rescale_mode` says so, and a test
   compares.
 - image_classifiers (imported as classification_models), SE-ResNet, SE-ResNeXt and SENet: its preprocess_input is "torch".
+  It makes each group of a grouped convolution a layer; ours has one for all (see grouped_convolution), and takes the
+  weights of either form.
 """
 
 import contextlib
@@ -33,8 +35,8 @@ from typing import Callable, Mapping, Optional
 import tensorflow as tf
 
 from pipeline.errors import UserError, unknown
-from pipeline.models import libraries, tiny
-from pipeline.models.weights import load_h5
+from pipeline.models import grouped_convolution, libraries, tiny
+from pipeline.models.weights import layer_names, load_h5
 
 Builder = Callable[[int, Optional[str]], tf.keras.Model]
 
@@ -52,6 +54,7 @@ class ModelSpec:
     weights: the library's own weights → their scaling mode.
     any_size: whether weights of one size fit every other; where not, weights.copy_weights and load_h5 resize.
     feature_map: the base → the map [B, h, w, C] that its head judges the mean of.
+    package_form: the builder of the network as its package has it, where ours has other layers.
     """
 
     build: Builder
@@ -59,6 +62,7 @@ class ModelSpec:
     weights: Mapping[str, str] = field(default_factory=dict)
     any_size: bool = True
     feature_map: Callable[[tf.keras.Model], tf.Tensor] = lambda base: base.output
+    package_form: Optional[Builder] = None
 
 
 def find(name: str) -> ModelSpec:
@@ -91,6 +95,18 @@ def build_base(name: str, size: int, weights: Optional[str] = None) -> tf.keras.
 def _let_keras_recurse() -> None:
     """Keras walks a network by recursion; the deepest leave little of Python's 1,000 frames to who calls."""
     sys.setrecursionlimit(max(sys.getrecursionlimit(), _FRAMES))
+
+
+def load_file(name: str, path: str, base: tf.keras.Model, head: Optional[tf.keras.layers.Layer] = None) -> bool:
+    """weights.load_h5 for a base of the row `name`; the file may be one of the package's own form of it too."""
+    package_form = find(name).package_form
+    if package_form is None or layer_names(path) >= {layer.name for layer in base.layers if layer.weights}:
+        return load_h5(path, base, head)
+    tf.keras.backend.reset_uids()
+    network = package_form(base.input_shape[1], None)
+    has_head = load_h5(path, network, head)
+    grouped_convolution.copy_weights(network, base)
+    return has_head
 
 
 def with_feature_map(name: str, base: tf.keras.Model) -> tf.keras.Model:
@@ -165,10 +181,21 @@ def _check_kecam_weights(model: tf.keras.Model, weights: str, printed: str) -> N
         load_h5(file.strip(), model)
 
 
-def _image_classifiers(function: str, **arguments) -> Builder:
+def _image_classifiers(function: str) -> Builder:
+    def build(size: int, weights: Optional[str]) -> tf.keras.Model:
+        with grouped_convolution.one_layer_each():
+            model = _image_classifiers_own(function)(size, None)
+        if weights is not None:
+            grouped_convolution.copy_weights(_image_classifiers_own(function)(size, weights), model)
+        return model
+
+    return build
+
+
+def _image_classifiers_own(function: str) -> Builder:
     def build(size: int, weights: Optional[str]) -> tf.keras.Model:
         constructor, _ = libraries.load("classification_models.tfkeras").Classifiers.get(function)
-        return constructor(include_top=False, weights=weights, input_shape=(size, size, 3), **arguments)
+        return constructor(include_top=False, weights=weights, input_shape=(size, size, 3))
 
     return build
 
@@ -247,12 +274,11 @@ def _rows_kecam() -> dict[str, ModelSpec]:
 
 
 def _rows_image_classifiers() -> dict[str, ModelSpec]:
-    # SE-ResNeXt is the 32x4d. The package makes each group of a grouped convolution a layer: SENet-154 has 7,327 of
-    # them and takes a minute to build. (One grouped layer is built sooner, but its training step was 36 times slower on
-    # a CPU.)
-    rows = {f"image_classifiers/{function}": ModelSpec(_image_classifiers(function), "torch", {"imagenet": "torch"})
+    # SE-ResNeXt is the 32x4d.
+    rows = {f"image_classifiers/{function}": ModelSpec(_image_classifiers(function), "torch", {"imagenet": "torch"},
+                                                       package_form=_image_classifiers_own(function))
             for function in ("seresnet50", "seresnet101", "seresnet152", "seresnext50", "seresnext101", "senet154")}
-    rows["image_classifiers/senet-tiny"] = ModelSpec(tiny.senet, "torch")
+    rows["image_classifiers/senet-tiny"] = ModelSpec(tiny.senet, "torch", package_form=tiny.senet_package_form)
     return rows
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline import dataset as datasets, predict, run_checks, schedules, trainable
-from pipeline.models import classifier as classifiers
+from pipeline.models import classifier as classifiers, grouped_convolution
 from pipeline.ops import mixing, tta
 from pipeline.preflight.lowering import Program, lower
 from pipeline.runs import Run
@@ -69,9 +69,10 @@ class Programs:
         if self._network is None or self._network.stage is not step.stage:
             tf.keras.backend.clear_session()
             self._network = _Network(self._run, step.stage, self._task, self._cores)
-        if step.kind == PREDICT:
-            return self._network.predict(batch, step.views)
-        return self._network.train(batch) if step.kind == TRAIN else self._network.validate(batch)
+        with grouped_convolution.traced_for_tpu():
+            if step.kind == PREDICT:
+                return self._network.predict(batch, step.views)
+            return self._network.train(batch) if step.kind == TRAIN else self._network.validate(batch)
 
 
 class _Network:
