@@ -123,6 +123,7 @@ def test_a_file_of_another_network_is_refused(tmp_path):
         classifier.build(TINY, 64, 5, weights=path)
 
 
+@pytest.mark.slow
 def test_the_librarys_own_weights_reach_ours(monkeypatch):
     """The package's files are out of reach here: its loader is stood in for by one that sets known weights."""
     from classification_models.models import senet
