@@ -208,6 +208,11 @@ def test_truncated_shard_among_several_ends_in_one_line(tmp_path):
     assert_one_line_mistake(done, str(path), "truncated")
 
 
+def heed_interrupts():
+    """What a shell starts in the background (these tests, perhaps) ignores Ctrl-C, and hands that down."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.mark.parametrize("seconds", [0.5, 6.0])  # while workers start, and while they work
 def test_interrupt_of_workers_ends_in_one_line(tmp_path, seconds):
     write_shard(tmp_path / "one.record", [inat_record(0, 0)])
@@ -215,7 +220,8 @@ def test_interrupt_of_workers_ends_in_one_line(tmp_path, seconds):
         (tmp_path / f"train.record-0000{i}-of-00002").write_bytes((tmp_path / "one.record").read_bytes() * 100_000)
     command = [sys.executable, str(REPOSITORY / "create_tfrecords.py"), f"--adopt_records={tmp_path}/train*",
                f"--out_dir={tmp_path}/out", "--workers=2"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as running:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True,
+                          preexec_fn=heed_interrupts) as running:
         children = pathlib.Path(f"/proc/{running.pid}/task/{running.pid}/children")
         while len(children.read_text().split()) < 2:  # the server of workers and the tracker of semaphores
             time.sleep(0.05)
