@@ -1,5 +1,6 @@
 """The compiled step: the same as the uncompiled one in every tiny network, float32 where it must be, nothing on the host."""
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -8,6 +9,9 @@ import two_steps
 
 TINY = [name for name in zoo.TABLE if name.lower().endswith("tiny")]  # one of each family
 QUICK = ("kecam/EfficientNetV2Tiny", "kecam/BeitTiny", "image_classifiers/senet-tiny")  # to compile
+# At 42 one of senet-tiny's units stands within rounding of its ReLU's kink: noise of 3e-7 in the weights moves even the
+# uncompiled step's result by 3e-4 (at 0 by 2e-6).
+SEEDS = {"image_classifiers/senet-tiny": 0}
 FAMILIES = [model if model in QUICK else pytest.param(model, marks=pytest.mark.slow) for model in TINY]
 
 
@@ -19,11 +23,10 @@ def float32_policy():
 
 @pytest.mark.parametrize("model", FAMILIES)
 def test_loss_and_weights_do_not_depend_on_jit(model):
-    def distance(seed):
-        return two_steps.distance(*(two_steps.results(tf.distribute.get_strategy(), model, optimizer="sgd", lr=0.001,
-                                                      seed=seed, jit=jit) for jit in (False, True)))
-
-    assert any(distance(seed) <= 1e-4 for seed in two_steps.SEEDS)
+    plain, compiled = (two_steps.results(tf.distribute.get_strategy(), model, optimizer="sgd", lr=0.001, jit=jit,
+                                         seed=SEEDS.get(model, 42)) for jit in (False, True))
+    for name in plain:
+        np.testing.assert_allclose(compiled[name], plain[name], rtol=0, atol=1e-4, err_msg=name)
 
 
 def concrete_step(trained):

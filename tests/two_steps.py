@@ -7,7 +7,6 @@ else); 0 replicas: TensorFlow's default strategy.
 import json
 import pathlib
 import sys
-from typing import Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -19,9 +18,6 @@ from pipeline.weight_average import WeightAverage
 import training_runs
 
 BATCH, SIZE, CLASSES, VALIDATED = 16, 32, 3, 11
-# Initial values for comparisons of two ways to compute a network of ReLUs or maxima. They differ by 1e-6 from most, and
-# by 1e-4 from one in eight: there some unit stands so near its kink that rounding decides on its gradient.
-SEEDS = (0, 1, 2)
 
 
 def without_dropout(classifier) -> None:
@@ -94,12 +90,6 @@ def results(strategy: tf.distribute.Strategy, model: str, **changes) -> dict[str
     if average:
         named |= {f"average_{index}_{weight.name}": weight.numpy() for index, weight in enumerate(average.model.weights)}
     return {**told, **named}
-
-
-def distance(ones: Mapping[str, np.ndarray], others: Mapping[str, np.ndarray]) -> float:
-    """The largest difference between two results."""
-    assert set(ones) == set(others)
-    return max(float(np.max(np.abs(ones[name] - others[name]))) for name in ones)
 
 
 def main(replicas: str, folder: str, *cases: str) -> None:
