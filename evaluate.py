@@ -3,7 +3,7 @@
 from absl import flags
 
 from pipeline import command, prior_flags
-from pipeline.flag_types import define_path, define_paths, require
+from pipeline.flag_types import define_float, define_path, define_paths, require
 
 FLAGS = flags.FLAGS
 define_path("data_dir", "Folder of shards, as create_tfrecords.py makes it (local or gs://).")
@@ -15,6 +15,8 @@ define_paths("without_tta", "Predictions of the same models by one view, or a gl
              "for these, and the last line of the table is all of it with --predictions.")
 flags.DEFINE_integer("min_samples", 0, "Where a picture has several labels: never answer those that fewer pictures of "
                      "train have.", 0)
+define_float("threshold", None, "Where a picture has several labels: score the answers of at least this probability, in "
+             "hundredths. Default: fitted, and scored by cross-fitting.", low=0.01, high=0.99)
 define_path("out", "Write the scores as JSON to this file too.")
 define_path("report", "Write a page of scores, mistakes and training curves to this file (HTML).")
 define_paths("model_dir", "Runs whose training curves the report draws. Default: the predictions' own.")
@@ -26,7 +28,7 @@ def main() -> None:
 
     evaluation.run_evaluation(FLAGS.data_dir, evaluation.Request(
         predictions=FLAGS.predictions, blend=FLAGS.blend, without_tta=FLAGS.without_tta, priors=prior_flags.request(),
-        min_samples=FLAGS.min_samples, out=FLAGS.out, report=FLAGS.report, model_dirs=FLAGS.model_dir))
+        min_samples=FLAGS.min_samples, threshold=FLAGS.threshold, out=FLAGS.out, report=FLAGS.report, model_dirs=FLAGS.model_dir))
 
 
 if __name__ == "__main__":

@@ -42,9 +42,9 @@ def make_run(resolved: list[stages.Stage], fold: Optional[int]) -> "runs.Run":
         weights=FLAGS.weights, init_from=FLAGS.init_from, train_split=FLAGS.train_split, fold=fold,
         num_classes=FLAGS.num_classes, place_input=FLAGS.place_input, dropout=FLAGS.dropout, boxes=FLAGS.boxes,
         precision=FLAGS.precision, sync_batch_norm=FLAGS.sync_batch_norm, random_seed=FLAGS.random_seed,
-        unordered=FLAGS.unordered, max_steps=FLAGS.max_steps, tta=FLAGS.tta, tpu=FLAGS.tpu,
-        virtual_replicas=FLAGS.virtual_replicas, jit=FLAGS.jit, steps_per_execution=FLAGS.steps_per_execution,
-        dry_run=FLAGS.dry_run)
+        unordered=FLAGS.unordered, max_steps=FLAGS.max_steps, tta=FLAGS.tta, oof_tta=FLAGS.oof_tta,
+        allow_seen=FLAGS.allow_seen, tpu=FLAGS.tpu, virtual_replicas=FLAGS.virtual_replicas, jit=FLAGS.jit,
+        steps_per_execution=FLAGS.steps_per_execution, dry_run=FLAGS.dry_run)
 
 
 def main() -> None:

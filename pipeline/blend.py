@@ -7,7 +7,7 @@ from typing import Any, Optional, Sequence
 import numpy as np
 from scipy import optimize
 
-from pipeline import files, fusion, predictions
+from pipeline import files, fusion, predictions, unseen
 from pipeline.errors import UserError
 from pipeline.example_table import ExampleTable
 
@@ -63,19 +63,26 @@ def fit(label_probabilities: np.ndarray) -> np.ndarray:
 def cross_fit(label_probabilities: np.ndarray, groups: np.ndarray) -> dict[int, np.ndarray]:
     """For each group the weights [members] to score it by: they were fitted on all others.
 
+    Args: float [examples, members], int [examples].
+
     (Scored where they were fitted, weights look better than they are.) With one group there is nothing to fit on, and
     they are equal.
     """
     return {group: fit(label_probabilities[groups != group]) for group in np.unique(groups).tolist()}
 
 
-def label_probabilities(members: Sequence[predictions.Predictions], table: ExampleTable) -> np.ndarray:
-    """What each member gives to the labels: float64 [ids of the first, members]. Raises UserError for an id without one."""
+def label_probabilities(members: Sequence[predictions.Predictions], table: ExampleTable) -> tuple[np.ndarray, np.ndarray]:
+    """(bool [ids of the first]: which have a label; what each member gives to these labels: float64 [labelled, members]).
+
+    Raises UserError where none has one, or a model has seen the pictures.
+    """
+    unseen.require(members, f"--blend={FITTED}")
     equal = fusion.Blend(members)
-    unknown = [one for one in equal.ids if one not in table.labels]
-    if unknown:
-        raise UserError(f"--blend={FITTED}: {unknown[0]} of {members[0].directory} has no label to fit on")
-    return equal.label_probabilities(table.label_indices(equal.ids))
+    labels = table.label_indices(equal.ids)
+    labelled = labels >= 0
+    if not labelled.any():
+        raise UserError(f"--blend={FITTED}: no picture of {members[0].directory} has a label to fit on")
+    return labelled, equal.label_probabilities(np.maximum(labels, 0))[labelled]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,8 +111,10 @@ def for_scoring(members: Sequence[predictions.Predictions], text: str, table: Ex
     if text != FITTED:
         weights = parse(text, len(members))
         return ScoringWeights(weights, groups, {group: weights for group in np.unique(groups).tolist()})
-    given = label_probabilities(members, table)
-    return ScoringWeights(fit(given), groups, cross_fit(given, groups))
+    labelled, given = label_probabilities(members, table)
+    told = fit(given)
+    # What has no label is not scored; a group of such pictures alone gets the weights of all.
+    return ScoringWeights(told, groups, {**dict.fromkeys(np.unique(groups).tolist(), told), **cross_fit(given, groups[labelled])})
 
 
 VAL = os.path.join("predictions", "val")  # of a model directory, where predict.py puts it
@@ -113,9 +122,12 @@ VAL = os.path.join("predictions", "val")  # of a model directory, where predict.
 
 def labelled_of(model_dir: str, places: Sequence[str] = (predictions.OUT_OF_FOLD, VAL),
                 ) -> Optional[predictions.Predictions]:
-    """A model's predictions whose labels are known: the first of `places` in its directory that is there."""
+    """A model's predictions whose labels are known and whose pictures it has not seen: the first of `places` in its
+    directory that is there."""
     for place in places:
         directory = os.path.join(model_dir, place)
         if files.exists(os.path.join(directory, predictions.META_FILE)):
-            return predictions.Predictions(directory)
+            found = predictions.Predictions(directory)
+            if not unseen.seen_pictures(found):
+                return found
     return None

@@ -10,10 +10,9 @@ import dataclasses
 import numpy as np
 import tensorflow as tf
 
+from pipeline.class_prior import POWERS
 from pipeline.dataset import Part
 from pipeline.ops import seeds
-
-POWERS = {"none": 0.0, "sqrt": 0.5, "full": 1.0}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -76,6 +76,13 @@ class Dataset:
         table["fold"] = pd.to_numeric(table["fold"]).fillna(-1).astype("int64")
         return table
 
+    def identifiers(self, split: str, also: Sequence[str] = ()) -> pd.DataFrame:
+        """The columns id, split and fold (−1: none) of a split's examples, and others as text; a train split may have millions."""
+        table = _read_table(os.path.join(self.directory, schema.EXAMPLES_FILE), ["id", "split", "fold", *also])
+        table = table[table["split"].isin(split.split("+"))].reset_index(drop=True)
+        table["fold"] = pd.to_numeric(table["fold"]).fillna(-1).astype("int64")
+        return table
+
     def rejected(self, split: str) -> pd.DataFrame:
         """The pictures of a split that could not be used: schema.REJECTED_COLUMNS, all text."""
         table = _read_table(os.path.join(self.directory, schema.REJECTED_FILE))
@@ -118,6 +125,12 @@ class Part:
     def examples(self) -> pd.DataFrame:
         """Its rows of `Dataset.examples`."""
         table = self.data.examples(self.split)
+        folds = {-1 if shard.fold is None else shard.fold for shard in self.shards}
+        return table[table["fold"].isin(folds)].reset_index(drop=True)
+
+    def identifiers(self) -> pd.DataFrame:
+        """Its rows of `Dataset.identifiers`."""
+        table = self.data.identifiers(self.split)
         folds = {-1 if shard.fold is None else shard.fold for shard in self.shards}
         return table[table["fold"].isin(folds)].reset_index(drop=True)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline import (ablation, blend, dataset as datasets, files, fusion, metrics, multi_label_evaluation, predictions,
-                      priors as prior_layers, report, scoring, shot_groups)
+                      priors as prior_layers, report, scoring, shot_groups, unseen)
 from pipeline.errors import UserError
 from pipeline.example_table import ExampleTable
 
@@ -23,6 +23,7 @@ class Request:
     out: Optional[str] = None             # JSON
     report: Optional[str] = None          # HTML
     model_dirs: Sequence[str] = ()        # empty: those that the predictions name
+    threshold: Optional[float] = None     # with several labels a picture: given; None: fitted
     min_samples: int = 0                  # with several labels a picture: rarer ones are not answered
 
 
@@ -36,6 +37,7 @@ class Result:
       steps: ablation.scores.
       long_tail: shot_groups.top1_by_group; empty where train was not counted.
       weights: of the blend, by the members' folders.
+      warnings: what takes worth from the scores.
     """
 
     final: dict[str, float]
@@ -43,10 +45,11 @@ class Result:
     steps: dict[str, dict[str, Any]]
     long_tail: dict[str, dict[str, Any]]
     weights: dict[str, float]
+    warnings: list[str]
 
     def to_json(self) -> dict[str, Any]:
         return {**self.final, "weights": self.weights, "lines": self.members, "steps": self.steps,
-                "long_tail": self.long_tail}
+                "long_tail": self.long_tail, "warnings": self.warnings}
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Heading → table for people; of one member alone the steps say all."""
@@ -70,25 +73,30 @@ def run_evaluation(data_dir: str, request: Request) -> None:
     model_dirs = request.model_dirs or list(dict.fromkeys(one.meta["model_dir"] for one in members))
     if data.manifest.multi_label:
         prior_layers.refuse(request.priors, data)
-        multi_label_evaluation.run(data, members, request.blend, request.min_samples, request.out, request.report, model_dirs)
+        multi_label_evaluation.run(data, members, request.blend, request.min_samples, request.threshold, request.out,
+                                   request.report, model_dirs)
         return
-    if request.min_samples:
-        raise UserError(f"--min_samples is for several labels a picture; {data_dir} has one")
+    if request.min_samples or request.threshold is not None:
+        flag = "--min_samples" if request.min_samples else "--threshold"
+        raise UserError(f"{flag} is for several labels a picture; {data_dir} has one")
     priors = prior_layers.Priors(request.priors, data)
-    if priors.geo:
-        prior_layers.warn_if_trained_on(table.split)
+    if priors.geo and priors.exponent == prior_layers.FIT:
+        unseen.require(members, f"--geo_exponent={prior_layers.FIT}")
     view = ablation.View(members, request.blend, table)
     lines = _steps(view, request, table, priors)
-    result = _result(view, lines, request, table)
+    warnings = unseen.warnings(members) + (prior_layers.warnings_of(table.split) if priors.geo else [])
+    result = _result(view, lines, request, table, warnings)
     _print(result, table, priors)
     if request.out:
         files.write_json(request.out, result.to_json())
     if request.report:
-        report.write(request.report, result.tables(), list(lines.values())[-1].predicted, table.labels, data, model_dirs)
+        report.write(request.report, result.tables(), list(lines.values())[-1].predicted, table.labels, data, model_dirs,
+                     warnings)
         print(f"report: {request.report}")
 
 
-def _result(view: ablation.View, lines: Mapping[str, ablation.Line], request: Request, table: ExampleTable) -> Result:
+def _result(view: ablation.View, lines: Mapping[str, ablation.Line], request: Request, table: ExampleTable,
+            warnings: list[str]) -> Result:
     scored = {name: scoring.score(line.predicted, table) for name, line in lines.items()}
     picture = scoring.score(view.blended, table) if request.without_tta else scored[ablation.PICTURE]
     return Result(
@@ -96,7 +104,8 @@ def _result(view: ablation.View, lines: Mapping[str, ablation.Line], request: Re
         members={**_member_lines(view.members, table), blend.title(view.members, request.blend): picture.summary},
         steps=ablation.scores(lines, scored),
         long_tail=_long_tail(scored, table),
-        weights={one.directory: round(float(weight), 4) for one, weight in zip(view.members, view.weights.told)})
+        weights={one.directory: round(float(weight), 4) for one, weight in zip(view.members, view.weights.told)},
+        warnings=warnings)
 
 
 def _steps(view: ablation.View, request: Request, table: ExampleTable,
@@ -148,3 +157,5 @@ def _print(result: Result, table: ExampleTable, priors: prior_layers.Priors) -> 
         told = {name: one["geo_exponent"] for name, one in result.steps.items() if "geo_exponent" in one}
         print(f"geo prior: {placed} of {len(table.labels)} pictures have a place; exponent "
               + ", ".join(f"{exponent:.3f} ({name})" for name, exponent in told.items()))
+    for warning in result.warnings:
+        print(f"warning: {warning}")

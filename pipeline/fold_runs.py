@@ -12,7 +12,7 @@ from typing import Sequence, Union
 from absl import logging
 
 from pipeline import (dataset as datasets, files, metrics, multi_label_evaluation, predictions, runs, scoring,
-                      thresholds)
+                      seen, thresholds)
 from pipeline.command import USAGE_EXIT_CODE
 from pipeline.errors import UserError
 from pipeline.example_table import ExampleTable
@@ -98,7 +98,9 @@ def _merge(data: datasets.Dataset, model_dir: str, folds: Sequence[int]) -> str:
     places = [os.path.join(model_dir, f"fold_{fold}", predictions.OUT_OF_FOLD) for fold in folds]
     members = [predictions.Predictions(place) for place in places]
     out = os.path.join(model_dir, predictions.OUT_OF_FOLD)
-    meta = {**members[0].meta, "fold": list(folds), "examples": sum(len(member.ids) for member in members)}
+    meta = {**members[0].meta, "fold": list(folds), "out_of_fold": True,
+            "examples": sum(len(member.ids) for member in members),
+            "seen": seen.together([member.meta.get("seen") for member in members], out_of_fold=True)}
     predictions.write(out, (chunk for member in members for chunk in member.chunks()),
                       {**meta, "threshold": None})
     thresholds.refresh(out, data)

@@ -34,9 +34,12 @@ class Blend:
     Args:
       members: at least one.
       weights: [members], or [examples, members] in the order of the first member's ids; each row sums to 1. None: equal.
+      log_priors: float32 [classes] for each member, in the order of the first one's classes: its probabilities are divided
+        by exp of it, and renormalized, before they are blended. None: they are blended as they are.
     """
 
-    def __init__(self, members: Sequence[predictions.Predictions], weights: Optional[np.ndarray] = None):
+    def __init__(self, members: Sequence[predictions.Predictions], weights: Optional[np.ndarray] = None,
+                 log_priors: Optional[Sequence[np.ndarray]] = None):
         first = members[0]
         self.ids = first.ids
         self.class_ids = first.class_ids
@@ -50,6 +53,7 @@ class Blend:
         if weights is None:
             weights = np.full(len(members), 1 / len(members))
         self.weights = weights
+        self._log_priors = log_priors
         log_weights = np.log(weights, where=weights > 0, out=np.full_like(weights, _NO_WEIGHT, np.float32))
         self._log_weights = np.broadcast_to(log_weights, (len(self.ids), len(members)))
 
@@ -69,7 +73,9 @@ class Blend:
         """(ids, float32 log-probabilities [chunk, classes]) over all examples; the arrays may be written to."""
         for chunk, parts in self._parts():
             total = None
-            for part, log_weights in zip(parts, self._log_weights[chunk].T):
+            for index, (part, log_weights) in enumerate(zip(parts, self._log_weights[chunk].T)):
+                if self._log_priors is not None:
+                    part = log_space.normalize(part - self._log_priors[index])
                 part += log_weights[:, np.newaxis]
                 total = part if total is None else log_space.add(total, part)
             yield [self.ids[i] for i in chunk], total

@@ -14,7 +14,7 @@ import pandas as pd
 import tensorflow as tf
 
 from pipeline import (boxes as boxes_of, checkpoint, dataset as datasets, files, hosts, input as inputs, map_to_box, predict,
-                      run_record, runs, strategy as strategies)
+                      run_record, runs, seen, strategy as strategies)
 from pipeline.errors import UserError
 from pipeline.models import activation_map
 from pipeline.ops import tta
@@ -53,6 +53,8 @@ def run_localization(data_dir: str, request: Request) -> boxes_of.Boxes:
     if not missing:
         print(f"boxes are up to date: {boxes_of.path(data_dir, request.name)}")
         return standing
+    for split in set(missing) & set(record["same"]["train_split"].split("+")) if folds != [None] else ():
+        seen.check_out_of_fold(request.model_dir, data, split, folds)
     tasks = [task for split in missing for task in _tasks(data.part(split), record, folds)]
     strategy = strategies.make(request.tpu, [request.batch_size], request.virtual_replicas)
     hosts.require_one(strategy, "localize.py")

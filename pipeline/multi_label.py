@@ -86,6 +86,10 @@ class ThresholdCurve:
         """[SCORES], summed over the pictures of a group."""
         return self._sums[group][:, int(round(threshold * 100)) - 1]
 
+    def at(self, threshold: float) -> dict[str, float]:
+        """Each of SCORES at one of THRESHOLDS."""
+        return {name: float(values[int(round(threshold * 100)) - 1]) for name, values in self.means().items()}
+
     def cross_fitted(self) -> dict[str, float]:
         """Each of SCORES, every group's at the threshold that was fitted without it. Needs two groups or more."""
         total = sum(self.sums_of(group, self.best_threshold(without=group)) for group in self._sums)

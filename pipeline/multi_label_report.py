@@ -1,6 +1,6 @@
 """report.html where a picture has several labels: scores, F2 over the thresholds, the hardest labels, training curves."""
 
-from typing import Mapping, Sequence
+from typing import Mapping, Optional, Sequence
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,7 @@ def label_table(counts: np.ndarray, data: datasets.Dataset) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values(["F2", "label"], kind="stable").reset_index(drop=True)
 
 
-def _curve_drawing(curve: multi_label.ThresholdCurve) -> str:
+def _curve_drawing(curve: multi_label.ThresholdCurve, threshold: float) -> str:
     """F2, precision and recall over the thresholds, as inline SVG."""
     from matplotlib.figure import Figure  # not pyplot: no window system, no global state
 
@@ -41,7 +41,7 @@ def _curve_drawing(curve: multi_label.ThresholdCurve) -> str:
     means = curve.means()
     for name in ("f2", "precision", "recall"):
         axes.plot(multi_label.THRESHOLDS, means[name], label=name)
-    axes.axvline(curve.best_threshold(), color="0.5", linestyle=":", label=f"fitted: {curve.best_threshold():.2f}")
+    axes.axvline(threshold, color="0.5", linestyle=":", label=f"answered from {threshold:.2f}")
     axes.set(xlabel="threshold", ylabel="mean over pictures")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
@@ -49,7 +49,8 @@ def _curve_drawing(curve: multi_label.ThresholdCurve) -> str:
 
 
 def write(path: str, scores: Mapping[str, Mapping[str, float]], blended: fusion.Blend, curve: multi_label.ThresholdCurve,
-          data: datasets.Dataset, allowed: np.ndarray, model_dirs: Sequence[str]) -> None:
+          data: datasets.Dataset, allowed: np.ndarray, model_dirs: Sequence[str],
+          threshold: Optional[float] = None, warnings: Sequence[str] = ()) -> None:
     """Writes the page.
 
     Args:
@@ -57,17 +58,21 @@ def write(path: str, scores: Mapping[str, Mapping[str, float]], blended: fusion.
       blended: the predictions whose labels are listed; `curve` is theirs.
       allowed: bool [classes], the labels that may be answered.
       model_dirs: runs whose curves are drawn.
+      threshold: that was given; None: it was fitted.
+      warnings: what takes worth from the scores.
     """
     split = blended.meta["split"]
-    counts = label_counts(blended, thresholds.labels_by_id(data, split), curve.best_threshold(), allowed)
+    answered_from = curve.best_threshold() if threshold is None else threshold
+    counts = label_counts(blended, thresholds.labels_by_id(data, split), answered_from, allowed)
     lines = pd.DataFrame([{"predictions": name, **values} for name, values in scores.items()])
     report.write_page(path, data.manifest.competition, split, [
         f"<p class=note>{curve.examples} labelled pictures, {len(data.manifest.classes)} labels; f2, precision, recall and "
-        "labels (answers a picture) are cross-fitted</p>",
+        f"labels (answers a picture) are {'cross-fitted' if threshold is None else f'at the threshold {threshold:g}'}</p>",
+        *report.notes(warnings),
         "<h2>Scores</h2>", report.table(lines),
-        "<h2>Thresholds</h2>", "<p class=note>where the threshold was fitted</p>", _curve_drawing(curve),
+        "<h2>Thresholds</h2>", "<p class=note>on the pictures of the curve itself</p>", _curve_drawing(curve, answered_from),
         f"<h2>Hardest labels (at most {report.LISTED})</h2>",
-        f"<p class=note>at the threshold {curve.best_threshold():.2f}</p>",
+        f"<p class=note>at the threshold {answered_from:.2f}</p>",
         report.table(label_table(counts, data).head(report.LISTED)),
         *report.training(model_dirs),
     ])

@@ -9,7 +9,7 @@ from absl import logging
 import tensorflow as tf
 
 from pipeline import (checkpoint, dataset as datasets, files, fusion, hosts, input as inputs, predictions, run_record,
-                      runs, strategy as strategies, thresholds, weight_mean)
+                      runs, seen, strategy as strategies, thresholds, weight_mean)
 from pipeline.errors import UserError
 from pipeline.models import classifier as classifiers
 from pipeline.ops import tta
@@ -92,6 +92,8 @@ def run_prediction(data_dir: str, request: Request) -> None:
     if request.split in record["same"]["train_split"].split("+") and not out_of_fold:
         raise UserError(f"--split={request.split} was trained on as a part of {record['same']['train_split']}; predict that")
     members = []
+    if out_of_fold:
+        seen.check_out_of_fold(request.model_dir, data, request.split, folds)
     for fold in folds:
         part = _cropped(data.held_out(request.split, fold), record) if out_of_fold else whole
         members.append(_predict_part(part, fold, os.path.join(request.out, f"fold_{fold}"), request, record, strategy))
@@ -100,9 +102,9 @@ def run_prediction(data_dir: str, request: Request) -> None:
 
 
 def predict_held_out(run: runs.Run, out: str) -> None:
-    """Predicts what `run.fold` held out, by one view as in its validation, in the process that trained it."""
+    """Predicts what `run.fold` held out, by the recipe's views (or --oof_tta's), in the process that trained it."""
     data = datasets.load(run.data_dir)
-    request = Request(run.model_dir, run.train_split, out, tta="none", batch_size=run.stages[-1].batch_size, tpu=run.tpu,
+    request = Request(run.model_dir, run.train_split, out, tta=run.oof_tta or run.tta, batch_size=run.stages[-1].batch_size, tpu=run.tpu,
                       virtual_replicas=run.virtual_replicas)
     record = run_record.read(run.model_dir)
     part = _cropped(data.held_out(run.train_split, run.fold), record)
@@ -132,7 +134,8 @@ def _choose_folds(request: Request) -> list[Optional[int]]:
 
 
 def _combine(members: list[predictions.Predictions], out: str, folds: list[int], out_of_fold: bool) -> None:
-    meta = {**members[0].meta, "fold": folds, "checkpoint": [member.meta["checkpoint"] for member in members],
+    meta = {**members[0].meta, "fold": folds, "seen": seen.together([member.meta["seen"] for member in members], out_of_fold),
+            "checkpoint": [member.meta["checkpoint"] for member in members],
             "trained": [member.meta["trained"] for member in members], "out_of_fold": out_of_fold}
     if not out_of_fold:
         _write_mean(members, out, meta)
@@ -155,9 +158,15 @@ def _is_up_to_date(out: str, meta: dict[str, Any]) -> bool:
     if not files.exists(os.path.join(out, predictions.META_FILE)):
         return False
     try:
-        return {**predictions.Predictions(out).meta, "threshold": None} == {**meta, "threshold": None}
+        standing = predictions.Predictions(out).meta
     except UserError:  # damaged: they are made again
         return False
+    told_later = {"seen": None, "threshold": None}
+    if {**standing, **told_later} != {**meta, **told_later}:
+        return False
+    if standing.get("seen") != meta["seen"]:  # of before it was told; the probabilities are the same
+        files.write_json(os.path.join(out, predictions.META_FILE), {**meta, "threshold": standing["threshold"]})
+    return True
 
 
 def _predict_part(part: datasets.Part, fold: Optional[int], out: str, request: Request, record: dict[str, Any],
@@ -185,6 +194,7 @@ def _predict_once(part: datasets.Part, fold: Optional[int], paths: list[str], ou
         "split": request.split, "size": size, "tta": views.name, "eval_resize": stage["eval_resize"],
         "boxes": part.boxes, "threshold": None, "kind": SIGMOID if part.data.manifest.multi_label else SOFTMAX,
         "examples": part.size, "dataset": part.data.identity(request.split), "class_ids": part.data.class_ids,
+        "seen": seen.for_meta(request.model_dir, fold, part),
     }
     if _is_up_to_date(out, meta):
         print(f"predictions are up to date: {out}")

@@ -8,12 +8,12 @@ prediction and is itself one: ids, class_ids, meta, directory and chunks().
 """
 
 import dataclasses
+import os
 from typing import Iterator, Optional, Sequence, Union
 
-from absl import logging
 import numpy as np
 
-from pipeline import dataset as datasets, log_space, predictions
+from pipeline import class_prior, dataset as datasets, files, fusion, log_space, predictions, run_record
 from pipeline.errors import UserError
 
 FIT = "fit"
@@ -42,38 +42,73 @@ def refuse(request: Request, data: datasets.Dataset) -> None:
 class Priors:
     """The priors that were asked for, ready to be put on top of predictions of a dataset's classes.
 
-    Raises UserError where the geo prior lacks a class, or no picture of train was counted.
+    Raises UserError where the geo prior lacks a class.
     """
 
     def __init__(self, request: Request, data: datasets.Dataset):
-        self.corrects = request.prior_correction > 0
+        self._power = request.prior_correction
+        self._data = data
         self.geo = None
         if request.geo_prior:
             self.geo = PlacePrior(_load(request.geo_prior), data.class_ids, request.geo_prior, data.directory)
         self.exponent = request.geo_exponent
-        self._log_prior = request.prior_correction * log_class_prior(data) if self.corrects else None
 
-    def correct(self, predicted):
-        """`predicted` with the prior correction on top where it was asked for."""
-        return PriorCorrected(predicted, self._log_prior) if self.corrects else predicted
+    @property
+    def corrects(self) -> bool:
+        return self._power > 0
+
+    def correct(self, blended: fusion.Blend):
+        """A blend with the prior correction on top where it was asked for.
+
+        Members that were trained with different priors are corrected each by its own, before they are blended. Raises
+        UserError where the prior of one isn't known.
+        """
+        if not self.corrects:
+            return blended
+        log_priors = [self._power * training_prior(one, self._data) for one in blended.members]
+        if all(np.array_equal(one, log_priors[0]) for one in log_priors):
+            return PriorCorrected(blended, log_priors[0])
+        return fusion.Blend(blended.members, blended.weights, log_priors)
 
     def fuse(self, predicted, places: np.ndarray, exponents: Union[float, np.ndarray]):
         """`predicted` with the geo prior on top where it was asked for; see GeoFused."""
         return GeoFused(predicted, self.geo, places, exponents) if self.geo else predicted
 
 
-def log_class_prior(data: datasets.Dataset) -> np.ndarray:
-    """Logarithms of the classes' shares of train: float32 [classes].
+def training_prior(one: predictions.Predictions, data: datasets.Dataset) -> np.ndarray:
+    """Logarithms of what a model expects of the classes before it sees a picture: float32 [classes of `data`].
 
-    A class without a picture counts as the smallest that has some: what was never seen says nothing about its frequency,
-    and must not be raised above everything that was. Raises UserError where no class has a picture.
+    They follow from the counts of the pictures that it was trained on, and from how --class_balance and --logit_adjust
+    changed them (class_prior.prior_power). Predictions from before meta.json told that are taken to be of a model that
+    was trained on train. Raises UserError where train was not counted either.
     """
+    told = one.meta.get("seen")
+    if not told:
+        return np.float32(_power_by_run(one)) * log_class_prior(data)
+    position = {name: index for index, name in enumerate(one.class_ids)}
+    counts = np.array(told["class_counts"], np.float64)[[position[name] for name in data.class_ids]]
+    return np.float32(told["prior_power"]) * class_prior.log_shares(counts)
+
+
+def _power_by_run(one: predictions.Predictions) -> float:
+    """class_prior.prior_power of a model by its run.json; 1 where that is gone."""
+    model_dir = one.meta.get("model_dir") or ""
+    if not files.exists(os.path.join(model_dir, run_record.RUN_FILE)):
+        return 1.0
+    record = run_record.read(model_dir)
+    if not record["same"].get("stage_order"):
+        return 1.0
+    last = run_record.last_stage(record)
+    return class_prior.prior_power(last.get("class_balance", "none"), last.get("logit_adjust", 0.0))
+
+
+def log_class_prior(data: datasets.Dataset) -> np.ndarray:
+    """Logarithms of the classes' shares of train: float32 [classes]. Raises UserError where no class has a picture."""
     counts = np.array([one.train_count for one in data.manifest.classes], np.float64)
     if not counts.any():
         raise UserError(f"--prior_correction: {data.directory} counts no train pictures; give the records of the whole "
                         "competition")
-    counts = np.maximum(counts, counts[counts > 0].min())
-    return np.log(counts / counts.sum()).astype(np.float32)
+    return class_prior.log_shares(counts)
 
 
 def has_place(places: np.ndarray) -> np.ndarray:
@@ -81,11 +116,12 @@ def has_place(places: np.ndarray) -> np.ndarray:
     return np.isfinite(places[:, :2]).all(axis=1)
 
 
-def warn_if_trained_on(split: str) -> None:
-    """Says so where the geo prior knows the places of a split from its training."""
-    if any(one.startswith("train") for one in split.split("+")):
-        logging.warning("the geo prior was trained on the places of %s, so that it gains more there than it will elsewhere; "
-                        "predict val to learn its worth", split)
+def warnings_of(split: str) -> list[str]:
+    """A sentence where the geo prior knows the places of a split from its training."""
+    if not any(one.startswith("train") for one in split.split("+")):
+        return []
+    return [f"the geo prior was trained on the places of {split}, so that it gains more there than it will elsewhere; predict "
+            "val to learn its worth"]
 
 
 class _Layer:

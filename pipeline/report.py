@@ -18,7 +18,7 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .2rem .8rem; text-align: right; border-bottom: 1px solid #ddd; }
 th { border-bottom: 2px solid #999; } th:first-child, td:first-child { text-align: left; }
-svg { max-width: 100%; height: auto; } p.note { color: #666; }
+svg { max-width: 100%; height: auto; } p.note { color: #666; } p.warning { color: #a40; font-weight: 600; }
 """
 
 
@@ -116,6 +116,11 @@ def table(frame: pd.DataFrame, index: bool = False) -> str:
     return frame.to_html(index=index, border=0, float_format=lambda value: f"{value:.4f}")
 
 
+def notes(warnings: Sequence[str]) -> list[str]:
+    """A paragraph each."""
+    return [f"<p class=warning>warning: {html.escape(one)}</p>" for one in warnings]
+
+
 def write_page(path: str, competition: str, split: str, parts: Sequence[str]) -> None:
     """The page around its parts (HTML)."""
     title = html.escape(competition)
@@ -125,17 +130,18 @@ def write_page(path: str, competition: str, split: str, parts: Sequence[str]) ->
 
 
 def write(path: str, tables: Mapping[str, pd.DataFrame], predicted, labels: dict[str, int], data: datasets.Dataset,
-          model_dirs: Sequence[str]) -> None:
+          model_dirs: Sequence[str], warnings: Sequence[str] = ()) -> None:
     """Writes the page.
 
     Args:
       tables: heading → scores, a line each row of the frame.
       predicted: the predictions whose mistakes are listed.
       model_dirs: runs whose curves are drawn.
+      warnings: what takes worth from the scores.
     """
     counts = confusion_counts(predicted, labels)
     write_page(path, data.manifest.competition, predicted.meta["split"], [
-        f"<p class=note>{sum(counts.values())} labelled examples of {len(data.manifest.classes)} classes</p>",
+        f"<p class=note>{sum(counts.values())} labelled examples of {len(data.manifest.classes)} classes</p>", *notes(warnings),
         *(f"<h2>{html.escape(heading)}</h2>{table(frame, index=True)}" for heading, frame in tables.items()),
         f"<h2>Hardest classes (at most {LISTED})</h2>", table(class_table(counts, data).head(LISTED)),
         f"<h2>Classes taken for each other (at most {LISTED} pairs)</h2>",

@@ -3,7 +3,7 @@
 from absl import logging
 import tensorflow as tf
 
-from pipeline import dataset as datasets, hosts, patience, run_record, runs, stages, strategy as strategies
+from pipeline import dataset as datasets, hosts, patience, run_record, runs, seen, stages, strategy as strategies
 from pipeline.errors import UserError
 from pipeline.models import classifier as classifiers, layer_rates, weights, zoo
 from pipeline.ops import decode, randaugment, tta
@@ -17,9 +17,12 @@ def check(run: runs.Run, data: datasets.Dataset) -> None:
     _check_model(run)
     _check_parts(run, data)
     _check_kept(run, data)
+    seen.check_held_out(run, data)
+    seen.check_start(run, data)
     if run.virtual_replicas and run.jit:
         raise UserError("--virtual_replicas does not go with --jit: XLA does not compile for the CPUs that it makes")
-    tta.check(run.tta, run.stages[-1].eval_resize, run.stages[-1].size)
+    for views in (run.tta, run.oof_tta or run.tta):
+        tta.check(views, run.stages[-1].eval_resize, run.stages[-1].size)
     for stage in run.stages:
         patience.check(stage, has_validation=runs.held_out_part(run, data) is not None)
         if decode.parse_eval_resize(stage.eval_resize, stage.size) is None and stage.augment == "crop":

@@ -4,7 +4,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from typing import Any
+from typing import Any, Optional
 
 from pipeline import files
 from pipeline.errors import UserError
@@ -49,13 +49,15 @@ def differences(old: dict, new: dict) -> list[str]:
             for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
 
 
-def claim(model_dir: str, same: dict[str, Any], free: dict[str, Any], program: str = CLASSIFIER_PROGRAM) -> None:
+def claim(model_dir: str, same: dict[str, Any], free: dict[str, Any], program: str = CLASSIFIER_PROGRAM,
+          seen: Optional[dict[str, Any]] = None) -> None:
     """Writes MODEL_DIR/run.json, or checks that the one there is of the same run.
 
     Args:
       same: what must not differ between two starts of one run (JSON values).
       free: what may, recorded for the reader and for predict.py; the newest start's is kept.
       program: the command that trains here.
+      seen: what its models learn from, as seen.Seen.summary tells it.
 
     Raises UserError naming every difference, or the other program that has trained here.
     """
@@ -66,8 +68,8 @@ def claim(model_dir: str, same: dict[str, Any], free: dict[str, Any], program: s
             raise UserError(f"--model_dir: {model_dir} holds another run: {'; '.join(different)}. "
                             "Use another --model_dir, or the old flags")
     files.make_dirs(model_dir)
-    files.write_json(path, {"program": program, "same": same, "free": free, "versions": _versions(),
-                            "git": _git_revision()})
+    files.write_json(path, {"program": program, "same": same, "free": free, **({"seen": seen} if seen else {}),
+                            "versions": _versions(), "git": _git_revision()})
 
 
 def last_stage(record: dict[str, Any]) -> dict[str, Any]:

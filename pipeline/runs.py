@@ -36,6 +36,8 @@ class Run:
     max_steps: int = 0
     # Where and how fast; a second start may change these.
     tta: str = "none"
+    oof_tta: Optional[str] = None   # of a fold's predictions of what it held out; None: tta
+    allow_seen: bool = False        # init_from may have seen what is held out
     tpu: str = "none"
     virtual_replicas: int = 0
     jit: bool = False
@@ -45,7 +47,7 @@ class Run:
     def identity(self) -> dict[str, Any]:
         """What must not change between two starts in one model directory."""
         fields = dataclasses.asdict(self)
-        for name in ("data_dir", "model_dir", "fold", "num_classes", "tta", "tpu", "virtual_replicas", "jit",
+        for name in ("data_dir", "model_dir", "fold", "num_classes", "tta", "oof_tta", "allow_seen", "tpu", "virtual_replicas", "jit",
                      "steps_per_execution", "dry_run"):
             del fields[name]
         fields["by_folds"] = self.fold is not None

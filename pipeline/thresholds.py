@@ -1,7 +1,8 @@
 """The threshold of multi-label answers: fitted on predictions whose labels are known, kept in their meta.json.
 
-Whoever writes predictions calls `refresh`. Those with labels get the threshold that is best on them; those without get
-that of the same model's predictions with labels, so that a submission can be made from them alone.
+Whoever writes predictions calls `refresh`. Those with labels get the threshold that is best on them; those without, or
+of pictures that the model was trained on, get that of the same model's predictions with labels, so that a submission can
+be made from them alone.
 """
 
 import os
@@ -9,7 +10,7 @@ from typing import Mapping, Optional, Sequence
 
 import numpy as np
 
-from pipeline import blend, dataset as datasets, files, fusion, multi_label, predictions
+from pipeline import blend, dataset as datasets, files, fusion, multi_label, predictions, unseen
 from pipeline.errors import UserError
 
 
@@ -60,7 +61,7 @@ def refresh(directory: str, data: datasets.Dataset) -> None:
         return
     one = predictions.Predictions(directory)
     labels = labels_by_id(data, one.meta["split"])
-    if labels:
+    if labels and not unseen.seen_pictures(one):
         threshold = one.meta["threshold"] or curve(one, labels, answerable(data, 0)).best_threshold()
     else:
         labelled = blend.labelled_of(one.meta["model_dir"])

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline import (callbacks, checkpoint, class_balance, dataset as datasets, files, hosts, input as inputs, patience,
-                      run_checks, run_record, runs, schedules, strategy as strategies, trainable)
+                      run_checks, run_record, runs, schedules, seen, strategy as strategies, trainable)
 from pipeline.models import classifier as classifiers
 from pipeline.ops import mixing
 from pipeline.runs import Plan, Run
@@ -51,9 +51,7 @@ def _log_prior(run: Run, stage: Stage, data: datasets.Dataset) -> Optional[np.nd
 
 def _load_earlier_run(run: Run, built: classifiers.Classifier, data: datasets.Dataset) -> None:
     """--init_from: all weights where the classes are the same, else the base alone."""
-    folds = runs.finished_folds(run.init_from)
-    # The same fold's where there is one: any other has seen what this one holds out.
-    path = checkpoint.find(runs.last_stage_dir(run.init_from, run.fold if run.fold in folds else folds[0]))
+    path = checkpoint.find(runs.last_stage_dir(run.init_from, seen.first_fold(run.init_from, data, run.fold)))
     record = run_record.read(run.init_from)
     same_classes = record["free"]["class_ids"] == data.class_ids
     logging.info("starting from %s (%s)", path, "all weights" if same_classes else "the base: its classes are others")
@@ -203,6 +201,7 @@ def _claim(run: Run, data: datasets.Dataset) -> None:
     """Makes the model directory this run's, or finds that it is another's."""
     held_out = runs.held_out_part(run, data)
     contents = {split: data.identity(split) for split in {run.train_split, held_out.split if held_out else run.train_split}}
+    has_seen = seen.of_new_run(run, data)
     boxes = run.boxes and {"name": run.boxes, "digest": data.boxes(run.boxes).digest}
     run_record.claim(run.model_dir, {**run.identity(), "boxes": boxes, "dataset": contents}, {
         "data_dir": run.data_dir,
@@ -210,6 +209,8 @@ def _claim(run: Run, data: datasets.Dataset) -> None:
         "classes": data.classes_digest(),
         "scaling": run_checks.input_scaling(run),
         "tta": run.tta,
+        "oof_tta": run.oof_tta,
         "folds": data.manifest.folds,
         "stage_dirs": [runs.stage_name(run, stage) for stage in run.stages],
-    })
+    }, seen=has_seen.summary)
+    seen.write(run.model_dir, has_seen)

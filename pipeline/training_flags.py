@@ -40,6 +40,8 @@ def _define_data_and_model() -> None:
                         "or an .h5 file.")
     define_path("init_from", "MODEL_DIR of an earlier run of one's own to start from, "
                       "instead of --weights.")
+    define_on_off("allow_seen", False, "Start from --init_from though it was trained on pictures that are held out here; "
+                  "scores on them are then too good.")
     define_path("model_dir", "Where checkpoints, history and run.json go (local or gs://).")
     flags.DEFINE_multi_string(
         "stage", [], "One training stage: name=all,epochs=20,size=300,lr=0.1,train=all. Repeated, in order; one of the "
@@ -66,6 +68,8 @@ def _define_pictures() -> None:
     flags.DEFINE_string("boxes", None, "Crop every picture to its box of that name, as localize.py wrote them beside the "
                         "shards; predict.py then does the same.")
     flags.DEFINE_string("tta", "none", "Views that predict.py averages unless told otherwise (kept in run.json).")
+    flags.DEFINE_string("oof_tta", None, "Views of a fold's predictions of what it held out, which blend weights and "
+                        "thresholds are fitted on. Default: those of --tta.")
 
 
 def _define_optimization() -> None:

@@ -110,12 +110,12 @@ def test_off_is_the_prediction_itself(case):
     assert ready.fuse(ready.correct(blended), places, 1.0) is blended
 
 
-def test_a_class_that_train_does_not_have_counts_as_the_smallest_that_it_has(tmp_path):
+def test_a_class_that_train_does_not_have_counts_as_the_smallest_that_it_has(case, tmp_path):
     data = make_dataset(tmp_path, [0], train_counts=(6, 0, 2))
     np.testing.assert_allclose(priors.log_class_prior(data), np.log([0.6, 0.2, 0.2]), rtol=1e-6)
     empty = make_dataset(tmp_path / "empty", [0], train_counts=(0, 0, 0))
     with pytest.raises(UserError, match="--prior_correction: .* counts no train pictures"):
-        priors.Priors(priors.Request(prior_correction=1.0), empty)
+        priors.Priors(priors.Request(prior_correction=1.0), empty).correct(case[1])
 
 
 @pytest.mark.parametrize("chunk_values, lookup_rows", [(3, 1), (6, 7), (30, 4), (1000, 1000)])
