@@ -10,7 +10,7 @@ from dataset_tools import files, parallel, source_pictures
 from dataset_tools.image_bytes import BadImage, Prepared, prepare
 from dataset_tools.shard_plan import PlannedShard
 from dataset_tools.table import Example
-from pipeline import files as whole_files, schema
+from pipeline import command, files as whole_files, schema
 from pipeline.errors import UserError
 from pipeline.schema import Key
 
@@ -39,6 +39,7 @@ def write_shards(planned: list[PlannedShard], classes: list[tuple[str, str]], da
     tasks = [ShardTask(one, tuple(tuple(names[label] for label in example.labels) for example in one.examples),
                        data_dir, out_dir, max_side) for one in planned]
     total = sum(len(one.examples) for one in planned)
+    command.begin_work()
     return parallel.run(write_shard, tasks, workers, total, "pictures into shards")
 
 
