@@ -67,9 +67,13 @@ def main() -> None:
     if FLAGS.epochs_from:
         resolved = runs.with_epochs_of(FLAGS.epochs_from, resolved)
     run = make_run(resolved, folds[0] if folds else None)
-    train.run_training(run)
-    if run.fold is not None and not run.dry_run:
-        fold_runs.finish_fold(run)
+    if run.fold is None:
+        train.run_training(run)
+        return
+    with fold_runs.failure_noted(run):
+        train.run_training(run)
+        if not run.dry_run:
+            fold_runs.finish_fold(run)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Iterable, Iterator, NamedTuple, Optional, Sequence
 
 from pipeline.errors import UserError
-from pipeline.files import is_remote, make_dirs, open_file, rename
+from pipeline import files as whole_files
+from pipeline.files import is_remote, make_dirs, open_file
 
 _CHUNK = 8 << 20  # bytes
 _REMOTE_STATS = 64  # at a time
@@ -194,12 +195,9 @@ def remove(path: str) -> None:
 @contextlib.contextmanager
 def replacing(path: str) -> Iterator[IO[str]]:
     """A text file (UTF-8) that appears under `path` whole or not at all. Raises UserError where it can't be written."""
-    temporary = f"{path}.tmp"
     try:
-        with os_errors(path):
-            with open_file(temporary, "w") as file:
-                yield file
-            rename(temporary, path)
+        with os_errors(path), whole_files.replacing(path) as temporary, open_file(temporary, "w") as file:
+            yield file
     except OSError as error:
         raise UserError(f"can't write {path}: {error}") from error
 

@@ -11,6 +11,7 @@ from dataset_tools import files
 from dataset_tools.table import MISSING, Example, Rejected, trained_split
 from pipeline import schema
 from pipeline.errors import UserError
+from pipeline.files import target_of
 
 UNFINISHED_FILE = "unfinished.json"  # in a folder that is being written: which of its files are ours
 LISTED_GROUPS = 1000  # of duplicates, in dataset.json
@@ -123,7 +124,7 @@ def begin(out_dir: str, shards: Iterable[str]) -> None:
     """
     planned = list(shards)
     there = [name for name in files.list_names(out_dir) if files.size_of(files.join(out_dir, name)) is not None]
-    left = {*_names(_marked(out_dir)), *_names([UNFINISHED_FILE])} if UNFINISHED_FILE in there else set()
+    left = _left(there, _marked(out_dir)) if UNFINISHED_FILE in there else set()
     foreign = sorted({*_names(planned), UNFINISHED_FILE}.intersection(there) - left)
     if foreign:
         raise UserError(f"{files.join(out_dir, foreign[0])} would be overwritten, and no unfinished run of this command "
@@ -134,9 +135,15 @@ def begin(out_dir: str, shards: Iterable[str]) -> None:
 
 
 def _names(shards: Iterable[str]) -> list[str]:
-    """Every name that is written on the way to a finished folder."""
-    whole = [*shards, schema.EXAMPLES_FILE, schema.REJECTED_FILE]
-    return [*whole, *(f"{name}.tmp" for name in (*whole, schema.DATASET_FILE))]
+    """Every name that is there before a folder is finished, beside temporary ones and the mark."""
+    return [*shards, schema.EXAMPLES_FILE, schema.REJECTED_FILE]
+
+
+def _left(there: Iterable[str], shards: Iterable[str]) -> set[str]:
+    """Those of the names that an unfinished run has left which was to write these shards."""
+    names = {*_names(shards), UNFINISHED_FILE}
+    targets = {*names, schema.DATASET_FILE}
+    return {one for one in there if one in names or target_of(one) in targets}
 
 
 def _mark(out_dir: str, shards: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver, resource_tracker
 from typing import Any, Callable, Iterator, Sequence
 
-from pipeline.errors import UserError
+from pipeline.errors import WorkError
 from pipeline.progress import progress
 
 _POLL_SECONDS = 0.5
@@ -66,7 +66,7 @@ def run(function: Callable[[Any], Any], tasks: Sequence[Any], workers: int, tota
       total: units over all tasks, for progress in `unit`.
 
     Raises:
-      UserError: where a worker died; whatever `function` raises.
+      WorkError: where a worker died; whatever `function` raises.
     """
     with progress(total, description, unit) as bar:
         if min(workers, len(tasks)) <= 1:
@@ -130,7 +130,7 @@ def _run_processes(function: Callable, tasks: Sequence[Any], workers: int, bar: 
             shown = now
         return [future.result() for future in submitted]
     except BrokenProcessPool as error:
-        raise UserError("a worker process died (out of memory?); try fewer --workers") from error
+        raise WorkError("a worker process died (out of memory?); try fewer --workers") from error
     finally:
         stopped.value = 1  # else the shards that were begun would be finished before an error is told
         pool.shutdown(wait=True, cancel_futures=True)

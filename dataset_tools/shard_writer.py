@@ -10,7 +10,7 @@ from dataset_tools import files, parallel, source_pictures
 from dataset_tools.image_bytes import BadImage, Prepared, prepare
 from dataset_tools.shard_plan import PlannedShard
 from dataset_tools.table import Example
-from pipeline import schema
+from pipeline import command, files as whole_files, schema
 from pipeline.errors import UserError
 from pipeline.schema import Key
 
@@ -39,6 +39,7 @@ def write_shards(planned: list[PlannedShard], classes: list[tuple[str, str]], da
     tasks = [ShardTask(one, tuple(tuple(names[label] for label in example.labels) for example in one.examples),
                        data_dir, out_dir, max_side) for one in planned]
     total = sum(len(one.examples) for one in planned)
+    command.begin_work()
     return parallel.run(write_shard, tasks, workers, total, "pictures into shards")
 
 
@@ -46,13 +47,12 @@ def write_shard(task: ShardTask) -> WrittenShard:
     """Writes one shard under a temporary name, then renames it."""
     planned = task.planned
     path = files.join(task.out_dir, planned.file)
-    temporary = f"{path}.tmp"
-    try:
-        rejected = _write_records(task, temporary)
-    except tf.errors.OpError as error:  # which would not survive the way back from a worker
-        raise UserError(f"can't write {path}: {error.message}") from error
-    size, digest = files.size_of(temporary), files.sha256_of(temporary)
-    files.rename(temporary, path)
+    with whole_files.replacing(path) as temporary:
+        try:
+            rejected = _write_records(task, temporary)
+        except tf.errors.OpError as error:  # which would not survive the way back from a worker
+            raise UserError(f"can't write {path}: {error.message}") from error
+        size, digest = files.size_of(temporary), files.sha256_of(temporary)
     records = len(planned.examples) - len(rejected)
     return WrittenShard(
         schema.Shard(planned.file, planned.split, planned.fold, planned.first_row, records, size, digest), rejected)

@@ -6,12 +6,13 @@ What Keras calls an epoch is what lies between two snapshots (see runs.Plan).
 import contextlib
 import math
 import time
-from typing import Optional
+from typing import Optional, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from pipeline import files
-from pipeline.errors import UserError
+from pipeline.errors import WorkError
 from pipeline.progress import duration, progress
 from pipeline.runs import Plan
 
@@ -43,20 +44,35 @@ class LogLearningRate(tf.keras.callbacks.Callback):
         logs["lr"] = float(rate.numpy())
 
 
-class StopOnNan(tf.keras.callbacks.Callback):
-    """Ends the run before a broken epoch replaces the last good checkpoint."""
+_NAMES = {"loss": "the loss", "val_loss": "the validation's loss"}
 
-    def __init__(self, stage: str, plan: Plan):
+
+class StopOnNan(tf.keras.callbacks.Callback):
+    """Ends the run before a broken epoch replaces the last good checkpoint, or becomes the best one.
+
+    The loss of an epoch is finite also where its last step broke the weights: then that of the validation is not, and
+    where nothing is held out the weights themselves are looked at.
+    """
+
+    def __init__(self, stage: str, plan: Plan, trained: tf.keras.Model):
         super().__init__()
         self._stage = stage
         self._plan = plan
+        self._trained = trained
 
     def on_epoch_end(self, epoch: int, logs=None) -> None:
-        if not math.isfinite(logs["loss"]):
+        broken = [f"{_NAMES.get(name, name)} became {value}" for name, value in logs.items() if not math.isfinite(value)]
+        if not broken and "val_loss" not in logs and not are_numbers(self._trained.weights):
+            broken = ["the weights became NaN or infinite"]
+        if broken:
             before = "; the checkpoint before stands" if epoch else ""
-            raise UserError(f"stage {self._stage}: the loss became {logs['loss']} in epoch "
-                            f"{self._plan.epochs_after(epoch + 1):g}{before}. Try a lower lr, a longer --warmup_epochs "
-                            "or --clip_norm")
+            raise WorkError(f"stage {self._stage}: {broken[0]} in epoch {self._plan.epochs_after(epoch + 1):g}{before}. "
+                            "Try a lower lr, a longer --warmup_epochs or --clip_norm")
+
+
+def are_numbers(weights: Sequence[tf.Variable]) -> bool:
+    """Whether none of them holds a NaN or an infinity."""
+    return all(np.isfinite(weight.numpy()).all() for weight in weights if weight.dtype.is_floating)
 
 
 class Progress(tf.keras.callbacks.Callback):

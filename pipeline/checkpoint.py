@@ -23,8 +23,10 @@ _KEPT = "kept"  # folder of the epochs that are kept
 
 
 def better(monitor: str, value: float, best: Optional[float]) -> bool:
-    """Losses fall, everything else rises."""
-    if best is None:
+    """Losses fall, everything else rises; what is no number is never better, and any number is better than it."""
+    if not math.isfinite(value):
+        return False
+    if best is None or not math.isfinite(best):
         return True
     return value < best if monitor.endswith("loss") else value > best
 
@@ -67,7 +69,7 @@ class StageCheckpoints(tf.keras.callbacks.Callback):
     @property
     def best_value(self) -> Optional[float]:
         value = float(self._best_value.numpy())
-        return None if value != value else value
+        return value if math.isfinite(value) else None
 
     @property
     def best_snapshot(self) -> int:

@@ -1,24 +1,94 @@
-"""How every command starts and ends: flags parsed before TensorFlow is imported, one line for a mistake."""
+"""How every command starts and ends: flags parsed before TensorFlow is imported, one line for what went wrong.
 
+Exit codes: 2 for a mistake found before work began, 3 for what goes wrong later (a loss that is no number, memory, disk, a
+damaged shard), 130 where it was interrupted. A bug of ours ends with its traceback and Python's 1.
+"""
+
+import errno
 import logging as standard_logging
 import os
+import signal
 import sys
-from typing import Callable, Sequence
+from typing import Callable, Optional, Sequence
 
 from absl import app, flags, logging
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, WorkError
 
 USAGE_EXIT_CODE = 2
+WORK_EXIT_CODE = 3
+INTERRUPTED_EXIT_CODE = 130  # what a shell gives for SIGINT
+
+_INTERRUPTED = "interrupted; nothing half written counts as finished, and the same command may be given again"
+_EXHAUSTED = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
+
+_work_has_begun = False
 
 
-def _fail(message: str) -> None:
+def begin_work() -> None:
+    """Says that flags and files were found good and the first training, shard or prediction begins.
+
+    Whatever ends this process from now on is no mistake in how the command was given.
+    """
+    global _work_has_begun
+    _work_has_begun = True
+
+
+def outcome(error: BaseException) -> Optional[tuple[int, str]]:
+    """(exit code, the line that tells of it) of what ended a command; None for a bug, which needs its traceback."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED_EXIT_CODE, _INTERRUPTED
+    exhausted = _is_exhausted(error)
+    if not (exhausted or isinstance(error, (UserError, OSError)) or _is_of_the_machine(error)):
+        return None
+    late = exhausted or _work_has_begun or isinstance(error, WorkError)
+    return WORK_EXIT_CODE if late else USAGE_EXIT_CODE, _line_of(error)
+
+
+def _is_exhausted(error: Optional[BaseException]) -> bool:
+    """Whether memory or disk ran out, be it told by an error of ours."""
+    if error is None:
+        return False
+    return (isinstance(error, (MemoryError, *_tensorflow_errors("ResourceExhaustedError")))
+            or isinstance(error, OSError) and error.errno in _EXHAUSTED or _is_exhausted(error.__cause__))
+
+
+def _is_of_the_machine(error: BaseException) -> bool:
+    """Whether TensorFlow found no permission or file, or storage gone or damaged, rather than a bug of ours."""
+    return isinstance(error, _tensorflow_errors("PermissionDeniedError", "NotFoundError", "OutOfRangeError",
+                                                "UnavailableError", "DataLossError"))
+
+
+def _tensorflow_errors(*names: str) -> tuple[type, ...]:
+    """Its exceptions of these names; none before it was imported, which would cost seconds."""
+    tensorflow = sys.modules.get("tensorflow")
+    return tuple(getattr(tensorflow.errors, name) for name in names) if hasattr(tensorflow, "errors") else ()
+
+
+def _line_of(error: BaseException) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return f"out of memory {error}"
+    if isinstance(error, OSError):  # a folder that can't be written, a full disk: it names the file by itself
+        return str(error)
+    lines = [line.strip() for line in str(error).split("\n") if line.strip()] or [type(error).__name__]
+    # From a compiled step, what happened comes after where, just before the node's name.
+    node = next((number for number, line in enumerate(lines) if line.startswith("[[")), 0)
+    return lines[max(node - 1, 0)][:400]
+
+
+def _end(code: int, message: str) -> None:
     command = os.path.basename(sys.argv[0])
     print(f"{command}: {' '.join(str(message).split())}", file=sys.stderr)
     # os._exit would lose buffered output and sys.exit would run TensorFlow's chatty teardown after our line.
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(USAGE_EXIT_CODE)
+    os._exit(code)
+
+
+def _fail(message: str) -> None:
+    _end(USAGE_EXIT_CODE, message)
 
 
 def _parse_flags(argv: Sequence[str]) -> list[str]:
@@ -34,16 +104,6 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
     return rest
 
 
-def _is_of_the_machine(error: Exception) -> bool:
-    """Whether TensorFlow ran out of memory or disk, or found no permission or file, rather than a bug of ours."""
-    tensorflow = sys.modules.get("tensorflow")
-    if tensorflow is None:
-        return False
-    errors = tensorflow.errors
-    return isinstance(error, (errors.ResourceExhaustedError, errors.PermissionDeniedError, errors.NotFoundError,
-                              errors.OutOfRangeError, errors.UnavailableError))
-
-
 def _show_flags_in_help() -> None:
     """--help lists the flags of the main's own module; ours stand in modules of the pipeline.
 
@@ -56,7 +116,7 @@ def _show_flags_in_help() -> None:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Parses the flags and calls `main`; a `UserError` ends with its one line on stderr and exit code 2."""
+    """Parses the flags and calls `main`; what can be told in one line on stderr ends with the exit code of `outcome`."""
 
     def guarded(_: list[str]) -> None:
         logging.use_absl_handler()
@@ -65,17 +125,13 @@ def run(main: Callable[[], None]) -> None:
             standard_logging.getLogger(library).setLevel(standard_logging.WARNING)
         try:
             main()
-        except UserError as error:
-            _fail(error)
-        except OSError as error:  # a folder that can't be written, a full disk: it names the file by itself
-            _fail(error)
-        except Exception as error:
-            if not _is_of_the_machine(error):
+        except (Exception, KeyboardInterrupt) as error:
+            if isinstance(error, KeyboardInterrupt):
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would cut the line short
+            found = outcome(error)
+            if found is None:
                 raise
-            _fail(str(error).split("\n")[0][:400])
-        except KeyboardInterrupt:
-            print("interrupted; nothing half written counts as finished, and the same command may be given again", file=sys.stderr)
-            sys.exit(130)
+            _end(*found)
 
     _show_flags_in_help()
     app.run(guarded, flags_parser=_parse_flags)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline import boxes as boxes_of, files, schema
-from pipeline.errors import UserError, unknown
+from pipeline.errors import UserError, WorkError, unknown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +148,7 @@ class Part:
                             f"shards hold {self.size}; make both anew with create_tfrecords.py")
         return table["row"].to_numpy("int64"), table["labels"].to_numpy("int64")
 
-    def name_damaged(self) -> UserError:
+    def name_damaged(self) -> WorkError:
         """After TensorFlow found a record damaged, which it does not name: the error that names the shard."""
         for shard, path in zip(self.shards, self.paths):
             digest = hashlib.sha256()
@@ -156,9 +156,9 @@ class Part:
                 while chunk := file.read(1 << 24):
                     digest.update(chunk)
             if digest.hexdigest() != shard.sha256:
-                return UserError(f"shard {path} is damaged: its contents are not those that were written; write it again "
+                return WorkError(f"shard {path} is damaged: its contents are not those that were written; write it again "
                                  "with create_tfrecords.py")
-        return UserError(f"{self.data.directory}: a record could not be read, though every shard of {self.split} is "
+        return WorkError(f"{self.data.directory}: a record could not be read, though every shard of {self.split} is "
                          "whole; was the storage gone for a moment? The same command goes on")
 
     def within(self, boxes: Optional[str]) -> "Part":

@@ -1,13 +1,18 @@
-"""The one exception whose text is meant for the user."""
+"""The exceptions whose text is meant for the user."""
 
 from typing import Iterable
 
 
 class UserError(Exception):
-    """A mistake in flags or files, told in one line that names it and says what to do.
+    """What a person can mend, told in one line that names the flag or file and says what to do.
 
-    `pipeline.command.run` prints it on stderr and exits with 2, without a traceback.
+    `pipeline.command.run` prints it on stderr, without a traceback, and exits with 2, or with 3 where work had begun.
     """
+
+
+class WorkError(UserError):
+    """What goes wrong though flags and files were found good: a loss that is no number, a damaged record, a process that
+    died. Exit code 3, whenever it is found."""
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> UserError:

@@ -1,11 +1,18 @@
 """Files that are written whole or not at all, on a local disk or on gs:// (tf.io.gfile)."""
 
+import contextlib
 import glob as _glob
 import json
 import os
-from typing import Any, Union
+import re
+from typing import Any, Iterator, Optional, Union
+import uuid
+
+from absl import logging
 
 from pipeline.errors import UserError
+
+TEMPORARY = ".tmp"  # what the name of a file ends with that is not whole yet
 
 
 def is_remote(path: str) -> bool:
@@ -45,12 +52,42 @@ def rename(source: str, target: str) -> None:
         os.replace(source, target)
 
 
+@contextlib.contextmanager
+def replacing(path: str) -> Iterator[str]:
+    """A temporary name beside `path`, under which the block writes a file that then takes its place.
+
+    No reader ever sees half a file. The name is the writer's own, so that of two who write the same file neither renames
+    or overwrites what the other has begun. What was begun goes again where the block fails.
+    """
+    temporary = f"{path}.{uuid.uuid4().hex[:8]}{TEMPORARY}"
+    try:
+        yield temporary
+        rename(temporary, path)
+    except BaseException:
+        _try_to_remove(temporary)
+        raise
+
+
+def target_of(name: str) -> Optional[str]:
+    """The file in whose place one of this name was to be put by `replacing`; None where it is no such name.
+
+    (Those of earlier versions had no digits.)
+    """
+    found = re.fullmatch(rf"(.+?)(\.[0-9a-f]{{8}})?{re.escape(TEMPORARY)}", name)
+    return found and found[1]
+
+
+def _try_to_remove(path: str) -> None:
+    try:
+        remove(path)
+    except Exception as error:  # why the file could not be written is to be told, and not this
+        logging.warning("can't remove %s: %s", path, error)
+
+
 def write_whole(path: str, content: Union[str, bytes]) -> None:
-    """Writes under a temporary name, then renames, so that no reader ever sees half a file."""
-    temporary = f"{path}.unfinished"
-    with open_file(temporary, "wb") as file:
+    """Writes a file whole or not at all, as `replacing` does."""
+    with replacing(path) as temporary, open_file(temporary, "wb") as file:
         file.write(content.encode("utf-8") if isinstance(content, str) else content)
-    rename(temporary, path)
 
 
 def write_json(path: str, value: Any) -> None:

@@ -4,20 +4,23 @@ A process per fold gives all memory back and takes only itself along when it die
 accelerator, so it imports no TensorFlow.
 """
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
-from typing import Sequence, Union
+from typing import Any, Iterator, Mapping, Sequence
 
 from absl import logging
 
-from pipeline import (dataset as datasets, files, metrics, multi_label_evaluation, predictions, runs, scoring,
+from pipeline import (command, dataset as datasets, files, metrics, multi_label_evaluation, predictions, runs, scoring,
                       seen, thresholds)
-from pipeline.command import USAGE_EXIT_CODE
-from pipeline.errors import UserError
+from pipeline.errors import UserError, WorkError
 from pipeline.example_table import ExampleTable
 
 RESULT_FILE = "result.json"       # in a fold's directory: its line of the table
+FAILED_FILE = "failed.json"       # there too: why its process ended before it had one
+_PATIENCE = 60                    # seconds that an interrupted process gets to end by itself
 _map5 = metrics.COMPETITION_METRICS["map5"]  # in an open-set competition, unknown classes answered by the common name
 
 
@@ -28,25 +31,90 @@ def run_folds(data_dir: str, model_dir: str, folds: Sequence[int], arguments: Se
       folds: their numbers; empty for all that the data has.
       arguments: of this command; a --fold after them wins.
 
-    Raises UserError where a fold doesn't exist, or, after all others were tried, where one failed.
+    A mistake, which a fold's process has told, is the same for every fold and ends this one too, and so does an
+    interruption; a fold that dies otherwise takes none of the others along.
+
+    Raises UserError where a fold doesn't exist; WorkError where one died, after all others were tried.
     """
     count = datasets.load(data_dir).manifest.folds
     folds = list(folds) or list(range(count))
     if not folds or max(folds) >= count:
         has = f"folds 0 to {count - 1}" if count else "no folds"
         raise UserError(f"--fold: {data_dir} has {has} (create_tfrecords.py --folds makes them)")
-    failed = []
+    command.begin_work()
+    died: dict[int, str] = {}
     for fold in folds:
         # Finished ones too: the process sees in seconds that nothing is to be done, and whether the flags still agree.
-        code = subprocess.run([sys.executable, *arguments, f"--fold={fold}"], check=False).returncode
-        if code == USAGE_EXIT_CODE:
-            sys.exit(code)  # a mistake in the flags, which it has told, is the same for every fold
+        code = _run_process([sys.executable, *arguments, f"--fold={fold}"])
+        if code in (command.USAGE_EXIT_CODE, command.INTERRUPTED_EXIT_CODE):
+            sys.exit(code)
         if code:
-            logging.error("fold %d died with exit code %d; going on with the others", fold, code)
-            failed.append(fold)
-    print_table(data_dir, model_dir)
-    if failed:
-        raise UserError(f"folds {', '.join(map(str, failed))} failed; the same command trains what is left")
+            died[fold] = _why(model_dir, fold, code)
+            logging.error("fold %d died: %s; going on with the others", fold, died[fold])
+    print_table(data_dir, model_dir, died)
+    if died:
+        told = "; ".join(f"fold {fold} died: {why}" for fold, why in died.items())
+        raise WorkError(f"{told}; the same command trains what is left")
+
+
+def _run_process(arguments: Sequence[str]) -> int:
+    """The exit code of a fold's process, which is interrupted where this one is.
+
+    Raises KeyboardInterrupt where nobody has told of the interruption yet.
+    """
+    process = subprocess.Popen(arguments)
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)  # a terminal has interrupted it too, `kill -INT` has not
+        code = _wait_or_kill(process)
+        if code != command.INTERRUPTED_EXIT_CODE:
+            raise
+    if code == -signal.SIGINT:  # before it could tell so
+        raise KeyboardInterrupt
+    return code
+
+
+def _wait_or_kill(process: subprocess.Popen) -> int:
+    try:
+        return process.wait(_PATIENCE)
+    except (KeyboardInterrupt, subprocess.TimeoutExpired):  # or whoever waits has none left
+        process.kill()
+        return process.wait()
+
+
+def _why(model_dir: str, fold: int, code: int) -> str:
+    """What is known of the death of a fold's process."""
+    if code < 0:
+        return f"killed by signal {-code}" + (" (out of memory?)" if -code == signal.SIGKILL else "")
+    path = os.path.join(runs.fold_dir(model_dir, fold), FAILED_FILE)
+    return files.read_json(path)["reason"] if files.exists(path) else f"exit code {code}"
+
+
+@contextlib.contextmanager
+def failure_noted(run: runs.Run) -> Iterator[None]:
+    """Notes in the fold's directory why the block failed, for the table; called in the fold's own process.
+
+    A mistake in how the command was given is none of the fold's.
+    """
+    path = os.path.join(runs.fold_dir(run.model_dir, run.fold), FAILED_FILE)
+    if not run.dry_run:
+        files.remove(path)
+    try:
+        yield
+    except Exception as error:
+        code, reason = command.outcome(error) or (1, f"{type(error).__name__}: {error}")
+        if code != command.USAGE_EXIT_CODE:
+            _note(path, " ".join(reason.split())[:1000])
+        raise
+
+
+def _note(path: str, reason: str) -> None:
+    try:
+        files.make_dirs(os.path.dirname(path))
+        files.write_json(path, {"reason": reason})
+    except Exception as error:  # the disk that is full, say: what it failed of is to be told, and not this
+        logging.warning("can't write %s: %s", path, error)
 
 
 def finish_fold(run: runs.Run) -> None:
@@ -72,25 +140,40 @@ def _score(data: datasets.Dataset, directory: str) -> dict[str, float]:
     return {"accuracy": scores["top1"], "top5": scores["top5"], "map5": _map5(scores)}
 
 
-def print_table(data_dir: str, model_dir: str) -> None:
-    """One line a finished fold, then all of them out of fold."""
+def print_table(data_dir: str, model_dir: str, died: Mapping[int, str]) -> None:
+    """One line a finished fold, then all of them out of fold.
+
+    Args: died: why, by fold; those have a line that says so, and count for nothing.
+    """
     data = datasets.load(data_dir)
-    paths = [os.path.join(model_dir, f"fold_{fold}", RESULT_FILE) for fold in range(data.manifest.folds)]
-    results = [files.read_json(path) for path in paths if files.exists(path)]
+    count = data.manifest.folds
+    results = _results(model_dir, [fold for fold in range(count) if fold not in died])
     if not results:
+        print("".join(f"{fold:>10}  died: {why}\n" for fold, why in died.items()), end="")
         return
-    directory = _merge(data, model_dir, [result["fold"] for result in results])
+    directory = _merge(data, model_dir, list(results))
     scores = _score(data, directory)
-    print("".join(f"{name:>10}" for name in ("fold", *scores, "epochs", "minutes")))
-    for result in results:
-        epochs = "+".join(f"{one:g}" for one in result["epochs"])
-        _print_line(result["fold"], [result[name] for name in scores], epochs, result["minutes"])
-    _print_line("all", list(scores.values()), "", sum(result["minutes"] for result in results))
-    print(f"out-of-fold predictions: {directory}")
+    whole = "all" if len(results) == count else f"{', '.join(map(str, results))} of {count}"
+    width = max(10, len(whole) + 2)
+    print(f"{'fold':>{width}}" + "".join(f"{name:>10}" for name in (*scores, "epochs", "minutes")))
+    for fold in sorted({*results, *died}):
+        if fold in died:
+            print(f"{fold:>{width}}  died: {died[fold]}")
+        else:
+            epochs = "+".join(f"{one:g}" for one in results[fold]["epochs"])
+            _print_line(f"{fold:>{width}}", [results[fold][name] for name in scores], epochs, results[fold]["minutes"])
+    _print_line(f"{whole:>{width}}", list(scores.values()), "", sum(result["minutes"] for result in results.values()))
+    print(f"out-of-fold predictions: {directory}" if whole == "all" else f"out of fold, folds {whole}: {directory}")
 
 
-def _print_line(name: Union[int, str], scores: Sequence[float], epochs: str, minutes: float) -> None:
-    print(f"{name:>10}" + "".join(f"{score:>10.4f}" for score in scores) + f"{epochs:>10}{minutes:>10.1f}")
+def _results(model_dir: str, folds: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """RESULT_FILE of each of the folds that has one."""
+    paths = {fold: os.path.join(runs.fold_dir(model_dir, fold), RESULT_FILE) for fold in folds}
+    return {fold: files.read_json(path) for fold, path in paths.items() if files.exists(path)}
+
+
+def _print_line(name: str, scores: Sequence[float], epochs: str, minutes: float) -> None:
+    print(name + "".join(f"{score:>10.4f}" for score in scores) + f"{epochs:>10}{minutes:>10.1f}")
 
 
 def _merge(data: datasets.Dataset, model_dir: str, folds: Sequence[int]) -> str:

@@ -11,9 +11,9 @@ from absl import logging
 import numpy as np
 import tensorflow as tf
 
-from pipeline import checkpoint, files, geo_losses, geo_prior, geo_records, metrics, run_record, runs
-from pipeline.callbacks import forget_rows_after
-from pipeline.errors import UserError
+from pipeline import checkpoint, command, files, geo_losses, geo_prior, geo_records, metrics, run_record, runs
+from pipeline.callbacks import are_numbers, forget_rows_after
+from pipeline.errors import UserError, WorkError
 from pipeline.geo_records import Records
 from pipeline.geo_runs import GeoRun
 from pipeline.geo_step import Trainer
@@ -50,12 +50,16 @@ class Training:
         return int(self._epochs_done.numpy())
 
     def train_epoch(self) -> None:
-        """One epoch, its checkpoint, its row of history.csv and its line; raises UserError where the loss breaks."""
+        """One epoch, its checkpoint, its row of history.csv and its line; raises WorkError where the loss breaks."""
         epoch, started = self.epochs_done, time.monotonic()
         loss = self._train_steps(epoch)
-        if not np.isfinite(loss):
+        # The loss is of the weights before each step; the last step's own are seen by nobody yet.
+        broken = f"the loss became {loss}" if not np.isfinite(loss) else ""
+        if not broken and not are_numbers(self.trainer.variables_to_train):
+            broken = "the weights became NaN or infinite"
+        if broken:
             before = "; the checkpoint of the epoch before stands" if epoch else ""
-            raise UserError(f"the loss became {loss} in epoch {epoch + 1}{before}. Try a lower --lr")
+            raise WorkError(f"{broken} in epoch {epoch + 1}{before}. Try a lower --lr")
         self._epochs_done.assign(epoch + 1)
         self._last.save(checkpoint_number=epoch + 1)
         seconds = time.monotonic() - started
@@ -154,6 +158,7 @@ def _scores_path(run: GeoRun) -> str:
 
 def _train(run: GeoRun, class_ids: Sequence[str], train: Records, val: Records) -> None:
     training = Training(run, train, len(class_ids))
+    command.begin_work()
     while training.epochs_done < run.epochs:
         training.train_epoch()
     speed = training.records_per_second()

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from pipeline import (boxes as boxes_of, checkpoint, dataset as datasets, files, hosts, input as inputs, map_to_box, predict,
-                      run_record, runs, seen, strategy as strategies)
-from pipeline.errors import UserError
+from pipeline import (boxes as boxes_of, checkpoint, command, dataset as datasets, files, hosts, input as inputs, map_to_box,
+                      predict, run_record, runs, seen, strategy as strategies)
+from pipeline.errors import UserError, WorkError
 from pipeline.models import activation_map
 from pipeline.ops import tta
 from pipeline.progress import progress
@@ -60,6 +60,7 @@ def run_localization(data_dir: str, request: Request) -> boxes_of.Boxes:
     hosts.require_one(strategy, "localize.py")
     strategies.log(strategy, [request.batch_size])
     maps = _Maps(request.model_dir, record, size, strategy)
+    command.begin_work()
     tables = [_table(part, maps.of(part, members, request.batch_size), request.rule) for part, members in tasks]
     made = dataclasses.replace(
         standing, table=pd.concat([one for one in (standing.table, *tables) if len(one)], ignore_index=True),
@@ -176,6 +177,9 @@ def _table(part: datasets.Part, maps: Iterator[tuple[np.ndarray, ...]], rule: ma
     lines = []
     with progress(len(examples), f"localize {part.split}", "pictures") as bar:
         for rows, grids, classes, scores in maps:
+            if not np.isfinite(scores).all():
+                raise WorkError(f"the model's answer for {id_of_row[rows[int(np.isfinite(scores).argmin())]]} is NaN or "
+                                "infinite; train it anew at a lower rate")
             for row, grid, index, score in zip(rows, grids, classes, scores):
                 lines.append((row, id_of_row[row], split_of_row[row], *map_to_box.box_of(grid, rule),
                               part.data.class_ids[index], score))

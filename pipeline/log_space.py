@@ -3,6 +3,14 @@
 import numpy as np
 
 
+def rank_classes(logs: np.ndarray) -> np.ndarray:
+    """Whether each row [n, classes] holds numbers that rank its classes: bool [n].
+
+    No NaN and no +inf among them, but −inf for what can't be the answer, unless nothing is left then.
+    """
+    return np.isfinite(logs.max(axis=1))  # where there is a NaN, it is the maximum
+
+
 def add(one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """log(exp(one) + exp(other)), elementwise, of finite float arrays of one shape; both are overwritten.
 

@@ -8,14 +8,15 @@ from pipeline import log_space
 def label_ranks(labels: np.ndarray, log_probabilities: np.ndarray) -> np.ndarray:
     """How many classes stand before the label, 0 for a top-1 hit.
 
-    Among equals the lower class index stands first; a NaN stands before everything (as in step.label_ranks).
+    Among equals the lower class index stands first. In a row that ranks nothing (see log_space.rank_classes) they are
+    beyond all bounds, as in step_metrics.label_ranks.
 
     Args: int [n] labels, float [n, classes].
     """
     own = np.take_along_axis(log_probabilities, labels[:, np.newaxis], axis=1)
     indices = np.arange(log_probabilities.shape[1])[np.newaxis]
-    before = ~(log_probabilities <= own) | ((log_probabilities == own) & (indices < labels[:, np.newaxis]))
-    return before.sum(axis=1)
+    before = (log_probabilities > own) | ((log_probabilities == own) & (indices < labels[:, np.newaxis]))
+    return np.where(log_space.rank_classes(log_probabilities), before.sum(axis=1), np.iinfo(np.int64).max)
 
 
 def mean_average_precision(truth: np.ndarray, answers: np.ndarray) -> float:

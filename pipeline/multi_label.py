@@ -8,6 +8,8 @@ from typing import Optional, Sequence
 
 import numpy as np
 
+from pipeline import log_space
+
 THRESHOLDS = np.arange(1, 100) / 100
 LEAST, MOST = 1, 10  # answers a picture
 SCORES = ("f2", "precision", "recall", "labels")  # means over pictures; labels: the number of answers
@@ -35,6 +37,8 @@ def answers(log_probabilities: np.ndarray, threshold: float) -> list[list[int]]:
 def scores(log_probabilities: np.ndarray, labels: Sequence[Sequence[int]]) -> np.ndarray:
     """float64 [SCORES, n, THRESHOLDS] of pictures that have at least one label each.
 
+    Nothing that is answered for a row that ranks nothing (see log_space.rank_classes) is a hit.
+
     Args:
       log_probabilities: float [n, classes], natural logarithms.
       labels: the class indices of each picture.
@@ -45,7 +49,8 @@ def scores(log_probabilities: np.ndarray, labels: Sequence[Sequence[int]]) -> np
         row[list(one)] = True
     counts = count_answers(log_probabilities, order, THRESHOLDS)
     hits = np.take_along_axis(truth, order, axis=1).cumsum(axis=1)
-    found = np.take_along_axis(hits, counts - 1, axis=1)
+    ranked = log_space.rank_classes(log_probabilities)[:, np.newaxis]
+    found = np.where(ranked, np.take_along_axis(hits, counts - 1, axis=1), 0)
     relevant = truth.sum(axis=1)[:, np.newaxis]
     return np.stack([5 * found / (4 * relevant + counts), found / counts, found / relevant, counts.astype(np.float64)])
 

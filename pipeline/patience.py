@@ -43,9 +43,16 @@ class _Resumable:
             self.wait, self.best = int(self.state.wait.numpy()), best
 
     def on_epoch_end(self, epoch: int, logs=None) -> None:
-        super().on_epoch_end(epoch, logs)
+        super().on_epoch_end(epoch, self._without_broken(logs))
         self.state.wait.assign(self.wait)
         self.state.best.assign(self.best)
+
+
+    def _without_broken(self, logs):
+        """The logs, in which a score that is no number became the worst there is, and so no improvement."""
+        if math.isfinite((logs or {}).get(self.monitor, 0.0)):
+            return logs
+        return {**logs, self.monitor: math.inf if mode(self.monitor) == "min" else -math.inf}
 
 
 class ReduceOnPlateau(_Resumable, tf.keras.callbacks.ReduceLROnPlateau):

@@ -8,8 +8,8 @@ from typing import Any, Callable, Optional, Sequence
 from absl import logging
 import tensorflow as tf
 
-from pipeline import (checkpoint, dataset as datasets, files, fusion, hosts, input as inputs, predictions, run_record,
-                      runs, seen, strategy as strategies, thresholds, weight_mean)
+from pipeline import (checkpoint, command, dataset as datasets, files, fusion, hosts, input as inputs, predictions,
+                      run_record, runs, seen, strategy as strategies, thresholds, weight_mean)
 from pipeline.errors import UserError
 from pipeline.models import classifier as classifiers
 from pipeline.ops import tta
@@ -256,6 +256,7 @@ def _write_predictions(model: tf.keras.Model, views: tta.Views, batches: tf.data
     # Rows and masks come back from the step with the probabilities, so that they can't get out of line.
     distributed_step = tf.function(lambda batch: strategy.run(
         lambda one: (step(one), one["row"], one["mask"]), args=(batch,)))
+    command.begin_work()
     writer = predictions.Writer(out, len(examples), len(part.data.class_ids))
     try:
         with progress(len(examples), f"predict {part.split}", "pictures") as bar:

@@ -9,8 +9,8 @@ from typing import Any, Iterable, Iterator, Optional, Sequence
 
 import numpy as np
 
-from pipeline import files
-from pipeline.errors import UserError
+from pipeline import files, log_space
+from pipeline.errors import UserError, WorkError
 
 MATRIX_FILE = "log_probabilities.npy"
 IDS_FILE = "ids.txt"
@@ -43,11 +43,11 @@ class Writer:
         """Adds rows: `log_probabilities` is a float array [len(ids), classes]."""
         if log_probabilities.shape != (len(ids), self._classes):
             raise ValueError(f"{log_probabilities.shape} for {len(ids)} ids and {self._classes} classes")
-        lowest = log_probabilities.min(initial=0)  # NaN where there is one
-        if np.isnan(lowest):
-            raise UserError(f"the model's answer for {ids[int(np.isnan(log_probabilities).any(axis=1).argmax())]} is NaN; "
-                            "predict in float32, or train it anew at a lower rate")
-        if lowest < LOWEST:
+        broken = ~log_space.rank_classes(log_probabilities)
+        if broken.any():
+            raise WorkError(f"the model's answer for {ids[int(broken.argmax())]} is NaN or infinite; predict in float32, or "
+                            "train it anew at a lower rate")
+        if log_probabilities.min(initial=0) < LOWEST:
             log_probabilities = np.maximum(log_probabilities, LOWEST)
         self._file.write(log_probabilities.astype("<f2").tobytes())
         self._ids.extend(ids)
@@ -97,7 +97,7 @@ class Predictions:
 
     def open(self, columns: Optional[np.ndarray] = None) -> "Reader":
         """A reader for a `with`; `columns`: for each class that it gives, which of ours it is (None: all as they are)."""
-        return Reader(files.open_file(self._path, "rb"), self._offset, self.shape[1], columns)
+        return Reader(files.open_file(self._path, "rb"), self._path, self._offset, self.shape[1], columns)
 
     def rows(self, positions: np.ndarray) -> np.ndarray:
         """The float32 log-probabilities [len(positions), classes] of these rows."""
@@ -114,8 +114,8 @@ class Predictions:
 class Reader:
     """The rows of open predictions. The file stays open between reads: gs:// takes long to open one, and reads ahead."""
 
-    def __init__(self, file, offset: int, classes: int, columns: Optional[np.ndarray]):
-        self._file, self._offset, self._classes, self._columns = file, offset, classes, columns
+    def __init__(self, file, path: str, offset: int, classes: int, columns: Optional[np.ndarray]):
+        self._file, self._path, self._offset, self._classes, self._columns = file, path, offset, classes, columns
 
     def __enter__(self) -> "Reader":
         return self
@@ -124,12 +124,24 @@ class Reader:
         self._file.close()
 
     def rows(self, positions: np.ndarray) -> np.ndarray:
-        """Float32 log-probabilities [len(positions), classes]; neighbours are read at one go."""
+        """Float32 log-probabilities [len(positions), classes], all finite; neighbours are read at one go.
+
+        Raises UserError for a row that ranks nothing (see log_space.rank_classes): another program may have written it.
+        """
         runs = np.split(positions, np.flatnonzero(np.diff(positions) != 1) + 1)
         bits = np.concatenate([self._read(int(run[0]), len(run)) for run in runs])
         if self._columns is not None:
             bits = bits[:, self._columns]
-        return np.take(_FLOAT32_OF_BITS, bits, mode="clip")
+        logs = np.take(_FLOAT32_OF_BITS, bits, mode="clip")
+        if not np.isfinite(logs.min(initial=0) + logs.max(initial=0)):  # two passes through the cache
+            self._check(logs)
+            np.maximum(logs, LOWEST, out=logs)  # as if Writer had written them
+        return logs
+
+    def _check(self, logs: np.ndarray) -> None:
+        if not log_space.rank_classes(logs).all():
+            raise UserError(f"--predictions: {self._path} holds answers that are NaN or infinite; predict anew, with a model "
+                            "that is not broken")
 
     def _read(self, first: int, count: int) -> np.ndarray:
         row_bytes = self._classes * 2

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from pipeline import dataset as datasets, open_set
+from pipeline import dataset as datasets, log_space, open_set
+from pipeline.errors import UserError
 from pipeline.progress import progress
 
 
@@ -33,6 +34,8 @@ def best_classes(data: datasets.Dataset, predicted, answers: int,
     known = known_classes(data)
     with progress(len(predicted.ids), "rank", "pictures") as bar:
         for chunk_ids, log_probabilities in predicted.chunks():
+            if not log_space.rank_classes(log_probabilities).all():  # a prior, say: what is read is checked
+                raise UserError(f"{predicted.directory} with the priors on top gives answers that are NaN or infinite")
             ids += chunk_ids
             rows += answer_texts(data, open_set.rank(log_probabilities, known, answers, rule))
             bar.update(len(chunk_ids))

@@ -34,9 +34,11 @@ def confusion_counts(predicted, labels: dict[str, int]) -> collections.Counter:
 def class_table(counts: collections.Counter, data: datasets.Dataset) -> pd.DataFrame:
     """The classes that occur, worst first: class, train, examples, top1, and what it is most often taken for."""
     names = [one.name for one in data.manifest.classes]
+    answers_of: dict[int, dict[int, int]] = collections.defaultdict(dict)  # in one pass: there may be 10,000 classes
+    for (label, answer), count in counts.items():
+        answers_of[label][answer] = count
     rows = []
-    for label in sorted({label for label, _ in counts}):
-        answers = {answer: count for (one, answer), count in counts.items() if one == label}
+    for label, answers in sorted(answers_of.items()):
         wrong = {answer: count for answer, count in answers.items() if answer != label}
         examples = sum(answers.values())
         taken_for = max(wrong, key=lambda answer: (wrong[answer], -answer)) if wrong else None

@@ -24,6 +24,7 @@ def check(run: runs.Run, data: datasets.Dataset) -> None:
     for views in (run.tta, run.oof_tta or run.tta):
         tta.check(views, run.stages[-1].eval_resize, run.stages[-1].size)
     for stage in run.stages:
+        _check_warmup(stage, runs.plan_stage(run, stage, data))
         patience.check(stage, has_validation=runs.held_out_part(run, data) is not None)
         if decode.parse_eval_resize(stage.eval_resize, stage.size) is None and stage.augment == "crop":
             raise UserError(f"stage {stage.name}: augment=crop needs eval_resize=short:N, not {stage.eval_resize}")
@@ -46,6 +47,13 @@ def check_replicas(run: runs.Run, strategy: tf.distribute.Strategy) -> None:
                             "elsewhere replicas can't exchange anything within a loop")
     if run.sync_batch_norm and strategy.num_replicas_in_sync == 1:
         logging.info("--sync_batch_norm changes nothing here: there is one replica")
+
+
+def _check_warmup(stage: Stage, plan: runs.Plan) -> None:
+    """By the stage's whole length, whatever --max_steps makes of it."""
+    if plan.warmup_steps > plan.total_steps:
+        raise UserError(f"stage {stage.name}: a warm-up of {stage.warmup_epochs:g} epochs never ends in a stage of "
+                        f"{stage.epochs:g}; give it warmup_epochs={stage.epochs:g} at most")
 
 
 def _check_augmentation(run: runs.Run, stage: Stage) -> None:

@@ -4,9 +4,12 @@ import dataclasses
 
 import numpy as np
 
-from pipeline import dataset as datasets, metrics, open_set
+from pipeline import dataset as datasets, log_space, metrics, open_set
 from pipeline.example_table import ExampleTable
 from pipeline.progress import progress
+
+
+_NO_ANSWER = -2  # neither a class's index nor open_set.UNKNOWN
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +65,7 @@ class OpenSetScores:
         self._examples += len(labels)
         for rule in self._totals:
             ranked = open_set.rank(log_probabilities, self._known, self._answers, rule)
+            ranked[~log_space.rank_classes(log_probabilities)] = _NO_ANSWER
             self._totals[rule] += metrics.mean_average_precision(truth, ranked) * len(labels)
 
     def result(self) -> dict[str, float]:

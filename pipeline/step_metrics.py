@@ -1,5 +1,6 @@
 """What a training or validation step tells of a batch beside its loss: accuracies, or F2 where there are many labels."""
 
+import math
 from typing import Optional
 
 import tensorflow as tf
@@ -8,20 +9,32 @@ from pipeline import multi_label
 from pipeline.ops import mixing
 
 
+def rank_classes(logits: tf.Tensor) -> tf.Tensor:
+    """Whether each row's logits are numbers that rank its classes: bool [batch].
+
+    No NaN and no +inf among them, but −inf for what can't be the answer, unless nothing is left then.
+    """
+    # Nothing is negated here: Grappler turns `not (a <= b)` into `a > b`, which has another answer for a NaN.
+    infinity = tf.constant(math.inf, logits.dtype)
+    return tf.reduce_all(logits < infinity, axis=-1) & tf.reduce_any(logits > -infinity, axis=-1)
+
+
 def label_ranks(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """How many classes stand before the label: int32 [batch], 0 for a top-1 hit.
 
-    Among equal logits the lower class index stands first, as in argmax; a NaN stands before everything, so that a
-    broken model scores 0 and not 1.
+    Among equal logits the lower class index stands first, as in argmax. In a row that ranks nothing (see rank_classes)
+    they are beyond all bounds, so that a broken model scores 0, however few classes there are.
     """
     own = tf.gather(logits, labels, batch_dims=1)[:, tf.newaxis]
     indices = tf.range(tf.shape(logits)[-1], dtype=labels.dtype)[tf.newaxis]
-    before = tf.logical_not(logits <= own) | ((logits == own) & (indices < labels[:, tf.newaxis]))
-    return tf.reduce_sum(tf.cast(before, tf.int32), axis=-1)
+    before = (logits > own) | ((logits == own) & (indices < labels[:, tf.newaxis]))
+    return tf.where(rank_classes(logits), tf.reduce_sum(tf.cast(before, tf.int32), axis=-1), tf.int32.max)
 
 
 def f2_by_threshold(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """F2 of each example at every threshold, float32 [batch, multi_label.THRESHOLDS]; see multi_label.scores.
+
+    It is 0 where the logits rank nothing (see rank_classes).
 
     Args: float [batch, classes], the targets of at least 1/2 being the labels.
     """
@@ -33,7 +46,8 @@ def f2_by_threshold(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     answers = tf.maximum(tf.reduce_sum(tf.cast(above, tf.int32), axis=1), multi_label.LEAST)
     found = tf.gather(hits, answers - 1, batch_dims=1)
     labels = tf.reduce_sum(truth, axis=1, keepdims=True)
-    return 5.0 * found / (4.0 * labels + tf.cast(answers, tf.float32))
+    f2 = 5.0 * found / (4.0 * labels + tf.cast(answers, tf.float32))
+    return tf.where(rank_classes(logits)[:, tf.newaxis], f2, 0.0)
 
 
 class BestF2(tf.keras.metrics.Metric):

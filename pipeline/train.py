@@ -9,8 +9,9 @@ from absl import logging
 import numpy as np
 import tensorflow as tf
 
-from pipeline import (callbacks, checkpoint, class_balance, dataset as datasets, files, hosts, input as inputs, patience,
-                      run_checks, run_record, runs, schedules, seen, strategy as strategies, trainable)
+from pipeline import (callbacks, checkpoint, class_balance, command, dataset as datasets, files, hosts, input as inputs,
+                      patience, run_checks, run_record, runs, schedules, seen, strategy as strategies,
+                      trainable)
 from pipeline.models import classifier as classifiers
 from pipeline.ops import mixing
 from pipeline.runs import Plan, Run
@@ -106,7 +107,7 @@ def _train_stage_into(folder: str, run: Run, stage: Stage, data: datasets.Datase
     callbacks.forget_rows_after(history_path, checkpoints.snapshots)
     _fit(run, stage, plan, data, model, [
         callbacks.LogLearningRate(rate),
-        callbacks.StopOnNan(stage.name, plan),
+        callbacks.StopOnNan(stage.name, plan, built.model),
         callbacks.Progress(f"stage {stage.name}", plan, stage.batch_size),
         tf.keras.callbacks.CSVLogger(history_path, append=True),
         tf.keras.callbacks.TensorBoard(os.path.join(folder, "tensorboard"), write_graph=False),
@@ -149,6 +150,7 @@ def _fit_snapshots(run: Run, stage: Stage, plan: Plan, data: datasets.Dataset, m
     if plan.validation_steps:
         held_out = hosts.distribute(strategy, lambda host: _validation_batches(run, stage, data, host).take(
             plan.validation_steps), stage.batch_size)
+    command.begin_work()
     try:
         model.fit(batches, epochs=end, initial_epoch=begin, steps_per_epoch=steps,
                   validation_data=held_out, validation_steps=plan.validation_steps or None,

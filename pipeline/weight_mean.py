@@ -56,9 +56,12 @@ def estimate_batch_norm(built: Classifier, part: datasets.Part, pictures: inputs
     batches = min(BATCHES, max(part.size // batch_size, 1))
     dataset = inputs.train_batches(part, pictures, batch_size, seed=0).map(lambda features, labels: features)
     with progress(batches * batch_size, "BatchNorm's statistics", "pictures") as bar:
-        for features in strategy.experimental_distribute_dataset(dataset.take(batches)):
-            distributed_step(features)
-            bar.update(batch_size)
+        try:
+            for features in strategy.experimental_distribute_dataset(dataset.take(batches)):
+                distributed_step(features)
+                bar.update(batch_size)
+        except tf.errors.DataLossError:
+            raise part.name_damaged() from None
     with strategy.scope():
         for total, one in zip(totals, statistics):
             one.assign(total / batches)

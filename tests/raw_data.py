@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +31,14 @@ def pixels(seed: int, width: int = 40, height: int = 30) -> np.ndarray:
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, size=(3, 4, 3), dtype=np.uint8))
     return np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
+
+
+_LOGGED = re.compile(r"[IW]\d{4} .*\.py:\d+\] ")  # by absl
+
+
+def heed_interrupts() -> None:
+    """For preexec_fn: what a shell starts in the background (these tests, perhaps) ignores Ctrl-C, and hands that down."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def encode(image: Any, kind: str = "JPEG", **options: Any) -> bytes:
@@ -78,8 +88,13 @@ def run_command(script: str, *flags: str, cwd: Optional[Path] = None, timeout: i
 
 def assert_one_line_mistake(done: subprocess.CompletedProcess, *words: str) -> None:
     """Exit code 2 and one line on stderr, beside what slow work logs of its progress, that has all the words."""
-    assert done.returncode == 2, done.stderr
-    lines = [line for line in done.stderr.strip().splitlines() if "progress.py:" not in line]
+    assert_one_line(done, 2, *words)
+
+
+def assert_one_line(done: subprocess.CompletedProcess, code: int, *words: str) -> None:
+    """As assert_one_line_mistake, with any exit code; what the work logged before (I2024…, W2024…) does not count."""
+    assert done.returncode == code, done.stderr
+    lines = [line for line in done.stderr.strip().splitlines() if not _LOGGED.match(line)]
     assert len(lines) == 1, done.stderr
     for word in words:
         assert word in lines[0]

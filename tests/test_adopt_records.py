@@ -18,7 +18,7 @@ from dataset_tools.adopt import adopt, find_sources
 from dataset_tools.build import build
 from pipeline import schema
 from pipeline.errors import UserError
-from raw_data import REPOSITORY, assert_one_line_mistake, encode, pixels, run_command, write_inat2021
+from raw_data import REPOSITORY, assert_one_line_mistake, encode, heed_interrupts, pixels, run_command, write_inat2021
 
 
 def feature(value):
@@ -206,11 +206,6 @@ def test_truncated_shard_among_several_ends_in_one_line(tmp_path):
     done = run_command("create_tfrecords.py", f"--adopt_records={tmp_path}/train*", f"--out_dir={tmp_path}/out",
                        "--workers=2")
     assert_one_line_mistake(done, str(path), "truncated")
-
-
-def heed_interrupts():
-    """What a shell starts in the background (these tests, perhaps) ignores Ctrl-C, and hands that down."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.mark.parametrize("seconds", [0.5, 6.0])  # while workers start, and while they work

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import math
+import uuid
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from PIL import Image, ImageOps
 from dataset_tools import files, shard_plan
 from dataset_tools.build import build
 from dataset_tools.table import Example, make_examples
-from pipeline import schema
+from pipeline import files as whole_files, schema
 from pipeline.errors import UserError
 from raw_data import assert_one_line_mistake, encode, pixels, read_records, run_command, samples, write, write_inat2021
 
@@ -160,12 +161,13 @@ def test_unfinished_run_is_cleaned_up(tmp_path, monkeypatch):
     write(out / "my_notes.txt", b"mine")
     write(out / "other.tfrecord-00000-of-00001", b"mine")
     with monkeypatch.context() as patched:  # a crash between the tables and the manifest
-        patched.setattr(files, "rename", lambda source, target: 1 / 0 if "dataset.json" in target else
+        patched.setattr(whole_files, "rename", lambda source, target: 1 / 0 if "dataset.json" in target else
                         files.os.replace(source, target))
         with pytest.raises(ZeroDivisionError):
             build("inat2021", str(tmp_path / "raw"), str(out), seed=1)
-    assert (out / "unfinished.json").exists() and (out / "dataset.json.tmp").exists()
-    write(out / "val.tfrecord-00000-of-00001.tmp", b"half")
+    assert (out / "unfinished.json").exists() and not list(out.glob("*.tmp"))
+    write(out / "dataset.json.01234abc.tmp", b"half, of a process that was killed")
+    write(out / "val.tfrecord-00000-of-00001.tmp", b"half, of an earlier version")
     write(out / "val.tfrecord-00003-of-00004", b"somebody else's, since")
     before = digests(out)
     build("inat2021", str(tmp_path / "raw"), str(out))
@@ -176,7 +178,7 @@ def test_unfinished_run_is_cleaned_up(tmp_path, monkeypatch):
         assert digests(out)[name] == before[name]
 
 
-@pytest.mark.parametrize("name", ["test.tfrecord-00000-of-00001", "examples.csv", "rejected.csv.tmp",
+@pytest.mark.parametrize("name", ["test.tfrecord-00000-of-00001", "examples.csv", "rejected.csv",
                                   "unfinished.json"])
 def test_files_of_others_are_neither_removed_nor_overwritten(tmp_path, name):
     write_inat2021(tmp_path / "raw", train=3)
@@ -333,9 +335,10 @@ def test_progress_without_a_terminal_logs_rate_and_time_to_go(monkeypatch):
                      "work: 60/100 pictures, 0.8 pictures/s, 0:00:53 to go"]
 
 
-def test_shard_that_cannot_be_written_is_told(tmp_path):
+def test_shard_that_cannot_be_written_is_told(tmp_path, monkeypatch):
     write_inat2021(tmp_path / "raw", train=3)
-    (tmp_path / "out/val.tfrecord-00000-of-00001.tmp/x").mkdir(parents=True)  # a folder in the file's place
+    monkeypatch.setattr(whole_files.uuid, "uuid4", lambda: uuid.UUID(int=0))
+    (tmp_path / "out/val.tfrecord-00000-of-00001.00000000.tmp/x").mkdir(parents=True)  # a folder in the file's place
     with pytest.raises(UserError, match="val.tfrecord"):
         build("inat2021", str(tmp_path / "raw"), str(tmp_path / "out"))
     assert not (tmp_path / "out/dataset.json").exists()

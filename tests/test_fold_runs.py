@@ -13,7 +13,7 @@ import pytest
 
 import tiny_records
 from pipeline import predictions
-from raw_data import REPOSITORY, assert_one_line_mistake, run_command
+from raw_data import REPOSITORY, assert_one_line, assert_one_line_mistake, heed_interrupts, run_command
 
 FLAGS = ("--model=kecam/EfficientNetV2Tiny", "--stage=name=all,epochs=1,size=32,lr=0.01,train=all", "--optimizer=adam",
          "--batch_size=10")
@@ -24,25 +24,79 @@ def data(tmp_path_factory):
     return tiny_records.make(tmp_path_factory.mktemp("folds"), folds=3)
 
 
+WRAPPER = f"""
+import os, sys
+sys.path.insert(0, {str(REPOSITORY)!r})
+fault = dict(one.split(":") for one in os.environ["FAULTS"].split()).get(sys.argv[-1].removeprefix("--fold="))
+if fault:
+    from pipeline import schedules
+    if fault == "nan":
+        schedules.make_rate = lambda *arguments: 1e30
+    else:
+        schedules.make_rate = lambda *arguments: os.kill(os.getpid(), int(fault))
+exec(open({str(REPOSITORY / "multi_stage_train.py")!r}).read())  # sys.argv still names this file, which folds run too
+"""
+
+
+def start_with_faults(folder, faults, *flags):
+    """The command, of which some folds (0:nan 1:9) break or get a signal when their first stage begins; a Popen."""
+    script = folder / "train_with_faults.py"
+    script.write_text(WRAPPER)
+    return subprocess.Popen([sys.executable, str(script), *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env={**os.environ, "FAULTS": faults}, start_new_session=True, preexec_fn=heed_interrupts)
+
+
 @pytest.fixture(scope="module")
 def by_folds(data, tmp_path_factory):
-    """(model directory, stdout) of a run of all folds of which fold 1 was killed at first."""
+    """(model directory, stdout) of a run of all folds of which fold 0 broke and fold 1 was killed at first."""
     model_dir = tmp_path_factory.mktemp("model")
     arguments = [f"--data_dir={data.directory}", f"--model_dir={model_dir}", *FLAGS]
-    killed = subprocess.Popen([sys.executable, str(REPOSITORY / "multi_stage_train.py"), *arguments, "--fold=1"],
-                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    while not (model_dir / "fold_1" / "stage_1_all").exists():
-        assert killed.poll() is None
-        time.sleep(0.2)
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.wait()
-    first = run_command("multi_stage_train.py", *arguments, "--fold=0")
-    assert first.returncode == 0, first.stderr
-    before = {path: path.stat().st_mtime_ns for path in (model_dir / "fold_0").rglob("ckpt*")}
+    first = start_with_faults(tmp_path_factory.mktemp("faults"), "0:nan 1:9", *arguments, "--fold=all")
+    assert_tells_of_the_dead(model_dir, *first.communicate(timeout=300), first.returncode)
+    before = {path: path.stat().st_mtime_ns for path in (model_dir / "fold_2").rglob("ckpt*")}
+    assert before
     done = run_command("multi_stage_train.py", *arguments, "--fold=all")
     assert done.returncode == 0, done.stderr
-    assert before == {path: path.stat().st_mtime_ns for path in (model_dir / "fold_0").rglob("ckpt*")}
+    assert before == {path: path.stat().st_mtime_ns for path in (model_dir / "fold_2").rglob("ckpt*")}
+    assert not list(model_dir.glob("fold_*/failed.json"))
     return model_dir, done.stdout
+
+
+def assert_tells_of_the_dead(model_dir, printed, logged, code):
+    """Fold 0 broke, 1 was killed, 2 stands."""
+    assert code == 3
+    rows = {line.split()[0]: line for line in reversed(printed.splitlines())}  # the first of a name
+    assert re.search(r"died: stage all: the .*loss became nan in epoch 1", rows["0"])
+    assert "died: killed by signal 9 (out of memory?)" in rows["1"]
+    assert re.fullmatch(r"\s+2(\s+[\d.]+){5}", rows["2"])
+    assert printed.splitlines()[-1] == f"out of fold, folds 2 of 3: {model_dir}/out_of_fold"
+    all_ids, ids = ((folder / "out_of_fold" / "ids.txt").read_text() for folder in (model_dir, model_dir / "fold_2"))
+    assert all_ids == ids
+    last = logged.splitlines()[-1]
+    assert "fold 0 died: stage all" in last and "fold 1 died: killed" in last and "Traceback" not in logged
+    assert "nan" in json.loads((model_dir / "fold_0" / "failed.json").read_text())["reason"]
+
+
+@pytest.mark.parametrize("whom", ["child", "parent", pytest.param("both", marks=pytest.mark.slow)])  # Ctrl-C: both
+def test_an_interrupt_stops_all_folds_with_one_line(whom, data, tmp_path):
+    running = start_with_faults(tmp_path, f"0:{int(signal.SIGINT)}" if whom == "child" else "", f"--model_dir={tmp_path}/m",
+                                f"--data_dir={data.directory}", *FLAGS, "--stage=name=all,epochs=1000,size=32,lr=0.01",
+                                "--fold=all")
+    if whom != "child":
+        while not (tmp_path / "m" / "fold_0" / "stage_1_all" / "last").exists():
+            assert running.poll() is None
+            time.sleep(0.1)
+        (os.killpg if whom == "both" else os.kill)(running.pid, signal.SIGINT)
+    _, told = running.communicate(timeout=60)
+    assert_one_line(subprocess.CompletedProcess([], running.returncode, "", told), 130, "interrupted")
+    assert (tmp_path / "m" / "fold_0").exists() and not (tmp_path / "m" / "fold_1").exists()
+
+
+def test_a_mistake_is_told_once_and_stops_all_folds(data, tmp_path):
+    done = run_command("multi_stage_train.py", f"--data_dir={data.directory}", f"--model_dir={tmp_path}/m", *FLAGS,
+                       "--randaugment=many", "--fold=all")
+    assert_one_line_mistake(done, "many")
+    assert not (tmp_path / "m").exists()
 
 
 def test_every_example_is_predicted_by_the_fold_that_did_not_see_it(by_folds, data):

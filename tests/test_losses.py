@@ -1,11 +1,13 @@
 """Cross-entropies against Keras' own and NumPy formulas, their gradients against finite differences."""
 
+import math
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline import losses
-from pipeline.step_metrics import label_ranks
+from pipeline import losses, metrics, multi_label
+from pipeline.step_metrics import f2_by_threshold, label_ranks
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
@@ -50,8 +52,31 @@ def test_a_logit_adjusted_loss_is_float32_under_bfloat16():
 def test_label_ranks_with_ties_and_nan():
     logits = tf.constant([[0.0, 0.0, 0.0], [3.0, 1.0, 2.0], [1.0, float("nan"), 0.0], [float("nan")] * 3])
     labels = tf.constant([1, 1, 0, 0])
-    # A tie goes to the lower index; a NaN stands before everything; of NaNs alone, none is a hit.
-    np.testing.assert_array_equal(label_ranks(labels, logits), [1, 2, 1, 3])
+    # A tie goes to the lower index. No answer is a hit in a row with a NaN, which are none of the first five, of three.
+    for ranks in (label_ranks, tf.function(label_ranks)):
+        np.testing.assert_array_equal(ranks(labels, logits), [1, 2, tf.int32.max, tf.int32.max])
+
+
+NAN, INFINITY = math.nan, math.inf
+
+
+@pytest.mark.parametrize("compiled", [False, True, pytest.param("jit", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("logits, rank", [
+    ([NAN, NAN, NAN], None), ([2.0, NAN, 0.0], None), ([INFINITY, 0.0, 1.0], None), ([-INFINITY] * 3, None),
+    ([0.0, -INFINITY, 1.0], 1), ([-INFINITY, 0.0, -INFINITY], 1), ([1.0, -INFINITY, -INFINITY], 0)])
+def test_what_is_no_number_is_no_hit(logits, rank, compiled):
+    """The label is class 0; None: neither the first nor among the first five. TensorFlow and NumPy agree."""
+    labels, rows = np.zeros(1, np.int64), np.array([logits], np.float32)
+    targets = np.array([[1, 0, 0]], np.float32)
+    if compiled:
+        ranks, f2 = (tf.function(one, jit_compile=compiled == "jit") for one in (label_ranks, f2_by_threshold))
+    else:
+        ranks, f2 = label_ranks, f2_by_threshold
+    for found in (int(ranks(tf.constant(labels), tf.constant(rows))[0]), int(metrics.label_ranks(labels, rows)[0])):
+        assert found >= 5 if rank is None else found == rank
+    if rank is None:
+        assert not f2(tf.constant(targets), tf.constant(rows)).numpy().any()
+        assert not multi_label.scores(rows, [[0]])[:3].any()
 
 
 def test_label_ranks_equal_a_stable_sort():

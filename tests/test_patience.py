@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from pipeline import callbacks, patience, runs, train
+from pipeline import callbacks, checkpoint, patience, runs, train
 from pipeline.errors import UserError
 from training_runs import run, stage
 
@@ -125,3 +125,26 @@ def test_mistakes_are_told(changes, told, tiny_data, tmp_path):
 def test_nothing_to_wait_for_where_nothing_is_held_out(changes, tiny_data, tmp_path):
     with pytest.raises(UserError, match="wait for val_accuracy, but nothing is held out"):
         train.run_training(run(tiny_data, tmp_path, stage(monitor="val_accuracy", **changes), train_split="train+val"))
+
+
+@pytest.mark.parametrize("monitor", ["val_top5", "val_loss"])
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_is_no_improvement(monitor, broken):
+    made = list(patience.make(stage(lr_schedule="plateau:0.5:2", early_stop=4, monitor=monitor)).values())
+    model = types.SimpleNamespace(optimizer=tf.keras.optimizers.Adam(1.0), stop_training=False)
+    for callback in made:
+        callback.set_model(model)
+        callback.on_train_begin()
+    for epoch, score in enumerate([0.5, broken, broken, broken, broken]):
+        for callback in made:
+            callback.on_epoch_end(epoch, {monitor: score})
+    # Two halvings after twice two epochs without a better one, and the fourth of them ends it.
+    assert model.stop_training and float(model.optimizer.learning_rate.numpy()) == 0.25
+    assert all(callback.best == 0.5 for callback in made)
+
+
+@pytest.mark.parametrize("monitor", ["val_loss", "val_accuracy"])
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_what_is_no_number_is_never_better(monitor, broken):
+    assert not checkpoint.better(monitor, broken, None) and not checkpoint.better(monitor, broken, 0.5)
+    assert checkpoint.better(monitor, 0.5, broken) and checkpoint.better(monitor, 0.5, None)

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from pipeline import callbacks, checkpoint, dataset, predict, predictions, runs, train
-from pipeline.errors import UserError
+from pipeline.errors import UserError, WorkError
 from pipeline.models import classifier as classifiers
 import raw_data
 from training_runs import run, stage
@@ -146,6 +146,14 @@ def test_a_nan_ends_the_run_and_keeps_the_checkpoint(tiny_data, tmp_path):
     assert all(np.isfinite(weight.numpy()).all() for weight in built.model.weights)
 
 
+def test_weights_that_nobody_validates_are_looked_at(tiny_data, tmp_path):
+    # Its loss is finite, and what it makes of the weights is not.
+    one_step = stage(epochs=1, lr=1e38, weight_decay=100.0, optimizer="sgd", momentum=0.0, batch_size=61)
+    with pytest.raises(WorkError, match="the weights became NaN or infinite in epoch 1. Try a lower lr"):
+        train.run_training(run(tiny_data, tmp_path, one_step, train_split="train+val"))
+    assert not list(tmp_path.rglob("ckpt*"))
+
+
 @pytest.mark.slow
 def test_lamb_trains_and_resumes(tiny_data, tmp_path):
     # tensorflow-addons' optimizer is of Keras' older kind, which makes its slots at the first step, after the restore.
@@ -161,10 +169,12 @@ def test_lamb_trains_and_resumes(tiny_data, tmp_path):
 
 @pytest.mark.parametrize("changes", [
     {"precision": "mixed_bfloat16", "place_input": True}, {"train_split": "train+val", "steps_per_execution": 3},
-    {"max_steps": 2}, pytest.param({"jit": True}, marks=pytest.mark.slow),
+    {"max_steps": 2, "warmup_epochs": 0.8}, pytest.param({"jit": True}, marks=pytest.mark.slow),
     pytest.param({"precision": "mixed_float16"}, marks=pytest.mark.slow)])
 def test_ways_to_run(changes, tiny_data, tmp_path):
-    train.run_training(run(tiny_data, tmp_path, **changes))
+    changes = dict(changes)
+    warmup = changes.pop("warmup_epochs", 0.0)  # 4 steps of 5: it is not the stage that max_steps makes shorter
+    train.run_training(run(tiny_data, tmp_path, stage(warmup_epochs=warmup), **changes))
     history = pd.read_csv(tmp_path / "stage_1_all" / "history.csv")
     assert np.isfinite(history["loss"]).all()
     # Without anything held out, Keras' CSVLogger leaves those columns empty.
@@ -214,6 +224,7 @@ def test_a_run_with_other_classes_takes_the_base_alone(two_stages, tmp_path):
     ({"stage": {"eval_resize": "short:20"}}, "short:20"),
     ({"stage": {"train": "last:1000"}}, "last:1000"),
     ({"stage": {"train": "from:nothing"}}, "nothing"),
+    ({"stage": {"warmup_epochs": 1.5}}, "stage all: a warm-up of 1.5 epochs .* of 1; give it warmup_epochs=1 at most"),
 ])
 def test_mistakes_are_told_before_anything_is_trained(changes, told, tiny_data, tmp_path):
     changes = dict(changes)
