@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from pipeline import (boxes as boxes_of, checkpoint, dataset as datasets, files, hosts, input as inputs, map_to_box, predict,
+from pipeline import (boxes as boxes_of, checkpoint, dataset as datasets, files, input as inputs, map_to_box, predict,
                       run_record, runs, strategy as strategies)
 from pipeline.errors import UserError
 from pipeline.models import activation_map
@@ -42,6 +42,7 @@ def run_localization(data_dir: str, request: Request) -> boxes_of.Boxes:
 
     Raises UserError for what the user can mend.
     """
+    strategy = strategies.make_on_one_host("localize.py", request.tpu, request.batch_size, request.virtual_replicas)
     data = datasets.load(data_dir)
     record = run_record.read(request.model_dir)
     whole = data.part(request.split or "+".join(data.manifest.splits))
@@ -54,8 +55,6 @@ def run_localization(data_dir: str, request: Request) -> boxes_of.Boxes:
         print(f"boxes are up to date: {boxes_of.path(data_dir, request.name)}")
         return standing
     tasks = [task for split in missing for task in _tasks(data.part(split), record, folds)]
-    strategy = strategies.make(request.tpu, [request.batch_size], request.virtual_replicas)
-    hosts.require_one(strategy, "localize.py")
     strategies.log(strategy, [request.batch_size])
     maps = _Maps(request.model_dir, record, size, strategy)
     tables = [_table(part, maps.of(part, members, request.batch_size), request.rule) for part, members in tasks]
