@@ -86,7 +86,7 @@ def _sum_of_all(strategy: tf.distribute.Strategy, value: float) -> float:
     """The sum of what the processes of all hosts bring here; with one process, its own."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return value
-    meet = tf.function(lambda: tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.constant(value)))
+    meet = tf.function(lambda: tf.distribute.get_replica_context().all_reduce("sum", tf.constant(value)))
     try:
         found = strategy.run(meet)
     except tf.errors.OpError as error:

@@ -113,7 +113,7 @@ def _several_hosts(config: dict[str, Any]) -> tf.distribute.Strategy:
                  len(addresses))
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
-    except (RuntimeError, ValueError, tf.errors.OpError) as error:
+    except (ValueError, tf.errors.OpError) as error:  # a RuntimeError tells that something was computed before
         raise UserError(f"TF_CONFIG: the hosts {', '.join(addresses)} don't come together: "
                         f"{' '.join(str(error).split())[:200]}") from None
 

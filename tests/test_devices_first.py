@@ -1,7 +1,7 @@
 """Whole commands on two hosts and on eight virtual replicas, with what computes before the first training step.
 
 Both want their devices made before anything is computed: the network in which a stage's layers are looked up, records
-that are adopted. Networks and steps are as few as may be, since a graph is traced for each replica.
+that are adopted. A graph is traced for each replica, which takes long: networks are tiny, and most runs don't validate.
 """
 
 import json
@@ -59,8 +59,8 @@ def test_two_hosts_train_by_the_sixth_places_own_flags(tmp_path):
 
 @pytest.mark.slow
 def test_replicas_train_and_predict_by_the_sixth_places_own_flags(tmp_path):
-    files = write_records(tmp_path / "records")
-    train(ON_REPLICAS, *files, *SOLUTION, f"--model_dir={tmp_path}/m")
+    training_files, _ = write_records(tmp_path / "records")
+    train(ON_REPLICAS, training_files, *SOLUTION, f"--model_dir={tmp_path}/m")
     assert steps_done(tmp_path / "m") == {"stage_1_fixres": 1}
     # One shard, which is read in the command's own process: after that no devices could be made.
     done = run_command("predict.py", f"--test_files={tmp_path}/records/inat_public_test.record-00000-*",
@@ -83,9 +83,10 @@ def test_a_dry_run_on_replicas_adopts_records_and_looks_layers_up(tmp_path):
 @pytest.mark.parametrize("devices", [pytest.param(ON_TWO_HOSTS, marks=pytest.mark.slow), ON_REPLICAS])
 def test_a_rate_for_each_layer_group_and_decay_by_blocks(devices, tiny_multi_label_data, tmp_path):
     """iMet 2019's stage, whose three groups here are divided by BEiT's last block and the head."""
-    train(devices, f"--flagfile={CONFIGS}/imet2019/seresnext50.flags", "--fold=", f"--data_dir={tiny_multi_label_data.directory}",
-          f"--model_dir={tmp_path}/m", "--model=kecam/BeitTiny", "--weights=none", "--batch_size=8", "--max_steps=1",
-          "--stage=name=head,epochs=0,size=32,lr=1", "--monitor=val_loss", "--stage=name=all,epochs=1,size=32,"
+    train(devices, f"--flagfile={CONFIGS}/imet2019/seresnext50.flags", "--fold=",
+          f"--data_dir={tiny_multi_label_data.directory}", f"--model_dir={tmp_path}/m", "--model=kecam/BeitTiny",
+          "--weights=none", "--batch_size=8", "--max_steps=1", "--monitor=val_loss",
+          "--stage=name=head,epochs=0,size=32,lr=1", "--stage=name=all,epochs=1,size=32,"
           "lr=1e-5:8e-5:5e-4,groups=block1_attn_ln:head,layer_decay=0.8,weight_decay=0.05,mixup=0.2,clip_norm=10")
     assert steps_done(tmp_path / "m") == {"stage_1_all": 1}
     stage, = json.loads((tmp_path / "m" / "run.json").read_text())["same"]["stages"].values()
@@ -97,7 +98,7 @@ def test_a_rate_for_each_layer_group_and_decay_by_blocks(devices, tiny_multi_lab
 def test_the_sixth_places_recipe(devices, tiny_data, tmp_path):
     train(devices, f"--flagfile={CONFIGS}/inat2021/efficientnet_b3.flags", f"--data_dir={tiny_data.directory}",
           f"--model_dir={tmp_path}/m", "--model=kecam/BeitTiny", "--weights=none", "--batch_size=8", "--max_steps=1",
-          "--stage=name=all,epochs=0,size=32,lr=0.1",
+          "--stage=name=all,epochs=0,size=32,lr=0.1", "--train_split=train+val",
           "--stage=name=fixres,epochs=2,size=32,lr=0.008,train=last:6,augment=eval,randaugment=")
     assert steps_done(tmp_path / "m") == {"stage_1_fixres": 1}
 
@@ -106,7 +107,7 @@ def test_the_sixth_places_recipe(devices, tiny_data, tmp_path):
 @pytest.mark.parametrize("devices", ON_BOTH)
 def test_the_demos_stages(devices, tiny_data, tmp_path):
     train(devices, f"--flagfile={CONFIGS}/demo.flags", f"--data_dir={tiny_data.directory}", f"--model_dir={tmp_path}/m",
-          "--batch_size=8", "--max_steps=1")
+          "--batch_size=8", "--max_steps=1", "--train_split=train+val")
     assert steps_done(tmp_path / "m") == {"stage_1_all": 1, "stage_2_fixres": 1}
 
 
