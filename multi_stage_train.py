@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Optional, Sequence
 
 from absl import flags
 
@@ -21,10 +21,19 @@ def _adopt_records() -> None:
     """Their flagfiles name TFRecords, ours a folder with a manifest: makes one beside the model, once."""
     from dataset_tools import adopt
 
-    FLAGS.data_dir = os.path.join(FLAGS.model_dir, "records")
     adopt.adopt(sixth_place_flags.training_specs(), FLAGS.data_dir, "inat2021", FLAGS.num_classes,
                 workers=os.cpu_count() or 1)
-    sixth_place_flags.check_counts(FLAGS.data_dir)
+
+
+def _adopt_records_for(run: "runs.Run") -> None:
+    """Adopts them on one of the hosts, after the devices: reading records is computing already."""
+    from dataset_tools import adopt
+    from pipeline import hosts, train
+
+    strategy = train.make_devices(run)
+    adopt.find_sources(sixth_place_flags.training_specs())  # by each host, for its mistakes
+    hosts.by_chief(strategy, _adopt_records)
+    sixth_place_flags.check_counts(run.data_dir)
 
 
 def resolve_stages() -> list[stages.Stage]:
@@ -47,26 +56,37 @@ def make_run(resolved: list[stages.Stage], fold: Optional[int]) -> "runs.Run":
         steps_per_execution=FLAGS.steps_per_execution, dry_run=FLAGS.dry_run)
 
 
+def _run_folds(folds: Sequence[int]) -> None:
+    """A process each, which makes devices of its own: this one has none."""
+    from pipeline import cluster, fold_runs
+
+    cluster.refuse_folds()
+    if FLAGS.training_files:
+        _adopt_records()
+        sixth_place_flags.check_counts(FLAGS.data_dir)
+    fold_runs.run_folds(FLAGS.data_dir, FLAGS.model_dir, folds, sys.argv)
+
+
 def main() -> None:
     if sixth_place_flags.is_used():
         sixth_place_flags.translate_training()
     require("model_dir", "model")
     resolved = resolve_stages()
     if FLAGS.training_files:
-        _adopt_records()
+        FLAGS.data_dir = os.path.join(FLAGS.model_dir, "records")
     require("data_dir")
 
     folds = parse_folds(FLAGS.fold) if FLAGS.fold else ()
     if folds == ALL_FOLDS or len(folds) > 1:
-        from pipeline import fold_runs
-
-        fold_runs.run_folds(FLAGS.data_dir, FLAGS.model_dir, () if folds == ALL_FOLDS else folds, sys.argv)
+        _run_folds(() if folds == ALL_FOLDS else folds)
         return
     from pipeline import fold_runs, runs, train  # late: TensorFlow takes seconds to import, and a mistyped flag should not
 
     if FLAGS.epochs_from:
         resolved = runs.with_epochs_of(FLAGS.epochs_from, resolved)
     run = make_run(resolved, folds[0] if folds else None)
+    if FLAGS.training_files:
+        _adopt_records_for(run)
     if run.fold is None:
         train.run_training(run)
         return

@@ -35,8 +35,6 @@ def _adopt_records() -> None:
     """The sixth-place solution's flags name TFRecords, ours a folder with a manifest: makes one beside the model."""
     from dataset_tools import adopt
 
-    name = hashlib.sha256(FLAGS.test_files.encode()).hexdigest()[:8]  # other files of a second call get another folder
-    FLAGS.data_dir = os.path.join(FLAGS.model_dir, f"records_test_{name}")
     adopt.adopt([f"test={FLAGS.test_files}"], FLAGS.data_dir, "inat2021", FLAGS.num_classes, workers=os.cpu_count() or 1)
 
 
@@ -45,18 +43,23 @@ def main() -> None:
         sixth_place_flags.translate_prediction()
     require("model_dir", "split")
     if FLAGS.test_files:
-        _adopt_records()
+        name = hashlib.sha256(FLAGS.test_files.encode()).hexdigest()[:8]  # other files of a second call get another folder
+        FLAGS.data_dir = os.path.join(FLAGS.model_dir, f"records_test_{name}")
     require("data_dir")
     out = FLAGS.out or os.path.join(FLAGS.model_dir, "predictions", FLAGS.split.replace("+", "_"))
     folds = parse_folds(FLAGS.fold)
     from pipeline import dataset, predict, priors  # late: TensorFlow takes seconds to import, a mistyped flag should not
 
-    on_top = priors.Request(geo_prior=FLAGS.geo_prior_ckpt_dir)
-    priors.Priors(on_top, dataset.load(FLAGS.data_dir))  # for its mistakes, which shouldn't wait until all is predicted
-    predict.run_prediction(FLAGS.data_dir, predict.Request(
+    request = predict.Request(
         model_dir=FLAGS.model_dir, split=FLAGS.split, out=out, folds=() if folds == ALL_FOLDS else folds, tta=FLAGS.tta,
         size=FLAGS.size, batch_size=FLAGS.batch_size, tpu=FLAGS.tpu, virtual_replicas=FLAGS.virtual_replicas,
-        checkpoint=FLAGS.checkpoint, average=FLAGS.average))
+        checkpoint=FLAGS.checkpoint, average=FLAGS.average)
+    predict.make_devices(request)  # first: reading records and a geo prior is computing already
+    if FLAGS.test_files:
+        _adopt_records()
+    on_top = priors.Request(geo_prior=FLAGS.geo_prior_ckpt_dir)
+    priors.Priors(on_top, dataset.load(FLAGS.data_dir))  # for its mistakes, which shouldn't wait until all is predicted
+    predict.run_prediction(FLAGS.data_dir, request)
     if FLAGS.submission_file_path:
         make_submission.make_submission(FLAGS.data_dir, [out], FLAGS.submission_file_path, priors_request=on_top)
 

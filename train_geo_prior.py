@@ -5,7 +5,7 @@
 
 from absl import flags
 
-from pipeline import command
+from pipeline import cluster, command
 from pipeline.errors import UserError
 from pipeline.flag_types import define_float, define_on_off, define_path, require
 
@@ -57,6 +57,7 @@ def read_records():
 
 def main() -> None:
     require("competition", "data_dir", "model_dir")
+    cluster.refuse("train_geo_prior.py")
     class_ids, train, val = read_records()
     from pipeline import geo_runs, geo_training  # late: TensorFlow takes seconds to import, and mistakes should not
 

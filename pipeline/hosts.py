@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from typing import Callable, Iterator, Union
+from typing import Callable, Iterator, Optional, Union
 
 import tensorflow as tf
 
@@ -60,7 +60,36 @@ def folder_to_write(strategy: tf.distribute.Strategy, folder: str) -> Iterator[s
 
 
 def wait_for_all(strategy: tf.distribute.Strategy) -> None:
-    """Returns when the processes of all hosts have come here."""
-    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        meet = tf.function(lambda: tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, tf.ones([])))
-        strategy.run(meet)
+    """Returns when the processes of all hosts have come here; raises UserError where one of them has ended."""
+    _sum_of_all(strategy, 0.0)
+
+
+def by_chief(strategy: tf.distribute.Strategy, work: Callable[[], None]) -> None:
+    """Has the process that writes do `work`, and all others wait until it is done.
+
+    Raises what `work` raises there, and UserError on the others, which would else wait for what never comes.
+    """
+    failed: Optional[Exception] = None
+    if is_chief(strategy):
+        try:
+            work()
+        except Exception as error:  # raised again when the others know
+            failed = error
+    failures = _sum_of_all(strategy, float(failed is not None))
+    if failed:
+        raise failed
+    if failures:
+        raise UserError("the first host has ended with an error, which it tells")
+
+
+def _sum_of_all(strategy: tf.distribute.Strategy, value: float) -> float:
+    """The sum of what the processes of all hosts bring here; with one process, its own."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return value
+    meet = tf.function(lambda: tf.distribute.get_replica_context().all_reduce("sum", tf.constant(value)))
+    try:
+        found = strategy.run(meet)
+    except tf.errors.OpError as error:
+        raise UserError("another host has ended, and tells why if it could: "
+                        f"{' '.join(str(error).split())[:200]}") from None
+    return float(strategy.experimental_local_results(found)[0])

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from pipeline import (boxes as boxes_of, checkpoint, command, dataset as datasets, files, hosts, input as inputs, map_to_box,
+from pipeline import (boxes as boxes_of, checkpoint, command, dataset as datasets, files, input as inputs, map_to_box,
                       predict, run_record, runs, seen, strategy as strategies)
 from pipeline.errors import UserError, WorkError
 from pipeline.models import activation_map
@@ -42,6 +42,7 @@ def run_localization(data_dir: str, request: Request) -> boxes_of.Boxes:
 
     Raises UserError for what the user can mend.
     """
+    strategy = strategies.make_on_one_host("localize.py", request.tpu, request.batch_size, request.virtual_replicas)
     data = datasets.load(data_dir)
     record = run_record.read(request.model_dir)
     whole = data.part(request.split or "+".join(data.manifest.splits))
@@ -56,8 +57,6 @@ def run_localization(data_dir: str, request: Request) -> boxes_of.Boxes:
     for split in set(missing) & set(record["same"]["train_split"].split("+")) if folds != [None] else ():
         seen.check_out_of_fold(request.model_dir, data, split, folds)
     tasks = [task for split in missing for task in _tasks(data.part(split), record, folds)]
-    strategy = strategies.make(request.tpu, [request.batch_size], request.virtual_replicas)
-    hosts.require_one(strategy, "localize.py")
     strategies.log(strategy, [request.batch_size])
     maps = _Maps(request.model_dir, record, size, strategy)
     command.begin_work()

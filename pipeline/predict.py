@@ -8,7 +8,7 @@ from typing import Any, Callable, Optional, Sequence
 from absl import logging
 import tensorflow as tf
 
-from pipeline import (checkpoint, command, dataset as datasets, files, fusion, hosts, input as inputs, predictions,
+from pipeline import (checkpoint, command, dataset as datasets, files, fusion, input as inputs, predictions,
                       run_record, runs, seen, strategy as strategies, thresholds, weight_mean)
 from pipeline.errors import UserError
 from pipeline.models import classifier as classifiers
@@ -64,12 +64,18 @@ def make_step(model: tf.keras.Model, views: tta.Views, kind: str = SOFTMAX) -> C
     return step
 
 
+def make_devices(request: Request) -> tf.distribute.Strategy:
+    """What is computed on, the same at each call; comes before whatever else needs TensorFlow. Raises UserError."""
+    return strategies.make_on_one_host("predict.py", request.tpu, request.batch_size, request.virtual_replicas)
+
+
 def run_prediction(data_dir: str, request: Request) -> None:
     """Writes the predictions of a split to `request.out`, or says that they are up to date.
 
     A run by folds predicts what it was trained on by the fold that did not see it, and everything else by the mean of
     its folds, each of which is kept in OUT/fold_K. Raises UserError for what the user can mend.
     """
+    strategy = make_devices(request)
     data = datasets.load(data_dir)
     whole = data.part(request.split)
     record = run_record.read(request.model_dir)
@@ -82,8 +88,6 @@ def run_prediction(data_dir: str, request: Request) -> None:
     folds = _choose_folds(request)
     for fold in folds:
         checkpoint.choose(runs.last_stage_dir(request.model_dir, fold), request.checkpoint)
-    strategy = strategies.make(request.tpu, [request.batch_size], request.virtual_replicas)
-    hosts.require_one(strategy, "predict.py")
     strategies.log(strategy, [request.batch_size])
     if folds == [None]:
         _predict_part(whole, None, request.out, request, record, strategy)

@@ -3,42 +3,57 @@
 from absl import logging
 import tensorflow as tf
 
-from pipeline import dataset as datasets, hosts, patience, run_record, runs, seen, stages, strategy as strategies
+from pipeline import (cluster, dataset as datasets, hosts, patience, run_record, runs, seen, stages,
+                      strategy as strategies)
 from pipeline.errors import UserError
 from pipeline.models import classifier as classifiers, layer_rates, weights, zoo
 from pipeline.ops import decode, randaugment, tta
 from pipeline.stages import Stage
 
 
-def check(run: runs.Run, data: datasets.Dataset) -> None:
-    """Raises UserError for whatever the run's stages would stumble over."""
-    _check_classes(run, data)
-    _check_losses(run, data)
-    _check_model(run)
-    _check_parts(run, data)
-    _check_kept(run, data)
-    seen.check_held_out(run, data)
-    seen.check_start(run, data)
+def check_flags(run: runs.Run) -> None:
+    """Raises UserError for what is wrong whatever the data and the devices are; nothing is computed or read for it."""
+    if run.fold is not None:
+        cluster.refuse_folds()
     if run.virtual_replicas and run.jit:
         raise UserError("--virtual_replicas does not go with --jit: XLA does not compile for the CPUs that it makes")
+    spec = zoo.find(run.model)
+    if not run.init_from:
+        weights.resolve(run.model, spec, run.weights)
     for views in (run.tta, run.oof_tta or run.tta):
         tta.check(views, run.stages[-1].eval_resize, run.stages[-1].size)
     for stage in run.stages:
-        _check_warmup(stage, runs.plan_stage(run, stage, data))
-        patience.check(stage, has_validation=runs.held_out_part(run, data) is not None)
+        zoo.check_size(run.model, stage.size)
         if decode.parse_eval_resize(stage.eval_resize, stage.size) is None and stage.augment == "crop":
             raise UserError(f"stage {stage.name}: augment=crop needs eval_resize=short:N, not {stage.eval_resize}")
-        check_long_tail(stage, data)
         if stage.randaugment:
             randaugment.parse(stage.randaugment)
         _check_augmentation(run, stage)
 
 
+def check(run: runs.Run, data: datasets.Dataset) -> None:
+    """Raises UserError for whatever the run's stages would stumble over beyond its flags.
+
+    The devices must stand: where a stage names layers, its network is built.
+    """
+    _check_classes(run, data)
+    _check_losses(run, data)
+    _check_first_weights(run)
+    _check_parts(run, data)
+    _check_kept(run, data)
+    seen.check_held_out(run, data)
+    seen.check_start(run, data)
+    for stage in run.stages:
+        _check_warmup(stage, runs.plan_stage(run, stage, data))
+        patience.check(stage, has_validation=runs.held_out_part(run, data) is not None)
+        check_long_tail(stage, data)
+    _check_layers(run)
+
+
 def check_replicas(run: runs.Run, strategy: tf.distribute.Strategy) -> None:
     """Raises UserError for what the number or kind of replicas forbids."""
     if hosts.count(strategy) > 1 and run.fold is not None:
-        raise UserError("--fold works on one host: give each host folds of its own (--fold=0 here, --fold=1 there), without "
-                        "TF_CONFIG")
+        raise cluster.several_for_folds()
     on_tpu = isinstance(strategy, tf.distribute.TPUStrategy)
     for stage in run.stages:
         strategies.check_divisible(strategy, stage.batch_size, stage.accumulate)
@@ -108,19 +123,19 @@ def check_long_tail(stage: stages.Stage, data: datasets.Dataset) -> None:
                         "class_balance=full shows all classes equally often; give one of them")
 
 
-def _check_model(run: runs.Run) -> None:
-    spec = zoo.find(run.model)
+def _check_first_weights(run: runs.Run) -> None:
     if run.init_from:
         runs.finished_folds(run.init_from)
         theirs = run_record.read(run.init_from)["same"]["model"]
         if theirs != run.model:
             raise UserError(f"--init_from: {run.init_from} is a {theirs}, not a {run.model}")
-    else:
-        source = weights.resolve(run.model, spec, run.weights)
-        if source.path is not None:
-            weights.check_h5(source.path)
-    for stage in run.stages:
-        zoo.check_size(run.model, stage.size)
+        return
+    source = weights.resolve(run.model, zoo.find(run.model), run.weights)
+    if source.path is not None:
+        weights.check_h5(source.path)
+
+
+def _check_layers(run: runs.Run) -> None:
     by_layers = [stage for stage in run.stages if stage.train not in ("head", "all") or stage.groups
                  or stage.lower_lrs or stage.layer_decay != 1]
     if by_layers:  # they are known only once the network stands

@@ -2,23 +2,22 @@
 
 import concurrent.futures
 import functools
-import json
-import os
-from typing import Any, Optional, Sequence
+from typing import Any, Sequence
 
 from absl import logging
 import tensorflow as tf
 
-from pipeline import hosts
+from pipeline import cluster, hosts
 from pipeline.errors import UserError
 
 _TPU_PATIENCE = 300  # seconds; a TPU's start takes less than one minute of them
 _STATUS_PATIENCE = 10  # seconds
-_CONFIG_FORM = '{"cluster": {"worker": ["HOST:PORT", …]}, "task": {"type": "worker", "index": 0}}'
 
 
 def make(tpu: str, batch_sizes: Sequence[int], virtual_replicas: int = 0) -> tf.distribute.Strategy:
-    """Makes the strategy; must be called before TensorFlow computes anything. The same arguments give the same one again.
+    """Makes the strategy. The same devices give the same one again, whatever the batches.
+
+    It must be called before TensorFlow computes anything (RuntimeError): a command makes its devices first.
 
     Raises UserError where the TPU or the other hosts can't be reached or a global batch is not divisible by the number of
     replicas.
@@ -26,6 +25,14 @@ def make(tpu: str, batch_sizes: Sequence[int], virtual_replicas: int = 0) -> tf.
     strategy = _make(tpu, virtual_replicas)
     for batch_size in batch_sizes:
         check_divisible(strategy, batch_size)
+    return strategy
+
+
+def make_on_one_host(command: str, tpu: str, batch_size: int, virtual_replicas: int) -> tf.distribute.Strategy:
+    """`make` for a command that writes one stream in one order; raises UserError where there are several hosts too."""
+    cluster.refuse(command)  # before it waits for them
+    strategy = make(tpu, [batch_size], virtual_replicas)
+    hosts.require_one(strategy, command)
     return strategy
 
 
@@ -40,15 +47,15 @@ def check_divisible(strategy: tf.distribute.Strategy, batch_size: int, accumulat
 
 @functools.lru_cache(maxsize=None)  # a TPU that is connected a second time forgets what it holds
 def _make(tpu: str, virtual_replicas: int) -> tf.distribute.Strategy:
-    cluster = _cluster()
-    if sum((tpu != "none", virtual_replicas > 0, cluster is not None)) > 1:
+    config = cluster.find()
+    if sum((tpu != "none", virtual_replicas > 0, config is not None)) > 1:
         raise UserError("--tpu, --virtual_replicas and TF_CONFIG in the environment exclude each other: give one of them")
     if tpu != "none":
         return _tpu(tpu)
     if virtual_replicas:
         return _virtual(virtual_replicas)
-    if cluster:
-        return _several_hosts(cluster)
+    if config:
+        return _several_hosts(config)
     if len(tf.config.list_physical_devices("GPU")) > 1:
         return tf.distribute.MirroredStrategy()
     return tf.distribute.get_strategy()  # the default one: the GPU if there is one, else the CPU
@@ -96,43 +103,17 @@ def _ask_status(address: str) -> None:
 def _virtual(replicas: int) -> tf.distribute.Strategy:
     tf.config.set_visible_devices([], "GPU")
     cpu = tf.config.list_physical_devices("CPU")[0]
-    try:
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)
-    except RuntimeError:
-        raise UserError("--virtual_replicas comes too late after the adoption of records in the same process; now that they "
-                        "stand, give the same command again") from None
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * replicas)
     return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(replicas)])
 
 
-def _cluster() -> Optional[dict[str, Any]]:
-    """TF_CONFIG where it names several workers; raises UserError where it can't be used."""
-    text = os.environ.get("TF_CONFIG")
-    if not text:
-        return None
-    try:
-        config = json.loads(text)
-        cluster, task = config["cluster"], config["task"]
-        if not cluster.keys() <= {"chief", "worker"}:
-            raise ValueError("it must list workers, and perhaps a chief, alone")
-        if not 0 <= task["index"] < len(cluster[task["type"]]):
-            raise ValueError("the task must be one of those it lists")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"TF_CONFIG in the environment is not of the form {_CONFIG_FORM} ({type(error).__name__}: {error}); "
-                        "correct or unset it") from None
-    return config if len(_addresses(config)) > 1 else None
-
-
-def _addresses(config: dict[str, Any]) -> list[str]:
-    return [address for addresses in config["cluster"].values() for address in addresses]
-
-
-def _several_hosts(cluster: dict[str, Any]) -> tf.distribute.Strategy:
-    addresses = _addresses(cluster)
-    logging.info("this is %s %d of %d hosts, waiting for the others", cluster["task"]["type"], cluster["task"]["index"],
+def _several_hosts(config: dict[str, Any]) -> tf.distribute.Strategy:
+    addresses = cluster.addresses(config)
+    logging.info("this is %s %d of %d hosts, waiting for the others", config["task"]["type"], config["task"]["index"],
                  len(addresses))
     try:
         return tf.distribute.MultiWorkerMirroredStrategy()
-    except (RuntimeError, ValueError, tf.errors.OpError) as error:
+    except (ValueError, tf.errors.OpError) as error:  # a RuntimeError tells that something was computed before
         raise UserError(f"TF_CONFIG: the hosts {', '.join(addresses)} don't come together: "
                         f"{' '.join(str(error).split())[:200]}") from None
 

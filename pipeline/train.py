@@ -177,16 +177,27 @@ def _damaged_part(run: Run, data: datasets.Dataset) -> datasets.Part:
     return datasets.Part(data, part.split, part.shards + (held_out.shards if held_out else ()))
 
 
-def run_training(run: Run) -> None:
-    """Trains every stage that is not finished yet; raises UserError for what the user can mend."""
-    data = datasets.load(run.data_dir)
-    run_checks.check(run, data)
+def make_devices(run: Run) -> tf.distribute.Strategy:
+    """What the run computes on, the same at each call; comes before whatever else needs TensorFlow.
+
+    Raises UserError for what is wrong in the flags alone, and for devices that can't be had or don't suit the run.
+    """
+    run_checks.check_flags(run)
     strategy = strategies.make(run.tpu, [stage.batch_size for stage in run.stages], run.virtual_replicas)
     run_checks.check_replicas(run, strategy)
+    return strategy
+
+
+def run_training(run: Run) -> None:
+    """Trains every stage that is not finished yet; raises UserError for what the user can mend.
+
+    Of several hosts each checks everything, so that all of them end with the same mistake.
+    """
+    strategy = make_devices(run)
+    data = datasets.load(run.data_dir)
+    run_checks.check(run, data)
     if not run.dry_run:
-        if hosts.is_chief(strategy):
-            _claim(run, data)
-        hosts.wait_for_all(strategy)
+        hosts.by_chief(strategy, lambda: _claim(run, data))
     _log_plan(run, data, strategy)
     if run.dry_run:
         return

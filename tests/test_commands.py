@@ -5,10 +5,10 @@ import json
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from sklearn import metrics as sklearn_metrics
 
-from raw_data import REPOSITORY, assert_one_line_mistake, encode, pixels, run_command, write
+from raw_data import REPOSITORY, assert_one_line_mistake, run_command, write
+import solution_records
 import tiny_records
 
 TRAIN_FLAGS = ("--model=kecam/EfficientNetV2Tiny", "--stage=name=all,epochs=2,size=32,lr=0.01,train=all",
@@ -101,30 +101,6 @@ def test_an_unknown_model_lists_the_known_ones(whole_way, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-def _write_solution_records(folder, split, count):
-    """Shards with the keys of the sixth-place solution, by plain TensorFlow."""
-    folder.mkdir(exist_ok=True)
-    for shard in range(2):
-        with tf.io.TFRecordWriter(str(folder / f"inat_{split}.record-{shard:05d}-of-00002")) as writer:
-            for image_id in range(shard, count, 2):
-                label = image_id % 3
-                features = {
-                    "image/encoded": encode(pixels(image_id)), "image/source_id": str(image_id).encode(),
-                    "image/filename": f"{image_id}.jpg".encode(), "image/format": b"jpeg",
-                    "image/key/sha256": b"", "image/object/class/text": f"species {label}".encode(),
-                }
-                numbers = {"image/height": 30, "image/width": 40, "image/object/class/label": label}
-                floats = {"image/latitude": 0.5, "image/longitude": -0.5, "image/date": 0.25, "image/valid": 1.0}
-                feature = {key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-                           for key, value in features.items()}
-                feature |= {key: tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-                            for key, value in numbers.items()}
-                feature |= {key: tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
-                            for key, value in floats.items()}
-                example = tf.train.Example(features=tf.train.Features(feature=feature))
-                writer.write(example.SerializeToString())
-
-
 SOLUTION_FLAGFILE = """
 --training_files={folder}/records/inat_train.record-?????-of-00002
 --num_training_instances=16
@@ -156,7 +132,7 @@ SOLUTION_FLAGFILE = """
 @pytest.mark.slow
 def test_the_sixth_place_solutions_own_flagfiles_work(tmp_path):
     for split, count in (("train", 16), ("val", 6), ("public_test", 5)):
-        _write_solution_records(tmp_path / "records", split, count)
+        solution_records.write(tmp_path / "records", split, count)
     flagfile = tmp_path / "solution.config"
     write(flagfile, SOLUTION_FLAGFILE.format(folder=tmp_path).encode())
     done = run_command("multi_stage_train.py", f"--flagfile={flagfile}", f"--model_dir={tmp_path}/model", "--max_steps=2")
@@ -187,7 +163,7 @@ def test_the_sixth_place_solutions_own_flagfiles_work(tmp_path):
 ])
 def test_mistakes_in_the_solutions_flags(flags, words, tmp_path):
     for split, count in (("train", 16), ("val", 6)):
-        _write_solution_records(tmp_path / "records", split, count)
+        solution_records.write(tmp_path / "records", split, count)
     flagfile = tmp_path / "solution.config"
     write(flagfile, SOLUTION_FLAGFILE.format(folder=tmp_path).encode())
     done = run_command("multi_stage_train.py", f"--flagfile={flagfile}", f"--model_dir={tmp_path}/model", *flags)

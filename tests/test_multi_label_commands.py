@@ -195,8 +195,10 @@ def test_what_does_not_go_together_is_refused(tiny_data, changes, of_run, words,
 
 
 def _assert_refused(data, folder, one, words, **of_run):
+    asked = run(data, folder / "m", one, **of_run)
     with pytest.raises(UserError) as raised:
-        run_checks.check(run(data, folder / "m", one, **of_run), data)
+        run_checks.check_flags(asked)
+        run_checks.check(asked, data)
     for word in words:
         assert word in str(raised.value)
 

@@ -1,22 +1,16 @@
 """Two processes of this machine as two hosts, by TF_CONFIG: what each reads, and that together they are one run."""
 
-import json
-import os
-import socket
-import subprocess
-import sys
-
 import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
 
-from conftest import ROOT
 from pipeline import checkpoint, hosts, input as inputs, predictions
 from pipeline.errors import UserError
 from pipeline.models import classifier as classifiers
 from raw_data import run_command
 import tiny_records
+import two_hosts
 
 PLAIN = inputs.TrainPictures(32, "inception", "", "squash")
 HOSTS = [inputs.Host(index, 2) for index in range(2)]
@@ -63,32 +57,6 @@ def test_together_hosts_validate_every_example_once(tiny_data, batch_size):
 
 # Whole runs
 
-def _free_ports(count):
-    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [server.getsockname()[1] for server in servers]
-    for server in servers:
-        server.close()
-    return ports
-
-
-def run_on_two_hosts(*flags):
-    """multi_stage_train.py in two processes; returns what each told."""
-    workers = [f"127.0.0.1:{port}" for port in _free_ports(2)]
-    processes = []
-    for index in range(2):
-        config = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
-        processes.append(subprocess.Popen(
-            [sys.executable, "multi_stage_train.py", *flags], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, env={**os.environ, "TF_CONFIG": json.dumps(config), "PYTHONDONTWRITEBYTECODE": "1"}))
-    try:
-        told = [process.communicate(timeout=600)[1] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(one[-3000:] for one in told)
-    return told
-
-
 def flags_of(data, model_dir, model, *more):
     return (f"--data_dir={data.directory}", f"--model_dir={model_dir}", f"--model={model}", "--optimizer=sgd",
             "--batch_size=8", *more)
@@ -106,7 +74,7 @@ STAGE = "--stage=name={},epochs={},size=32,lr=0.01"
 @pytest.mark.slow
 def test_two_hosts_train_what_one_trains(tiny_data, tmp_path):
     flags = (STAGE.format("all", 1), "--max_steps=2", "--clip_norm=0.5", "--ema=0.5")
-    told = run_on_two_hosts(*flags_of(tiny_data, tmp_path / "two", "kecam/BeitTiny", *flags))
+    told = two_hosts.train(*flags_of(tiny_data, tmp_path / "two", "kecam/BeitTiny", *flags))
     assert "MultiWorkerMirroredStrategy: 2 replica(s) on CPU, 2 host(s); batch 8, of which each replica sees 4" in told[0]
     assert "fewer than hosts" in told[1]
     done = run_command("multi_stage_train.py", *flags_of(tiny_data, tmp_path / "one", "kecam/BeitTiny", *flags))
@@ -121,13 +89,13 @@ def test_two_hosts_train_what_one_trains(tiny_data, tmp_path):
 @pytest.mark.slow
 def test_two_hosts_go_through_stages_and_on_where_they_stopped(tiny_data, tmp_path):
     model = "kecam/EfficientNetV2Tiny"
-    run_on_two_hosts(*flags_of(tiny_data, tmp_path / "m", model, STAGE.format("head", 1), STAGE.format("all", 1),
+    two_hosts.train(*flags_of(tiny_data, tmp_path / "m", model, STAGE.format("head", 1), STAGE.format("all", 1),
                                "--keep_epochs=1"))
     last = tmp_path / "m" / "stage_2_all"
     assert (last / "kept" / "epoch-1.index").exists() and (last / "DONE").exists()
     (last / "DONE").unlink()
     (tmp_path / "m" / "run.json").unlink()
-    told = run_on_two_hosts(*flags_of(tiny_data, tmp_path / "m", model, STAGE.format("head", 1), STAGE.format("all", 2)))
+    told = two_hosts.train(*flags_of(tiny_data, tmp_path / "m", model, STAGE.format("head", 1), STAGE.format("all", 2)))
     assert all("going on after epoch 1" in one for one in told)
     assert list(pd.read_csv(last / "history.csv")["epoch"]) == [0, 1]
     done = run_command("predict.py", f"--data_dir={tiny_data.directory}", f"--model_dir={tmp_path}/m", "--split=val",

@@ -1,0 +1,43 @@
+"""multi_stage_train.py on two hosts, which are two processes of this machine that TF_CONFIG brings together."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+from conftest import ROOT
+
+
+def _free_ports(count: int) -> list[int]:
+    servers = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [server.getsockname()[1] for server in servers]
+    for server in servers:
+        server.close()
+    return ports
+
+
+def run(*flags: str, second: tuple[str, ...] = (), timeout: int = 600) -> list[subprocess.CompletedProcess]:
+    """How each host ended, whatever its exit code; the second one gets the flags `second` too."""
+    workers = [f"127.0.0.1:{port}" for port in _free_ports(2)]
+    commands = [[sys.executable, "multi_stage_train.py", *flags, *more] for more in ((), second)]
+    processes = []
+    for index, command in enumerate(commands):
+        config = {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+        processes.append(subprocess.Popen(
+            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "TF_CONFIG": json.dumps(config), "PYTHONDONTWRITEBYTECODE": "1"}))
+    try:
+        told = [process.communicate(timeout=timeout) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return [subprocess.CompletedProcess(command, process.returncode, *one)
+            for command, process, one in zip(commands, processes, told)]
+
+
+def train(*flags: str) -> list[str]:
+    """What each host logged of a run that both finish."""
+    done = run(*flags)
+    assert [one.returncode for one in done] == [0, 0], "\n".join(one.stderr[-3000:] for one in done)
+    return [one.stderr for one in done]
