@@ -189,6 +189,7 @@ class PlacePrior:
 
     def __init__(self, prior, class_ids: Sequence[str], directory: str, owner: str):
         self._prior = prior
+        self._directory = directory
         position = {one: index for index, one in enumerate(self._prior.class_ids)}
         missing = [one for one in class_ids if one not in position]
         if missing:
@@ -214,7 +215,10 @@ class PlacePrior:
         """Float32 [places, classes of the prior]."""
         if not len(places):
             return np.empty((0, len(self._prior.class_ids)), np.float32)
-        return self._prior.log_probabilities(*places.T)
+        logs = self._prior.log_probabilities(*places.T)
+        if np.isnan(logs).any():
+            raise UserError(f"--geo_prior: {self._directory} answers NaN for a place; train it anew at a lower rate")
+        return logs
 
     def _align(self, place_logs: np.ndarray) -> np.ndarray:
         if self._columns is not None:

@@ -80,7 +80,7 @@ def _define_optimization() -> None:
     define_float("label_smoothing", 0.0, "Share of the target spread over all classes (of sigmoid and focal: over yes and "
                  "no of each label).", high=1.0)
     define_float("logit_adjust", 0.0, "In the training loss, add so many times log(class's share of the training pictures) "
-                 "to the logits; 0: don't. Predictions are then balanced already: leave --prior_correction at 0.")
+                 "to the logits; 0: don't. --prior_correction then divides by what is left of the prior.")
     flags.DEFINE_enum("class_balance", "none", CLASS_BALANCES, "How often an epoch shows a class of n pictures: as n "
                       "(none), as its square root (sqrt), or all equally (full).")
     flags.DEFINE_enum("optimizer", "sgd", OPTIMIZERS, "Optimizer.")
