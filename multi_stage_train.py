@@ -38,8 +38,8 @@ def _adopt_records_for(run: "runs.Run") -> None:
 
 def resolve_stages() -> list[stages.Stage]:
     """The --stage lines over the flags that have been parsed."""
-    return stages.parse(FLAGS.stage, {name: FLAGS[name].value for name in training_flags.STAGE_FLAGS},
-                        {name: FLAGS[name].parser.parse for name in training_flags.STAGE_FLAGS})
+    return stages.parse(FLAGS.stage, {name: FLAGS[name].value for name in stages.STAGE_FLAGS},
+                        {name: FLAGS[name].parser.parse for name in stages.STAGE_FLAGS})
 
 
 def make_run(resolved: list[stages.Stage], fold: Optional[int]) -> "runs.Run":

@@ -5,7 +5,14 @@ import math
 from typing import Any, Callable, Mapping, Sequence
 
 from pipeline.errors import UserError, unknown
-from pipeline.training_flags import STAGE_FLAGS
+from pipeline.models.trained_layers import parse_train
+
+# The flags of multi_stage_train.py that may stand inside a --stage line too.
+STAGE_FLAGS = ("batch_size", "augment", "randaugment", "eval_resize", "label_smoothing", "optimizer", "momentum",
+               "weight_decay", "clip_norm", "lr_schedule", "lr_factor", "warmup_epochs", "scale_lr", "lr_batch",
+               "groups", "layer_decay", "ema", "accumulate", "monitor", "early_stop", "validate_every", "keep_epochs",
+               "class_balance", "logit_adjust", "loss", "focal_alpha", "focal_gamma", "mixup", "cutmix",
+               "random_erasing")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,16 +110,6 @@ def _split_line(line: str) -> dict[str, str]:
 def _check_name(line: str, name: str) -> None:
     if not name.replace("-", "").replace("_", "").isalnum():
         raise UserError(f"--stage={line}: the name becomes a folder's; use letters, digits, - and _")
-
-
-def parse_train(train: str) -> tuple[str, str]:
-    """(kind, argument) of head, all, last:N or from:LAYER; raises UserError."""
-    kind, _, argument = train.partition(":")
-    plain = kind in ("head", "all") and train == kind
-    counted = kind == "last" and argument.isascii() and argument.isdigit() and int(argument) > 0
-    if not (plain or counted or (kind == "from" and argument)):
-        raise UserError(f"unknown train={train!r} in a --stage; known: head, all, last:N (N = 1 or more layers), from:LAYER")
-    return kind, argument
 
 
 def parse_epochs(flag: str, text: str) -> tuple[float, ...]:

@@ -4,6 +4,7 @@ from absl import flags
 
 from pipeline import strategy_flags
 from pipeline.flag_types import define_float, define_on_off, define_path
+from pipeline.stages import STAGE_FLAGS
 
 AUGMENTATIONS = ("inception", "crop", "rot45", "simple", "imet", "eval")
 LOSSES = ("softmax", "sigmoid", "focal")
@@ -11,12 +12,6 @@ OPTIMIZERS = ("sgd", "adam", "adamw", "lamb")
 CLASS_BALANCES = ("none", "sqrt", "full")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 MONITORS = ("val_loss", "val_accuracy", "val_top5", "val_f2")
-
-STAGE_FLAGS = ("batch_size", "augment", "randaugment", "eval_resize", "label_smoothing", "optimizer", "momentum",
-               "weight_decay", "clip_norm", "lr_schedule", "lr_factor", "warmup_epochs", "scale_lr", "lr_batch",
-               "groups", "layer_decay", "ema", "accumulate", "monitor", "early_stop", "validate_every", "keep_epochs",
-               "class_balance", "logit_adjust", "loss", "focal_alpha", "focal_gamma", "mixup", "cutmix",
-               "random_erasing")
 
 
 def define() -> None:

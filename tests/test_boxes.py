@@ -6,11 +6,11 @@ import pytest
 from PIL import Image
 
 from dataset_tools.adopt import adopt
+from foreign_records import inat_record, write_shard
 from pipeline import boxes, dataset, input as inputs
 from pipeline.errors import UserError
 from pipeline.ops import tta
 import random_boxes
-from test_adopt_records import inat_record, write_shard
 import tiny_records
 
 

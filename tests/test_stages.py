@@ -4,7 +4,7 @@ import pytest
 
 from pipeline import stages
 from pipeline.errors import UserError
-from pipeline.training_flags import STAGE_FLAGS
+from pipeline.stages import STAGE_FLAGS
 
 DEFAULTS = {"batch_size": 32, "augment": "inception", "randaugment": "6:4", "eval_resize": "squash",
             "label_smoothing": 0.1, "optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.0, "clip_norm": 0.0,

@@ -7,10 +7,9 @@ from typing import Optional
 import tensorflow as tf
 
 from pipeline.errors import UserError
-from pipeline.models import weights as weights_from
-from pipeline.models import zoo
+from pipeline.models import weights as weights_from, zoo
 from pipeline.models.scaling import Scaling
-from pipeline.stages import parse_train
+from pipeline.models.trained_layers import parse_train
 
 PLACE_UNITS = 4  # iNat 2021, sixth place: two Dense(4)
 PLACE_DROP_RATE = 0.5

@@ -1,0 +1,13 @@
+"""Which layers a stage trains, as --stage writes it; without TensorFlow, so that flags can be checked early."""
+
+from pipeline.errors import UserError
+
+
+def parse_train(train: str) -> tuple[str, str]:
+    """(kind, argument) of head, all, last:N or from:LAYER; raises UserError."""
+    kind, _, argument = train.partition(":")
+    plain = kind in ("head", "all") and train == kind
+    counted = kind == "last" and argument.isascii() and argument.isdigit() and int(argument) > 0
+    if not (plain or counted or (kind == "from" and argument)):
+        raise UserError(f"unknown train={train!r} in a --stage; known: head, all, last:N (N = 1 or more layers), from:LAYER")
+    return kind, argument
