@@ -2,7 +2,8 @@
 
 from absl import flags
 
-from pipeline import command, prior_flags
+from pipeline import command
+from pipeline.answers import prior_flags
 from pipeline.flag_types import define_float, define_path, define_paths, require
 
 FLAGS = flags.FLAGS
@@ -24,7 +25,8 @@ define_paths("model_dir", "Runs whose training curves the report draws. Default:
 
 def main() -> None:
     require("data_dir", "predictions")
-    from pipeline import evaluation  # late: NumPy and pandas take a moment to import, and a mistyped flag should not
+    # late: NumPy and pandas take a moment to import, and a mistyped flag should not
+    from pipeline.evaluation import evaluate as evaluation
 
     evaluation.run_evaluation(FLAGS.data_dir, evaluation.Request(
         predictions=FLAGS.predictions, blend=FLAGS.blend, without_tta=FLAGS.without_tta, priors=prior_flags.request(),

@@ -4,7 +4,8 @@ import os
 
 from absl import flags
 
-from pipeline import command, strategy_flags
+from pipeline import command
+from pipeline.devices import strategy_flags
 from pipeline.flag_types import define_float, define_path, require
 
 FLAGS = flags.FLAGS
@@ -28,7 +29,7 @@ flags.DEFINE_integer("contact_sheet_pictures", 20, "So many of them.", 1)
 def main() -> None:
     require("data_dir", "model_dir")
     name = FLAGS.name or os.path.basename(FLAGS.model_dir.rstrip("/"))
-    from pipeline import contact_sheet, localize, map_to_box  # late: TensorFlow takes seconds to import
+    from pipeline.prediction import contact_sheet, localize, map_to_box  # late: TensorFlow takes seconds to import
 
     rule = map_to_box.Rule(FLAGS.cam_threshold, FLAGS.min_box, FLAGS.box_padding)
     boxes = localize.run_localization(FLAGS.data_dir, localize.Request(

@@ -4,7 +4,8 @@ from typing import Optional, Sequence
 
 from absl import flags
 
-from pipeline import command, prior_flags
+from pipeline import command
+from pipeline.answers import prior_flags
 from pipeline.errors import UserError
 from pipeline.flag_types import define_float, define_path, define_paths, require
 
@@ -39,7 +40,8 @@ def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text
       min_samples: there, what fewer train pictures have is not answered.
     """
     from dataset_tools import competitions, submission
-    from pipeline import dataset as datasets, fusion, multi_label_ranking, priors, ranking, unlabelled
+    from pipeline.answers import fusion, multi_label_ranking, priors, ranking, unlabelled
+    from pipeline.records import dataset as datasets
 
     data = datasets.load(data_dir)
     competition = competitions.find(data.manifest.competition)

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Optional, Sequence
 
 from absl import flags
 
-from pipeline import command, sixth_place_flags, stages, training_flags
+from pipeline import command
 from pipeline.flag_types import ALL_FOLDS, parse_folds, require
+from pipeline.runs import stages
+from pipeline.training import flags as training_flags, sixth_place_flags
 
 if TYPE_CHECKING:
-    from pipeline import runs
+    from pipeline.runs import run as runs
 
 FLAGS = flags.FLAGS
 training_flags.define()
@@ -28,7 +30,8 @@ def _adopt_records() -> None:
 def _adopt_records_for(run: "runs.Run") -> None:
     """Adopts them on one of the hosts, after the devices: reading records is computing already."""
     from dataset_tools import adopt
-    from pipeline import hosts, train
+    from pipeline.devices import hosts
+    from pipeline.training import train
 
     strategy = train.make_devices(run)
     adopt.find_sources(sixth_place_flags.training_specs())  # by each host, for its mistakes
@@ -44,7 +47,7 @@ def resolve_stages() -> list[stages.Stage]:
 
 def make_run(resolved: list[stages.Stage], fold: Optional[int]) -> "runs.Run":
     """What the flags ask for."""
-    from pipeline import runs
+    from pipeline.runs import run as runs
 
     return runs.Run(
         data_dir=FLAGS.data_dir, model_dir=FLAGS.model_dir, model=FLAGS.model, stages=tuple(resolved),
@@ -58,7 +61,8 @@ def make_run(resolved: list[stages.Stage], fold: Optional[int]) -> "runs.Run":
 
 def _run_folds(folds: Sequence[int]) -> None:
     """A process each, which makes devices of its own: this one has none."""
-    from pipeline import cluster, fold_runs
+    from pipeline.devices import cluster
+    from pipeline.experiment import fold_runs
 
     cluster.refuse_folds()
     if FLAGS.training_files:
@@ -80,7 +84,9 @@ def main() -> None:
     if folds == ALL_FOLDS or len(folds) > 1:
         _run_folds(() if folds == ALL_FOLDS else folds)
         return
-    from pipeline import fold_runs, runs, train  # late: TensorFlow takes seconds to import, and a mistyped flag should not
+    from pipeline.experiment import fold_runs  # late: TensorFlow takes seconds to import, and a mistyped flag should not
+    from pipeline.runs import run as runs
+    from pipeline.training import train
 
     if FLAGS.epochs_from:
         resolved = runs.with_epochs_of(FLAGS.epochs_from, resolved)

@@ -6,8 +6,10 @@ import os
 from absl import flags
 
 import make_submission
-from pipeline import command, sixth_place_flags, strategy_flags
+from pipeline import command
+from pipeline.devices import strategy_flags
 from pipeline.flag_types import ALL_FOLDS, define_path, parse_folds, require
+from pipeline.training import sixth_place_flags
 
 FLAGS = flags.FLAGS
 define_path("data_dir", "Folder of shards, as create_tfrecords.py makes it (local or gs://).")
@@ -48,7 +50,9 @@ def main() -> None:
     require("data_dir")
     out = FLAGS.out or os.path.join(FLAGS.model_dir, "predictions", FLAGS.split.replace("+", "_"))
     folds = parse_folds(FLAGS.fold)
-    from pipeline import dataset, predict, priors  # late: TensorFlow takes seconds to import, a mistyped flag should not
+    from pipeline.answers import priors  # late: TensorFlow takes seconds to import, a mistyped flag should not
+    from pipeline.prediction import predict
+    from pipeline.records import dataset
 
     request = predict.Request(
         model_dir=FLAGS.model_dir, split=FLAGS.split, out=out, folds=() if folds == ALL_FOLDS else folds, tta=FLAGS.tta,

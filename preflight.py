@@ -6,8 +6,9 @@ import sys
 from absl import flags
 
 import multi_stage_train
-from pipeline import command, sixth_place_flags
+from pipeline import command
 from pipeline.flag_types import define_path, require
+from pipeline.training import sixth_place_flags
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("topology", "v3:2x2", "The TPU: its kind and its chips. v3:2x2 is a v3-8; also v2:2x2, v4:2x2x1, v5e:2x4.")

@@ -15,7 +15,7 @@ export PYTHON
 bash run_training.sh "$COMPETITION" "$DATA_DIR" "$RUN_DIR"
 
 has_split() {
-  "$PYTHON" -c 'import sys; from pipeline import dataset; sys.exit(sys.argv[2] not in dataset.load(sys.argv[1]).manifest.splits)' \
+  "$PYTHON" -c 'import sys; from pipeline.records import dataset; sys.exit(sys.argv[2] not in dataset.load(sys.argv[1]).manifest.splits)' \
     "$RUN_DIR/records" "$1"
 }
 test_predictions=() scored_predictions=() demo_predictions=() blend=equal

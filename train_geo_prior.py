@@ -5,7 +5,8 @@
 
 from absl import flags
 
-from pipeline import cluster, command
+from pipeline import command
+from pipeline.devices import cluster
 from pipeline.errors import UserError
 from pipeline.flag_types import define_float, define_on_off, define_path, require
 
@@ -40,7 +41,7 @@ def read_records():
     """(class ids, records to train on, records to score on) of the competition; raises UserError without places."""
     from dataset_tools.competitions import find
     from dataset_tools.table import trained_split
-    from pipeline import geo_records
+    from pipeline.geo import records as geo_records
 
     competition = find(FLAGS.competition)
     if not competition.places:
@@ -59,7 +60,8 @@ def main() -> None:
     require("competition", "data_dir", "model_dir")
     cluster.refuse("train_geo_prior.py")
     class_ids, train, val = read_records()
-    from pipeline import geo_runs, geo_training  # late: TensorFlow takes seconds to import, and mistakes should not
+    # late: TensorFlow takes seconds to import, and mistakes should not
+    from pipeline.geo import runs as geo_runs, training as geo_training
 
     run = geo_runs.GeoRun(**{name: FLAGS[name].value for name in RUN_FLAGS})
     geo_training.run_training(run, class_ids, train, val)

@@ -1,9 +1,9 @@
 """How fast two models' predictions are fused, beside NumPy that does no more than it must: python -m benchmarks.fusion
 
 Writes predictions of two models (random, float16) to a temporary folder, and reads, averages and writes them in chunks,
-each pass in a process of its own: once by a bare NumPy loop, then by pipeline.fusion, without and with priors on top. The
-table tells seconds, examples a second, the rate relative to the bare loop, and the most memory that was resident. Needs
-6 bytes of disk for each example and class, 6 GB by default; all of it is removed.
+each pass in a process of its own: once by a bare NumPy loop, then by pipeline.answers.fusion, without and with priors on
+top. The table tells seconds, examples a second, the rate relative to the bare loop, and the most memory that was resident.
+Needs 6 bytes of disk for each example and class, 6 GB by default; all of it is removed.
 """
 
 import multiprocessing
@@ -16,7 +16,8 @@ from typing import Callable
 from absl import flags
 import numpy as np
 
-from pipeline import command, fusion, predictions, priors
+from pipeline import command
+from pipeline.answers import fusion, predictions, priors
 from pipeline.errors import UserError
 
 FLAGS = flags.FLAGS

@@ -27,7 +27,7 @@ LEAST_RATIO = 0.8
 
 def random_records(classes: int):
     import numpy as np
-    from pipeline.geo_records import Records
+    from pipeline.geo.records import Records
 
     random = np.random.default_rng(0)
     count = RECORDS[classes]
@@ -39,7 +39,7 @@ def random_records(classes: int):
 def read_records(data_dir: str):
     """(records of train, number of classes)."""
     from dataset_tools.competitions import find
-    from pipeline import geo_records
+    from pipeline.geo import records as geo_records
 
     table = find("inat2021").read(data_dir)
     return geo_records.of(table.examples[table.examples["split"] == "train"]), len(table.classes)
@@ -49,7 +49,7 @@ def bare_epoch(run, records, classes: int, steps: int):
     """A function that makes `steps` compiled steps on one constant batch."""
     import numpy as np
     import tensorflow as tf
-    from pipeline import geo_points, geo_step
+    from pipeline.geo import points as geo_points, step as geo_step
 
     trainer = geo_step.Trainer(run, records, classes, steps)
     batch = np.resize(np.arange(len(records)), run.batch_size)
@@ -77,7 +77,7 @@ def seconds(function) -> float:
 
 def measure(records, classes: int, model_dir: str) -> tuple[float, float, float]:
     """(training's records/s, the bare step's, the ratio), each a median."""
-    from pipeline import geo_records, geo_runs, geo_training
+    from pipeline.geo import records as geo_records, runs as geo_runs, training as geo_training
 
     run = geo_runs.GeoRun(model_dir, epochs=FLAGS.repeats + 1, jit=FLAGS.jit)
     steps = geo_records.steps_per_epoch(records.label, run.batch_size, run.max_per_class)

@@ -11,10 +11,10 @@ from absl import logging
 from dataset_tools import files, manifest, parallel
 from dataset_tools.competitions import find
 from dataset_tools.table import SPLITS, Rejected
-from pipeline import schema
 from pipeline.errors import UserError, unknown
 from pipeline.files import read_json
-from pipeline.schema import Key
+from pipeline.records import schema
+from pipeline.records.schema import Key
 
 _FOLD = re.compile(r"(?:^|[^a-z])fold\.(\d+)\.")
 _SPLIT_BEFORE_GLOB = re.compile(r"([A-Za-z_]+)=(.*)", re.S)

@@ -10,7 +10,7 @@ from dataset_tools import files, parallel
 from dataset_tools.image_bytes import tf_jpeg_size
 from dataset_tools.table import Example, number_within, place
 from pipeline.errors import UserError
-from pipeline.schema import RECORD_KINDS, Key, RecordKind
+from pipeline.records.schema import RECORD_KINDS, Key, RecordKind
 
 # Foreign kinds only: our own records have the keys of the first one, and are taken by position like it (the rows that
 # they carry would collide where two folders are adopted together).

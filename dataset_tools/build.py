@@ -7,8 +7,8 @@ from absl import logging
 from dataset_tools import files, manifest, shard_plan
 from dataset_tools.competitions import find
 from dataset_tools.table import Rejected, Table
-from pipeline import schema
 from pipeline.errors import UserError
+from pipeline.records import schema
 
 
 def build(competition: str, data_dir: str, out_dir: str, shard_mib: int = 128, max_side: int = 0, workers: int = 1,

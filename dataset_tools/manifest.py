@@ -9,9 +9,9 @@ from absl import logging
 
 from dataset_tools import files
 from dataset_tools.table import MISSING, Example, Rejected, trained_split
-from pipeline import schema
 from pipeline.errors import UserError
 from pipeline.files import target_of
+from pipeline.records import schema
 
 UNFINISHED_FILE = "unfinished.json"  # in a folder that is being written: which of its files are ours
 LISTED_GROUPS = 1000  # of duplicates, in dataset.json

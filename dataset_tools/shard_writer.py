@@ -10,9 +10,10 @@ from dataset_tools import files, parallel, source_pictures
 from dataset_tools.image_bytes import BadImage, Prepared, prepare
 from dataset_tools.shard_plan import PlannedShard
 from dataset_tools.table import Example
-from pipeline import command, files as whole_files, schema
+from pipeline import command, files as whole_files
 from pipeline.errors import UserError
-from pipeline.schema import Key
+from pipeline.records import schema
+from pipeline.records.schema import Key
 
 
 class ShardTask(NamedTuple):

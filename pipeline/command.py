@@ -110,7 +110,8 @@ def _show_flags_in_help() -> None:
     (Those that are only there for a published solution's flagfiles are left to --helpfull.)
     """
     for name, defined in list(flags.FLAGS.flags_by_module_dict().items()):
-        if name in ("pipeline.training_flags", "pipeline.prior_flags", "pipeline.flag_types", "pipeline.strategy_flags"):
+        if name in ("pipeline.training.flags", "pipeline.answers.prior_flags", "pipeline.flag_types",
+                    "pipeline.devices.strategy_flags"):
             for flag in defined:
                 flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # absl's name for the main module
 

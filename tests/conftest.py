@@ -38,7 +38,7 @@ def tiny_multi_label_data(tmp_path_factory):
     """multi_label_raw in shards: 43 train pictures in two folds and 6 test pictures, of 3 labels; not to be written to."""
     import multi_label_raw
     from dataset_tools import build
-    from pipeline import dataset
+    from pipeline.records import dataset
 
     folder = tmp_path_factory.mktemp("tiny_multi_label")
     multi_label_raw.write(folder / "raw")

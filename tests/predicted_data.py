@@ -6,7 +6,8 @@ from typing import Optional, Sequence
 import numpy as np
 import pandas as pd
 
-from pipeline import dataset as datasets, predictions, schema
+from pipeline.answers import predictions
+from pipeline.records import dataset as datasets, schema
 
 
 def make_dataset(folder: pathlib.Path, labels: Sequence[Optional[int]], places: Optional[np.ndarray] = None,

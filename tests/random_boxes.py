@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from pipeline import boxes, dataset
+from pipeline.records import boxes, dataset
 
 
 def write(data: dataset.Dataset, name: str, splits: str, how=None) -> boxes.Boxes:

@@ -5,7 +5,7 @@ import pathlib
 import numpy as np
 
 from dataset_tools import build
-from pipeline import dataset
+from pipeline.records import dataset
 import raw_data
 
 CLASSES = 3

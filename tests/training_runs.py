@@ -1,6 +1,6 @@
 """Small training runs for tests."""
 
-from pipeline import runs, stages
+from pipeline.runs import run as runs, stages
 
 STAGE = {"name": "all", "epochs": 1, "size": 32, "lr": 0.01, "lower_lrs": (), "train": "all", "batch_size": 10,
          "augment": "inception", "randaugment": "", "eval_resize": "squash", "label_smoothing": 0.0, "optimizer": "adam",

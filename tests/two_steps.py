@@ -13,8 +13,10 @@ import tensorflow as tf
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
-from pipeline import runs, schedules, strategy as strategies, trainable
-from pipeline.weight_average import WeightAverage
+from pipeline.devices import strategy as strategies
+from pipeline.runs import run as runs
+from pipeline.training import schedules, trainable
+from pipeline.training.weight_average import WeightAverage
 import training_runs
 
 BATCH, SIZE, CLASSES, VALIDATED = 16, 32, 3, 11

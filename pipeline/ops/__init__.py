@@ -1,0 +1,1 @@
+"""Pixels: decode, crops, augmentations, mixing, views. Pure functions of (picture, seed)."""

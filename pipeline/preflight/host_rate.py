@@ -4,10 +4,10 @@ import time
 
 import tensorflow as tf
 
-from pipeline import input as inputs
-from pipeline.dataset import Part
 from pipeline.ops import mixing
 from pipeline.preflight.steps import TRAIN, Step
+from pipeline.records import input as inputs
+from pipeline.records.dataset import Part
 
 SECONDS = 10.0
 

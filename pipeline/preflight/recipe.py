@@ -5,11 +5,12 @@ import os
 import sys
 from typing import Optional, Sequence
 
-from pipeline import dataset as datasets, files
+from pipeline import files
 from pipeline.preflight import rows as rows_of, table
 from pipeline.preflight.compiler import Compiled
 from pipeline.preflight.rows import Request, Row
-from pipeline.runs import Run
+from pipeline.records import dataset as datasets
+from pipeline.runs.run import Run
 
 def name(paths: Sequence[str]) -> str:
     """What the table calls them: configs/inat2017/resnet152.flags is inat2017/resnet152."""

@@ -5,13 +5,13 @@ from typing import Callable, Iterator, Optional
 
 from absl import logging
 
-from pipeline import runs
-from pipeline.dataset import Dataset
 from pipeline.errors import UserError
 from pipeline.preflight import host_rate, roofline, steps
 from pipeline.preflight.compiler import Compiled, Compiler
 from pipeline.preflight.lowering import Fault
-from pipeline.runs import Run
+from pipeline.records.dataset import Dataset
+from pipeline.runs import run as runs
+from pipeline.runs.run import Run
 
 LARGEST_BATCH = 4096  # a core; --fit asks for no more
 

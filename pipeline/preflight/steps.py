@@ -6,14 +6,16 @@ from typing import Any, Optional, Sequence
 import numpy as np
 import tensorflow as tf
 
-from pipeline import dataset as datasets, predict, run_checks, schedules, trainable
 from pipeline.models import classifier as classifiers, grouped_convolution
 from pipeline.ops import mixing, tta
+from pipeline.prediction import predict
 from pipeline.preflight.lowering import Program, lower
-from pipeline.runs import Run
-from pipeline.stages import Stage
-from pipeline.step import TrainableClassifier
-from pipeline.weight_average import WeightAverage
+from pipeline.records import dataset as datasets
+from pipeline.runs.run import Run
+from pipeline.runs.stages import Stage
+from pipeline.training import run_checks, schedules, trainable
+from pipeline.training.step import TrainableClassifier
+from pipeline.training.weight_average import WeightAverage
 
 ASSUMED_CLASSES = 1000   # for a recipe that is made for any competition
 _STEPS_PER_EPOCH = 1000  # how long the schedule is changes a constant or two of the program

@@ -1,0 +1,73 @@
+"""What examples.csv knows of the pictures that were predicted: labels, places, groups to cross-fit by."""
+
+import zlib
+from typing import Optional, Sequence
+
+import numpy as np
+
+from pipeline.answers import predictions
+from pipeline.errors import UserError
+from pipeline.records import dataset as datasets
+
+CROSS_FIT_GROUPS = 5  # where the examples are in no folds, or all in one
+
+
+class ExampleTable:
+    """The examples of a split, or of one of its folds, by id.
+
+    Attributes:
+      data, split: where they are from.
+      ids: of all examples of the split.
+      labels: class index by id, of those that have a label and are of the fold.
+    """
+
+    def __init__(self, data: datasets.Dataset, split: str, fold: Optional[int] = None):
+        self.data = data
+        self.split = split
+        self._examples = data.examples(split).set_index("id", drop=False)
+        self.ids = list(self._examples["id"])
+        ours = self._examples
+        if fold is not None and (ours["fold"] == fold).any():
+            ours = ours[ours["fold"] == fold]
+        self.labels = {one: labels[0] for one, labels in zip(ours["id"], ours["labels"]) if labels}
+
+    @classmethod
+    def of(cls, predicted: predictions.Predictions, data: datasets.Dataset) -> "ExampleTable":
+        """The examples that were predicted; only a fold's where one fold predicted what it held out."""
+        fold = predicted.meta.get("fold")
+        return cls(data, predicted.meta["split"], fold if isinstance(fold, int) else None)
+
+    def label_indices(self, ids: Sequence[str]) -> np.ndarray:
+        """Int [ids]: the class index of each, −1 where it has no label."""
+        return np.array([self.labels.get(one, -1) for one in ids], np.int64)
+
+    def places(self, ids: Sequence[str]) -> np.ndarray:
+        """Float [ids, 3]: latitude and longitude in degrees, date as the fraction of the year; NaN where unknown."""
+        return self._examples[["latitude", "longitude", "date"]].reindex(ids).to_numpy(np.float64)
+
+    def groups(self, ids: Sequence[str]) -> np.ndarray:
+        """Int [ids]: the folds of the examples, or, where they have none or one alone, a stable division of the ids."""
+        folds = self._examples["fold"].reindex(ids, fill_value=-1).to_numpy()
+        if folds.min() >= 0 and folds.min() < folds.max():
+            return folds
+        return np.array([zlib.crc32(one.encode()) % CROSS_FIT_GROUPS for one in ids])
+
+    def check(self, predicted: predictions.Predictions) -> None:
+        """Raises UserError where predictions can't be scored by this table.
+
+        That is: of other classes, of other pictures than the split's, or not of all pictures that have a label.
+        """
+        classes = predicted.meta["dataset"]["classes"]
+        if predicted.class_ids != self.data.class_ids or classes != self.data.classes_digest():
+            raise UserError(f"--predictions: the classes of {predicted.directory} are not those of {self.data.directory}")
+        if not self.labels:
+            raise UserError(f"--predictions: split {self.split} has no labels in {self.data.directory}; predict val to "
+                            "score a model")
+        strange = set(predicted.ids).difference(self.ids)
+        if strange:
+            raise UserError(f"--predictions: {predicted.directory} holds {min(strange)}, which is not in {self.split} of "
+                            f"{self.data.directory}")
+        missing = set(self.labels).difference(predicted.ids)
+        if missing:
+            raise UserError(f"--predictions: {predicted.directory} lacks {len(missing)} pictures of {self.split}, such as "
+                            f"{min(missing)}")

@@ -1,0 +1,102 @@
+"""Predictions combined: the mean of several models' probabilities, aligned by id and class."""
+
+import contextlib
+from typing import Iterator, Optional, Sequence
+
+import numpy as np
+
+from pipeline import files
+from pipeline.answers import predictions
+from pipeline.errors import UserError
+from pipeline.metrics import log_space
+
+# The logarithm of a weight of 0: finite, since −inf − (−inf) is NaN, and below anything that a member can say.
+_NO_WEIGHT = np.float32(-1e30)
+
+
+def find(patterns: Sequence[str], flag: str = "predictions") -> list[predictions.Predictions]:
+    """Opens the predictions under the folders or globs of a flag; raises UserError where a pattern finds nothing."""
+    directories = []
+    for pattern in patterns:
+        found = sorted(files.glob(pattern))
+        if not found:
+            raise UserError(f"--{flag}: nothing is at {pattern}")
+        directories.extend(found)
+    if not directories:
+        raise UserError(f"--{flag} is missing")
+    return [predictions.Predictions(directory) for directory in dict.fromkeys(directories)]
+
+
+class Blend:
+    """A weighted arithmetic mean of several predictions' probabilities, as one prediction.
+
+    Classes and ids are aligned by name, never by position. Raises UserError naming the folder whose classes or ids
+    are not those of the first.
+
+    Args:
+      members: at least one.
+      weights: [members], or [examples, members] in the order of the first member's ids; each row sums to 1. None: equal.
+      log_priors: float32 [classes] for each member, in the order of the first one's classes: its probabilities are divided
+        by exp of it, and renormalized, before they are blended. None: they are blended as they are.
+    """
+
+    def __init__(self, members: Sequence[predictions.Predictions], weights: Optional[np.ndarray] = None,
+                 log_priors: Optional[Sequence[np.ndarray]] = None):
+        first = members[0]
+        self.ids = first.ids
+        self.class_ids = first.class_ids
+        self.meta = first.meta
+        self.directory = first.directory
+        self.members = members
+        self._rows = [self._align(member.ids, self.ids, "id", member.directory) for member in members]
+        columns = [self._align(member.class_ids, self.class_ids, "class", member.directory) for member in members]
+        in_order = np.arange(len(self.class_ids))
+        self._columns = [None if np.array_equal(one, in_order) else one for one in columns]
+        if weights is None:
+            weights = np.full(len(members), 1 / len(members))
+        self.weights = weights
+        self._log_priors = log_priors
+        log_weights = np.log(weights, where=weights > 0, out=np.full_like(weights, _NO_WEIGHT, np.float32))
+        self._log_weights = np.broadcast_to(log_weights, (len(self.ids), len(members)))
+
+    def _align(self, theirs: list[str], ours: list[str], what: str, directory: str) -> np.ndarray:
+        """For each of our names its position among theirs."""
+        if len(theirs) != len(ours):
+            raise UserError(f"--predictions: {directory} has {len(theirs)} {what} names, "
+                            f"{self.members[0].directory} has {len(ours)}")
+        positions = {name: position for position, name in enumerate(theirs)}
+        missing = [name for name in ours if name not in positions]
+        if missing:
+            raise UserError(f"--predictions: {directory} lacks the {what} {missing[0]} of "
+                            f"{self.members[0].directory}")
+        return np.array([positions[name] for name in ours])
+
+    def chunks(self) -> Iterator[tuple[list[str], np.ndarray]]:
+        """(ids, float32 log-probabilities [chunk, classes]) over all examples; the arrays may be written to."""
+        for chunk, parts in self._parts():
+            total = None
+            for index, (part, log_weights) in enumerate(zip(parts, self._log_weights[chunk].T)):
+                if self._log_priors is not None:
+                    part = log_space.normalize(part - self._log_priors[index])
+                part += log_weights[:, np.newaxis]
+                total = part if total is None else log_space.add(total, part)
+            yield [self.ids[i] for i in chunk], total
+
+    def label_probabilities(self, labels: np.ndarray) -> np.ndarray:
+        """What each member gives to the label of each example: float64 [examples, members].
+
+        Args: labels: int [examples], class indices in the order of `ids`.
+        """
+        result = np.empty(self._log_weights.shape)
+        for chunk, parts in self._parts():
+            for index, part in enumerate(parts):
+                result[chunk, index] = np.exp(np.take_along_axis(part, labels[chunk, np.newaxis], axis=1)[:, 0])
+        return result
+
+    def _parts(self) -> Iterator[tuple[np.ndarray, Iterator[np.ndarray]]]:
+        """Positions, and each member's float32 log-probabilities [chunk, classes] of them, aligned; chunk by chunk."""
+        with contextlib.ExitStack() as stack:
+            readers = [stack.enter_context(member.open(columns))
+                       for member, columns in zip(self.members, self._columns)]
+            for chunk in predictions.chunks(len(self.ids), len(self.class_ids)):
+                yield chunk, (reader.rows(rows[chunk]) for reader, rows in zip(readers, self._rows))

@@ -1,0 +1,85 @@
+"""Several models and priors put together for pictures without labels, as one prediction: what a submission is made of.
+
+Weights and exponents that are to be fitted are fitted on predictions of the same models whose labels are known.
+"""
+
+from typing import Sequence
+
+import numpy as np
+
+from pipeline.answers import blend, fusion, geo_exponent, multi_label_blend, predictions, priors as prior_layers, thresholds
+from pipeline.answers.example_table import ExampleTable
+from pipeline.errors import UserError
+from pipeline.records import dataset as datasets
+
+
+def labelled_of(member: predictions.Predictions, flag: str, places: Sequence[str]) -> predictions.Predictions:
+    """blend.labelled_of the member's model; raises UserError, which begins with `flag`, where there are none."""
+    model_dir = member.meta["model_dir"]
+    found = blend.labelled_of(model_dir, places)
+    if found is None:
+        raise UserError(f"{flag}: {model_dir} has no out-of-fold predictions and none of val that it has not seen; train it "
+                        "by --fold=all, or predict val into its predictions/val")
+    return found
+
+
+def tell_differences(flag: str, labelled: Sequence[predictions.Predictions], members: Sequence[predictions.Predictions]) -> None:
+    """Says where what was fitted on some predictions is put on others that were made otherwise."""
+    for fitted, used in zip(labelled, members):
+        then, now = _how_made(fitted), _how_made(used)
+        different = [f"{then[name]}, here {now[name]}" for name in then if then[name] != now[name]]
+        if different:
+            print(f"{flag} was fitted on {fitted.directory}, put on {used.directory}: there {'; there '.join(different)}")
+
+
+def _how_made(one: predictions.Predictions) -> dict[str, str]:
+    meta = one.meta
+    models = len(meta["fold"]) if isinstance(meta.get("fold"), list) and not meta.get("out_of_fold") else 1
+    return {"views": f"--tta={meta.get('tta')}", "size": f"{meta.get('size')} px", "average": f"--average={meta.get('average')}",
+            "models": f"{models} model(s) a picture"}
+
+
+def blend_weights(members: Sequence[predictions.Predictions], text: str, data: datasets.Dataset) -> np.ndarray:
+    """The weights [members] that --blend stands for. Raises UserError."""
+    if text != blend.FITTED:
+        return blend.parse(text, len(members))
+    labelled = [labelled_of(member, f"--blend={text}", (predictions.OUT_OF_FOLD, blend.VAL)) for member in members]
+    tell_differences(f"--blend={text}", labelled, members)
+    if data.manifest.multi_label:
+        return multi_label_blend.fit(labelled, thresholds.labels_by_id(data, labelled[0].meta["split"]))
+    return blend.fit(blend.label_probabilities(labelled, ExampleTable.of(labelled[0], data))[1])
+
+
+def fitted_exponent(members: Sequence[predictions.Predictions], weights: np.ndarray, priors: prior_layers.Priors,
+                    data: datasets.Dataset) -> float:
+    """The exponent of --geo_exponent=fit for a blend by these weights [members]. Raises UserError."""
+    # Val first: the geo prior, which knows no folds, was trained on the places of train.
+    flag = f"--geo_exponent={prior_layers.FIT}"
+    labelled = [labelled_of(member, flag, (blend.VAL, predictions.OUT_OF_FOLD)) for member in members]
+    tell_differences(flag, labelled, members)
+    table = ExampleTable.of(labelled[0], data)
+    for warning in prior_layers.warnings_of(table.split):
+        print(f"warning: {warning}")
+    fitter = geo_exponent.Fitter(priors.correct, priors.geo, table)
+    return fitter.on_all(fusion.Blend(labelled, weights))
+
+
+def combine(members: Sequence[predictions.Predictions], blend_text: str, request: prior_layers.Request,
+            data: datasets.Dataset):
+    """The blend of the members with the priors on top. Raises UserError."""
+    weights = blend_weights(members, blend_text, data)
+    blended = fusion.Blend(members, weights)
+    if blended.class_ids != data.class_ids:
+        raise UserError(f"--predictions: their classes are not those of {data.directory}")
+    if data.manifest.multi_label:
+        prior_layers.refuse(request, data)
+        return blended
+    priors = prior_layers.Priors(request, data)
+    exponent = request.geo_exponent
+    if exponent == prior_layers.FIT and priors.geo:
+        exponent = fitted_exponent(members, weights, priors, data)
+    places = ExampleTable(data, blended.meta["split"]).places(blended.ids)
+    if priors.geo:
+        placed = prior_layers.has_place(places).sum()
+        print(f"geo prior: {placed} of {len(places)} pictures have a place; exponent {exponent:.3f}")
+    return priors.fuse(priors.correct(blended), places, exponent)

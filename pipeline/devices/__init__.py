@@ -1,0 +1,1 @@
+"""Where a step runs: strategy and hosts, made before TensorFlow computes anything."""

@@ -1,0 +1,126 @@
+"""What each step on top of the pictures brings: picture alone, + prior correction, + geo, + both, + TTA."""
+
+import dataclasses
+import os
+from typing import Any, Callable, Mapping, Optional, Sequence
+
+import numpy as np
+import pandas as pd
+
+from pipeline import files
+from pipeline.answers import blend, fusion, geo_exponent, predictions, priors as prior_layers
+from pipeline.answers.example_table import ExampleTable
+from pipeline.errors import UserError
+from pipeline.evaluation.scoring import Scored
+from pipeline.metrics import intervals
+
+_OWN_COLUMNS = ("top1", "top1_interval", "gain", "gain_interval", "geo_exponent", "examples")
+PICTURE, CORRECTION, GEO, BOTH, TTA = "picture", "+ prior correction", "+ geo", "+ both", "+ TTA"
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """One line of the table.
+
+    Attributes:
+      predicted: a Blend, or a layer of priors over one.
+      exponent: of the geo prior, fitted on everything where it is fitted; None: without.
+    """
+
+    predicted: Any
+    exponent: Optional[float] = None
+
+
+class View:
+    """The blend of several models, ready to be scored with and without priors."""
+
+    def __init__(self, members: Sequence[predictions.Predictions], blend_text: str, table: ExampleTable):
+        self.members = members
+        self.weights = blend.for_scoring(members, blend_text, table)
+        self._table = table
+        self._as_told = self.blended = fusion.Blend(members, self.weights.told)
+        self._by_group = dict.fromkeys(self.weights.by_group, self.blended)
+        if blend_text == blend.FITTED:
+            self.blended = fusion.Blend(members, self.weights.by_example(self.weights.by_group))
+            self._by_group = {group: fusion.Blend(members, one) for group, one in self.weights.by_group.items()}
+
+    def lines(self, priors: prior_layers.Priors) -> dict[str, Line]:
+        """PICTURE and, where they were asked for, CORRECTION, GEO and BOTH; the last has everything."""
+        lines = {PICTURE: Line(self.blended)}
+        if priors.corrects:
+            lines[CORRECTION] = Line(priors.correct(self.blended))
+        if priors.geo:
+            lines[GEO] = self._with_geo(priors, lambda predicted: predicted)
+        if priors.corrects and priors.geo:
+            lines[BOTH] = self.everything(priors)
+        return lines
+
+    def everything(self, priors: prior_layers.Priors) -> Line:
+        """With all that was asked for on top."""
+        return self._with_geo(priors, priors.correct) if priors.geo else Line(priors.correct(self.blended))
+
+    def _with_geo(self, priors: prior_layers.Priors, layer: Callable) -> Line:
+        """`layer` is what lies between the blend and the geo prior."""
+        told = scoring = priors.exponent
+        if told == prior_layers.FIT:
+            # Where the weights are fitted, a group's exponent comes from blends that its labels had no part in either.
+            fitter = geo_exponent.Fitter(layer, priors.geo, self._table)
+            told = fitter.on_all(self._as_told)
+            scoring = self.weights.by_example(
+                {group: fitter.without(group, blended) for group, blended in self._by_group.items()})
+        return Line(priors.fuse(layer(self.blended), self._table.places(self.blended.ids), scoring), told)
+
+
+def of_same_models(members: Sequence[predictions.Predictions], patterns: Sequence[str]) -> list[predictions.Predictions]:
+    """The predictions by one view (--without_tta) that belong to `members`, in their order.
+
+    Raises UserError where one is missing, one is left over, or one was made by several views.
+    """
+    found = {_model_of(one): one for one in fusion.find(patterns, "without_tta")}
+    ordered = []
+    for member in members:
+        if _model_of(member) not in found:
+            raise UserError(f"--without_tta: none is of {member.meta['model_dir']} (same folds, same split), as "
+                            f"{member.directory} is")
+        ordered.append(found.pop(_model_of(member)))
+    if found:
+        raise UserError(f"--without_tta: {next(iter(found.values())).directory} is of none of the models of --predictions")
+    for one in ordered:
+        if one.meta["tta"] != "none":
+            raise UserError(f"--without_tta: {one.directory} was predicted with --tta={one.meta['tta']}, not none")
+    return ordered
+
+
+def _model_of(member: predictions.Predictions) -> tuple[str, str, str]:
+    """What the predictions of one model by different views share: model, folds and split."""
+    model_dir = member.meta["model_dir"]
+    return (model_dir if files.is_remote(model_dir) else os.path.realpath(model_dir), str(member.meta.get("fold")),
+            member.meta["split"])
+
+
+def scores(lines: Mapping[str, Line], scored: Mapping[str, Scored]) -> dict[str, dict[str, Any]]:
+    """For each line its scores, top1_interval, gain and gain_interval in top-1 over the first, and geo_exponent if any."""
+    resampled = intervals.resampled_top1(np.stack([one.hits for one in scored.values()]))
+    first = next(iter(scored.values())).summary["top1"]
+    found = {}
+    for index, (name, one) in enumerate(scored.items()):
+        found[name] = {**one.summary, "top1_interval": intervals.interval(resampled[:, index])}
+        if index:
+            found[name]["gain"] = one.summary["top1"] - first
+            found[name]["gain_interval"] = intervals.interval(resampled[:, index] - resampled[:, 0])
+        if lines[name].exponent is not None:
+            found[name]["geo_exponent"] = lines[name].exponent
+    return found
+
+
+def frame(found: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """The table of `scores` for people, a row each line."""
+    shown = {}
+    for name, one in found.items():
+        row = {"top1": one["top1"], "95 %": "{:.4f} to {:.4f}".format(*one["top1_interval"])}
+        if len(found) > 1:
+            row["gain"] = "{:+.4f}".format(one["gain"]) if "gain" in one else ""
+            row["95 % of the gain"] = "{:+.4f} to {:+.4f}".format(*one["gain_interval"]) if "gain" in one else ""
+        others = {key: value for key, value in one.items() if key not in _OWN_COLUMNS}
+        shown[name] = {**row, **others}
+    return pd.DataFrame.from_dict(shown, orient="index")

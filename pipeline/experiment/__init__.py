@@ -1,0 +1,1 @@
+"""Several runs of one experiment: folds, a process each, and their table."""

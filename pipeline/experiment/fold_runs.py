@@ -1,0 +1,194 @@
+"""--fold=0:2 or all: each fold in a process of its own, then a table of what they scored.
+
+A process per fold gives all memory back and takes only itself along when it dies; this one never touches the
+accelerator, so it imports no TensorFlow.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from typing import Any, Iterator, Mapping, Sequence
+
+from absl import logging
+
+from pipeline import command, files
+from pipeline.answers import predictions, thresholds
+from pipeline.answers.example_table import ExampleTable
+from pipeline.errors import UserError, WorkError
+from pipeline.evaluation import multi_label as multi_label_evaluation, scoring
+from pipeline.metrics import single_label as metrics
+from pipeline.records import dataset as datasets
+from pipeline.runs import run as runs, seen
+
+RESULT_FILE = "result.json"       # in a fold's directory: its line of the table
+FAILED_FILE = "failed.json"       # there too: why its process ended before it had one
+_PATIENCE = 60                    # seconds that an interrupted process gets to end by itself
+_map5 = metrics.COMPETITION_METRICS["map5"]  # in an open-set competition, unknown classes answered by the common name
+
+
+def run_folds(data_dir: str, model_dir: str, folds: Sequence[int], arguments: Sequence[str]) -> None:
+    """Trains the folds one after another by running this same command with --fold=K, then prints their table.
+
+    Args:
+      folds: their numbers; empty for all that the data has.
+      arguments: of this command; a --fold after them wins.
+
+    A mistake, which a fold's process has told, is the same for every fold and ends this one too, and so does an
+    interruption; a fold that dies otherwise takes none of the others along.
+
+    Raises UserError where a fold doesn't exist; WorkError where one died, after all others were tried.
+    """
+    count = datasets.load(data_dir).manifest.folds
+    folds = list(folds) or list(range(count))
+    if not folds or max(folds) >= count:
+        has = f"folds 0 to {count - 1}" if count else "no folds"
+        raise UserError(f"--fold: {data_dir} has {has} (create_tfrecords.py --folds makes them)")
+    command.begin_work()
+    died: dict[int, str] = {}
+    for fold in folds:
+        # Finished ones too: the process sees in seconds that nothing is to be done, and whether the flags still agree.
+        code = _run_process([sys.executable, *arguments, f"--fold={fold}"])
+        if code in (command.USAGE_EXIT_CODE, command.INTERRUPTED_EXIT_CODE):
+            sys.exit(code)
+        if code:
+            died[fold] = _why(model_dir, fold, code)
+            logging.error("fold %d died: %s; going on with the others", fold, died[fold])
+    print_table(data_dir, model_dir, died)
+    if died:
+        told = "; ".join(f"fold {fold} died: {why}" for fold, why in died.items())
+        raise WorkError(f"{told}; the same command trains what is left")
+
+
+def _run_process(arguments: Sequence[str]) -> int:
+    """The exit code of a fold's process, which is interrupted where this one is.
+
+    Raises KeyboardInterrupt where nobody has told of the interruption yet.
+    """
+    process = subprocess.Popen(arguments)
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)  # a terminal has interrupted it too, `kill -INT` has not
+        code = _wait_or_kill(process)
+        if code != command.INTERRUPTED_EXIT_CODE:
+            raise
+    if code == -signal.SIGINT:  # before it could tell so
+        raise KeyboardInterrupt
+    return code
+
+
+def _wait_or_kill(process: subprocess.Popen) -> int:
+    try:
+        return process.wait(_PATIENCE)
+    except (KeyboardInterrupt, subprocess.TimeoutExpired):  # or whoever waits has none left
+        process.kill()
+        return process.wait()
+
+
+def _why(model_dir: str, fold: int, code: int) -> str:
+    """What is known of the death of a fold's process."""
+    if code < 0:
+        return f"killed by signal {-code}" + (" (out of memory?)" if -code == signal.SIGKILL else "")
+    path = os.path.join(runs.fold_dir(model_dir, fold), FAILED_FILE)
+    return files.read_json(path)["reason"] if files.exists(path) else f"exit code {code}"
+
+
+@contextlib.contextmanager
+def failure_noted(run: runs.Run) -> Iterator[None]:
+    """Notes in the fold's directory why the block failed, for the table; called in the fold's own process.
+
+    A mistake in how the command was given is none of the fold's.
+    """
+    path = os.path.join(runs.fold_dir(run.model_dir, run.fold), FAILED_FILE)
+    if not run.dry_run:
+        files.remove(path)
+    try:
+        yield
+    except Exception as error:
+        code, reason = command.outcome(error) or (1, f"{type(error).__name__}: {error}")
+        if code != command.USAGE_EXIT_CODE:
+            _note(path, " ".join(reason.split())[:1000])
+        raise
+
+
+def _note(path: str, reason: str) -> None:
+    try:
+        files.make_dirs(os.path.dirname(path))
+        files.write_json(path, {"reason": reason})
+    except Exception as error:  # the disk that is full, say: what it failed of is to be told, and not this
+        logging.warning("can't write %s: %s", path, error)
+
+
+def finish_fold(run: runs.Run) -> None:
+    """Predicts what the fold held out and writes the fold's line of the table; called in the fold's own process."""
+    from pipeline.prediction import predict  # here, because the parent of the folds must not import TensorFlow
+
+    directory = runs.fold_dir(run.model_dir, run.fold)
+    predict.predict_held_out(run, os.path.join(directory, predictions.OUT_OF_FOLD))
+    scores = _score(datasets.load(run.data_dir), os.path.join(directory, predictions.OUT_OF_FOLD))
+    stages = [files.read_json(os.path.join(runs.stage_dir(run, stage), runs.DONE_FILE)) for stage in run.stages]
+    files.write_json(os.path.join(directory, RESULT_FILE), {
+        "fold": run.fold, **scores, "epochs": [stage["epochs"] for stage in stages],
+        "minutes": sum(stage["seconds"] for stage in stages) / 60})
+
+
+def _score(data: datasets.Dataset, directory: str) -> dict[str, float]:
+    """The columns of the table that tell how good predictions are."""
+    one = predictions.Predictions(directory)
+    if data.manifest.multi_label:
+        scores = multi_label_evaluation.score(one, data)
+        return {name: scores[name] for name in ("f2", "threshold")}
+    scores = scoring.score(one, ExampleTable(data, one.meta["split"])).summary
+    return {"accuracy": scores["top1"], "top5": scores["top5"], "map5": _map5(scores)}
+
+
+def print_table(data_dir: str, model_dir: str, died: Mapping[int, str]) -> None:
+    """One line a finished fold, then all of them out of fold.
+
+    Args: died: why, by fold; those have a line that says so, and count for nothing.
+    """
+    data = datasets.load(data_dir)
+    count = data.manifest.folds
+    results = _results(model_dir, [fold for fold in range(count) if fold not in died])
+    if not results:
+        print("".join(f"{fold:>10}  died: {why}\n" for fold, why in died.items()), end="")
+        return
+    directory = _merge(data, model_dir, list(results))
+    scores = _score(data, directory)
+    whole = "all" if len(results) == count else f"{', '.join(map(str, results))} of {count}"
+    width = max(10, len(whole) + 2)
+    print(f"{'fold':>{width}}" + "".join(f"{name:>10}" for name in (*scores, "epochs", "minutes")))
+    for fold in sorted({*results, *died}):
+        if fold in died:
+            print(f"{fold:>{width}}  died: {died[fold]}")
+        else:
+            epochs = "+".join(f"{one:g}" for one in results[fold]["epochs"])
+            _print_line(f"{fold:>{width}}", [results[fold][name] for name in scores], epochs, results[fold]["minutes"])
+    _print_line(f"{whole:>{width}}", list(scores.values()), "", sum(result["minutes"] for result in results.values()))
+    print(f"out-of-fold predictions: {directory}" if whole == "all" else f"out of fold, folds {whole}: {directory}")
+
+
+def _results(model_dir: str, folds: Sequence[int]) -> dict[int, dict[str, Any]]:
+    """RESULT_FILE of each of the folds that has one."""
+    paths = {fold: os.path.join(runs.fold_dir(model_dir, fold), RESULT_FILE) for fold in folds}
+    return {fold: files.read_json(path) for fold, path in paths.items() if files.exists(path)}
+
+
+def _print_line(name: str, scores: Sequence[float], epochs: str, minutes: float) -> None:
+    print(name + "".join(f"{score:>10.4f}" for score in scores) + f"{epochs:>10}{minutes:>10.1f}")
+
+
+def _merge(data: datasets.Dataset, model_dir: str, folds: Sequence[int]) -> str:
+    """Out-of-fold predictions of all finished folds as one folder."""
+    places = [os.path.join(model_dir, f"fold_{fold}", predictions.OUT_OF_FOLD) for fold in folds]
+    members = [predictions.Predictions(place) for place in places]
+    out = os.path.join(model_dir, predictions.OUT_OF_FOLD)
+    meta = {**members[0].meta, "fold": list(folds), "out_of_fold": True,
+            "examples": sum(len(member.ids) for member in members),
+            "seen": seen.together([member.meta.get("seen") for member in members], out_of_fold=True)}
+    predictions.write(out, (chunk for member in members for chunk in member.chunks()),
+                      {**meta, "threshold": None})
+    thresholds.refresh(out, data)
+    return out

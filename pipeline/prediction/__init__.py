@@ -1,0 +1,1 @@
+"""A trained run over pictures: probabilities by predict, boxes by localize."""

@@ -1,0 +1,280 @@
+"""Predictions of a finished run, averaged over test-time views and folds, written as a stream."""
+
+import dataclasses
+import itertools
+import os
+from typing import Any, Callable, Optional, Sequence
+
+from absl import logging
+import tensorflow as tf
+
+from pipeline import command, files
+from pipeline.answers import fusion, predictions, thresholds
+from pipeline.devices import strategy as strategies
+from pipeline.errors import UserError
+from pipeline.models import classifier as classifiers
+from pipeline.ops import tta
+from pipeline.prediction import weight_mean
+from pipeline.progress import progress
+from pipeline.records import dataset as datasets, input as inputs
+from pipeline.runs import checkpoint, record as run_record, run as runs, seen
+from pipeline.training.step import apply
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What predict.py was asked for, beside the data."""
+
+    model_dir: str
+    split: str
+    out: str
+    folds: Sequence[int] = ()          # empty: all that have finished
+    tta: Optional[str] = None          # None: the recipe's
+    size: Optional[int] = None         # pixels; None: the last stage's
+    batch_size: int = 32               # pictures a step, over all replicas
+    tpu: str = "none"
+    virtual_replicas: int = 0
+    checkpoint: str = checkpoint.BEST  # or last, or kept epochs (18:21:24)
+    average: str = "probabilities"     # or weights: how several epochs become one prediction
+
+
+SOFTMAX, SIGMOID = "softmax", "sigmoid"  # what a probability is: of the classes that exclude each other, or of a label
+
+
+def log_mean_probabilities(logits: tf.Tensor, views: int, kind: str = SOFTMAX) -> tf.Tensor:
+    """Logs of the mean probabilities (of `kind`) over a picture's views.
+
+    float32 logits [batch · views, classes], a picture's views together → float32 [batch, classes].
+    """
+    logits = tf.cast(logits, tf.float32)
+    logs = tf.math.log_sigmoid(logits) if kind == SIGMOID else tf.nn.log_softmax(logits)
+    logs = tf.reshape(logs, [-1, views, logs.shape[-1]])
+    return tf.reduce_logsumexp(logs, axis=1) - tf.math.log(float(views))
+
+
+def make_step(model: tf.keras.Model, views: tta.Views, kind: str = SOFTMAX) -> Callable[[dict], tf.Tensor]:
+    """The prediction step: a batch of predict_batches → float32 log-probabilities [batch, classes].
+
+    Pure, so that XLA can compile it.
+    """
+
+    def step(batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        images = views.on_device(batch["image"])
+        flat = tf.reshape(images, [-1, *images.shape[2:]])
+        places = tf.repeat(batch["place"], views.total, axis=0)
+        logits = apply(model, {"image": flat, "place": places}, training=False)
+        return log_mean_probabilities(logits, views.total, kind)
+
+    return step
+
+
+def make_devices(request: Request) -> tf.distribute.Strategy:
+    """What is computed on, the same at each call; comes before whatever else needs TensorFlow. Raises UserError."""
+    return strategies.make_on_one_host("predict.py", request.tpu, request.batch_size, request.virtual_replicas)
+
+
+def run_prediction(data_dir: str, request: Request) -> None:
+    """Writes the predictions of a split to `request.out`, or says that they are up to date.
+
+    A run by folds predicts what it was trained on by the fold that did not see it, and everything else by the mean of
+    its folds, each of which is kept in OUT/fold_K. Raises UserError for what the user can mend.
+    """
+    strategy = make_devices(request)
+    data = datasets.load(data_dir)
+    whole = data.part(request.split)
+    record = run_record.read(request.model_dir)
+    if data.classes_digest() != record["free"]["classes"]:
+        raise UserError(f"--data_dir: {data_dir} has other classes than {request.model_dir} was trained on")
+    stage = run_record.last_stage(record)
+    tta.check(request.tta or record["free"]["tta"], stage["eval_resize"], request.size or stage["size"])
+    whole = _cropped(whole, record)
+    whole.check()
+    folds = _choose_folds(request)
+    for fold in folds:
+        checkpoint.choose(runs.last_stage_dir(request.model_dir, fold), request.checkpoint)
+    strategies.log(strategy, [request.batch_size])
+    if folds == [None]:
+        _predict_part(whole, None, request.out, request, record, strategy)
+        return
+    out_of_fold = request.split == record["same"]["train_split"]
+    if request.split in record["same"]["train_split"].split("+") and not out_of_fold:
+        raise UserError(f"--split={request.split} was trained on as a part of {record['same']['train_split']}; predict that")
+    members = []
+    if out_of_fold:
+        seen.check_out_of_fold(request.model_dir, data, request.split, folds)
+    for fold in folds:
+        part = _cropped(data.held_out(request.split, fold), record) if out_of_fold else whole
+        members.append(_predict_part(part, fold, os.path.join(request.out, f"fold_{fold}"), request, record, strategy))
+    _combine(members, request.out, folds, out_of_fold)
+    thresholds.refresh(request.out, data)
+
+
+def predict_held_out(run: runs.Run, out: str) -> None:
+    """Predicts what `run.fold` held out, by the recipe's views (or --oof_tta's), in the process that trained it."""
+    data = datasets.load(run.data_dir)
+    request = Request(run.model_dir, run.train_split, out, tta=run.oof_tta or run.tta, batch_size=run.stages[-1].batch_size, tpu=run.tpu,
+                      virtual_replicas=run.virtual_replicas)
+    record = run_record.read(run.model_dir)
+    part = _cropped(data.held_out(run.train_split, run.fold), record)
+    _predict_part(part, run.fold, out, request, record,
+                  strategies.make(run.tpu, [request.batch_size], run.virtual_replicas))
+
+
+def _cropped(part: datasets.Part, record: dict[str, Any]) -> datasets.Part:
+    """The part as the run reads its pictures: whole, or within boxes made as those that it was trained on."""
+    boxes = record["same"].get("boxes")
+    if not boxes:
+        return part
+    made = part.data.boxes(boxes["name"])
+    if made.digest != boxes["digest"]:
+        raise UserError(f"boxes {boxes['name']} of {part.data.directory} are not made as those that the model was trained "
+                        "on: run localize.py with that model and its old flags")
+    return part.within(boxes["name"])
+
+
+def _choose_folds(request: Request) -> list[Optional[int]]:
+    finished = runs.finished_folds(request.model_dir)
+    missing = [fold for fold in request.folds if fold not in finished]
+    if missing:
+        told = ", ".join(str(fold) for fold in finished if fold is not None)
+        raise UserError(f"--fold={missing[0]}: not finished in {request.model_dir} (finished: {told or 'no fold'})")
+    return list(request.folds) or finished
+
+
+def _combine(members: list[predictions.Predictions], out: str, folds: list[int], out_of_fold: bool) -> None:
+    meta = {**members[0].meta, "fold": folds, "seen": seen.together([member.meta["seen"] for member in members], out_of_fold),
+            "checkpoint": [member.meta["checkpoint"] for member in members],
+            "trained": [member.meta["trained"] for member in members], "out_of_fold": out_of_fold}
+    if not out_of_fold:
+        _write_mean(members, out, meta)
+        return
+    meta["examples"] = sum(member.meta["examples"] for member in members)
+    if not _is_up_to_date(out, meta):
+        predictions.write(out, itertools.chain.from_iterable(member.chunks() for member in members), meta)
+        logging.info("out-of-fold predictions of folds %s in %s", folds, out)
+
+
+def _write_mean(members: list[predictions.Predictions], out: str, meta: dict[str, Any]) -> predictions.Predictions:
+    """The mean of the members' probabilities in `out`, unless that stands already."""
+    if not _is_up_to_date(out, meta):
+        predictions.write(out, fusion.Blend(members).chunks(), meta)
+        logging.info("mean of %s in %s", ", ".join(os.path.basename(member.directory) for member in members), out)
+    return predictions.Predictions(out)
+
+
+def _is_up_to_date(out: str, meta: dict[str, Any]) -> bool:
+    if not files.exists(os.path.join(out, predictions.META_FILE)):
+        return False
+    try:
+        standing = predictions.Predictions(out).meta
+    except UserError:  # damaged: they are made again
+        return False
+    told_later = {"seen": None, "threshold": None}
+    if {**standing, **told_later} != {**meta, **told_later}:
+        return False
+    if standing.get("seen") != meta["seen"]:  # of before it was told; the probabilities are the same
+        files.write_json(os.path.join(out, predictions.META_FILE), {**meta, "threshold": standing["threshold"]})
+    return True
+
+
+def _predict_part(part: datasets.Part, fold: Optional[int], out: str, request: Request, record: dict[str, Any],
+                  strategy: tf.distribute.Strategy) -> predictions.Predictions:
+    """Predicts one part by one fold's model into `out`, by one pass over the pictures for each checkpoint or for all."""
+    paths = checkpoint.choose(runs.last_stage_dir(request.model_dir, fold), request.checkpoint)
+    if len(paths) == 1 or request.average == "weights":
+        return _predict_once(part, fold, paths, out, request, record, strategy)
+    members = [_predict_once(part, fold, [path], os.path.join(out, os.path.basename(path)), request, record, strategy)
+               for path in paths]
+    return _write_mean(members, out, {**members[0].meta, "checkpoint": paths, "average": "probabilities"})
+
+
+def _predict_once(part: datasets.Part, fold: Optional[int], paths: list[str], out: str, request: Request,
+                  record: dict[str, Any], strategy: tf.distribute.Strategy) -> predictions.Predictions:
+    """Predicts by one model, the mean of the checkpoints, into `out`, unless that stands already."""
+    same, free = record["same"], record["free"]
+    stage = run_record.last_stage(record)
+    size = request.size or stage["size"]
+    views = tta.parse(request.tta or free["tta"])
+    meta = {
+        "model": same["model"], "model_dir": request.model_dir, "fold": fold,
+        "checkpoint": paths if len(paths) > 1 else paths[0], "average": "weights" if len(paths) > 1 else None,
+        "trained": files.read_json(os.path.join(runs.last_stage_dir(request.model_dir, fold), runs.DONE_FILE)),
+        "split": request.split, "size": size, "tta": views.name, "eval_resize": stage["eval_resize"],
+        "boxes": part.boxes, "threshold": None, "kind": SIGMOID if part.data.manifest.multi_label else SOFTMAX,
+        "examples": part.size, "dataset": part.data.identity(request.split), "class_ids": part.data.class_ids,
+        "seen": seen.for_meta(request.model_dir, fold, part),
+    }
+    if _is_up_to_date(out, meta):
+        print(f"predictions are up to date: {out}")
+        thresholds.refresh(out, part.data)
+        return predictions.Predictions(out)
+    built = _load(paths, fold, size, part.data, request, record, strategy)
+    batches = inputs.predict_batches(part, size, views, stage["eval_resize"], request.batch_size)
+    _write_predictions(built.model, views, batches, part, strategy, out, meta)
+    logging.info("%d predictions (%s, %d px) in %s", part.size, views.name, size, out)
+    return predictions.Predictions(out)
+
+
+def _load(paths: list[str], fold: Optional[int], size: int, data: datasets.Dataset, request: Request,
+          record: dict[str, Any], strategy: tf.distribute.Strategy) -> classifiers.Classifier:
+    """The classifier of a checkpoint, or with the mean of several checkpoints' weights."""
+    same, stage = record["same"], run_record.last_stage(record)
+    tf.keras.backend.clear_session()
+    tf.keras.mixed_precision.set_global_policy(same["precision"])
+    with strategy.scope():
+        if len(paths) == 1:
+            return load_classifier(record, paths[0], size)
+        built = _build(record, size, base_training=classifiers.needs_base_training(stage["train"]))
+        classifiers.set_trainable(built, stage["train"])
+        weight_mean.load(paths, built, same["model"], stage["size"])
+    pictures = inputs.TrainPictures(size, "eval", "", stage["eval_resize"])
+    part = _cropped(_trained_part(data, same["train_split"], fold), record)
+    weight_mean.estimate_batch_norm(built, part, pictures, request.batch_size, strategy)
+    return built
+
+
+def _trained_part(data: datasets.Dataset, train_split: str, fold: Optional[int]) -> datasets.Part:
+    missing = [split for split in train_split.split("+") if split not in data.manifest.splits]
+    if missing:
+        raise UserError(f"--average=weights estimates BatchNorm's statistics on the pictures of {train_split}, but "
+                        f"{data.directory} has no {missing[0]}")
+    part = data.part(train_split) if fold is None else data.without_fold(train_split, fold)
+    part.check()
+    return part
+
+
+def load_classifier(record: dict[str, Any], path: str, size: int) -> classifiers.Classifier:
+    """The classifier of a run's checkpoint for pictures of `size` px, in inference mode; `record` is its run.json."""
+    built = _build(record, size, base_training=False)
+    checkpoint.load_at_size(path, built, record["same"]["model"], run_record.last_stage(record)["size"])
+    return built
+
+
+def _build(record: dict[str, Any], size: int, base_training: bool) -> classifiers.Classifier:
+    same, free = record["same"], record["free"]
+    return classifiers.build(same["model"], size, len(free["class_ids"]), weights="none", base_training=base_training,
+                             place_input=same["place_input"], dropout=same["dropout"], seed=0, scaling=free["scaling"])
+
+
+def _write_predictions(model: tf.keras.Model, views: tta.Views, batches: tf.data.Dataset, part: datasets.Part,
+                       strategy: tf.distribute.Strategy, out: str, meta: dict[str, Any]) -> None:
+    examples = part.examples()
+    id_of_row = dict(zip(examples["row"], examples["id"]))
+    step = make_step(model, views, meta["kind"])
+    # Rows and masks come back from the step with the probabilities, so that they can't get out of line.
+    distributed_step = tf.function(lambda batch: strategy.run(
+        lambda one: (step(one), one["row"], one["mask"]), args=(batch,)))
+    command.begin_work()
+    writer = predictions.Writer(out, len(examples), len(part.data.class_ids))
+    try:
+        with progress(len(examples), f"predict {part.split}", "pictures") as bar:
+            for batch in strategy.experimental_distribute_dataset(batches):
+                logs, rows, mask = (tf.concat(strategy.experimental_local_results(one), axis=0).numpy()
+                                    for one in distributed_step(batch))
+                real = mask > 0
+                writer.append([id_of_row[row] for row in rows[real]], logs[real])
+                bar.update(int(real.sum()))
+    except tf.errors.DataLossError:
+        raise part.name_damaged() from None
+    writer.finish(meta)
+    thresholds.refresh(out, part.data)

@@ -1,0 +1,1 @@
+"""Shards → batches: schema, manifest, boxes, class balance, input. Knows no network and no device."""

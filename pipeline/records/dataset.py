@@ -1,0 +1,210 @@
+"""The manifest of a folder of shards: what is in it, and whether it is still whole."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from typing import Optional, Sequence
+
+import numpy as np
+import pandas as pd
+
+from pipeline import files
+from pipeline.errors import UserError, WorkError, unknown
+from pipeline.records import boxes as boxes_of, schema
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """A folder that create_tfrecords.py made: dataset.json, examples.csv, rejected.csv and shards."""
+
+    directory: str
+    manifest: schema.Manifest
+
+    @property
+    def record_kind(self) -> schema.RecordKind:
+        return schema.RECORD_KINDS[self.manifest.record_kind]
+
+    @property
+    def class_ids(self) -> list[str]:
+        """The competition's own class ids, by class index."""
+        return [one.source_id for one in self.manifest.classes]
+
+    def part(self, split: str, fold: Optional[int] = None) -> "Part":
+        """A split, or several joined by + (train+val); with `fold`, only that fold of it.
+
+        Raises UserError for a split or a fold that is not there.
+        """
+        shards = self._shards(split)
+        return Part(self, split, tuple(shards if fold is None else [one for one in shards if one.fold == fold]))
+
+    def without_fold(self, split: str, fold: int) -> "Part":
+        """A split without one of its folds; what belongs to no fold (val in train+val) stays."""
+        self._check_fold(fold)
+        return Part(self, split, tuple(one for one in self._shards(split) if one.fold != fold))
+
+    def held_out(self, split: str, fold: int) -> "Part":
+        """The one fold of a split that `without_fold` leaves out."""
+        self._check_fold(fold)
+        return self.part(split, fold)
+
+    def _check_fold(self, fold: int) -> None:
+        if not 0 <= fold < self.manifest.folds:
+            has = f"folds 0 to {self.manifest.folds - 1}" if self.manifest.folds else "no folds"
+            raise UserError(f"--fold={fold}: {self.directory} has {has} (create_tfrecords.py --folds makes them)")
+
+    def _shards(self, split: str) -> list[schema.Shard]:
+        parts = split.split("+")
+        for part in parts:
+            if part not in self.manifest.splits:
+                raise UserError(f"{self.directory} has no split {part!r}; it has: {', '.join(self.manifest.splits)}")
+        return [shard for part in parts for shard in self.manifest.shards if shard.split == part]
+
+    def path(self, shard: schema.Shard) -> str:
+        return os.path.join(self.directory, shard.file)  # an adopted shard's path is absolute and stays so
+
+    def examples(self, split: str) -> pd.DataFrame:
+        """The table of a split in row order: schema.EXAMPLE_COLUMNS, ids as text, labels as lists of class indices.
+
+        `fold` is an integer, −1 where an example belongs to none.
+        """
+        table = _read_table(os.path.join(self.directory, schema.EXAMPLES_FILE))
+        table = table[table["split"].isin(split.split("+"))].reset_index(drop=True)
+        table["labels"] = [[int(label) for label in text.split()] for text in table["labels"]]
+        for column in ("latitude", "longitude", "date"):
+            table[column] = pd.to_numeric(table[column])
+        table["row"] = table["row"].astype("int64")
+        table["fold"] = pd.to_numeric(table["fold"]).fillna(-1).astype("int64")
+        return table
+
+    def identifiers(self, split: str, also: Sequence[str] = ()) -> pd.DataFrame:
+        """The columns id, split and fold (−1: none) of a split's examples, and others as text; a train split may have millions."""
+        table = _read_table(os.path.join(self.directory, schema.EXAMPLES_FILE), ["id", "split", "fold", *also])
+        table = table[table["split"].isin(split.split("+"))].reset_index(drop=True)
+        table["fold"] = pd.to_numeric(table["fold"]).fillna(-1).astype("int64")
+        return table
+
+    def rejected(self, split: str) -> pd.DataFrame:
+        """The pictures of a split that could not be used: schema.REJECTED_COLUMNS, all text."""
+        table = _read_table(os.path.join(self.directory, schema.REJECTED_FILE))
+        return table[table["split"].isin(split.split("+"))].reset_index(drop=True)
+
+    def boxes(self, name: str) -> boxes_of.Boxes:
+        """What localize.py found under that name; raises UserError where there is nothing whole."""
+        return boxes_of.load(self.directory, name)
+
+    def classes_digest(self) -> str:
+        """Hexadecimal digest of the classes' ids and names in their order: what two datasets for one model share."""
+        classes = json.dumps([[one.source_id, one.name] for one in self.manifest.classes])
+        return hashlib.sha256(classes.encode()).hexdigest()
+
+    def identity(self, split: str) -> dict:
+        """What makes two folders the same data, wherever they lie: classes, and the contents of a split's shards."""
+        contents = json.dumps([[one.split, one.fold, one.sha256] for one in self.part(split).shards])
+        return {"competition": self.manifest.competition, "classes": self.classes_digest(),
+                "contents": hashlib.sha256(contents.encode()).hexdigest()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Some shards of a dataset: what one reads, trains on or predicts."""
+
+    data: Dataset
+    split: str
+    shards: tuple[schema.Shard, ...]
+    boxes: Optional[str] = None  # name of boxes: pictures are read as what lies inside
+
+    @property
+    def size(self) -> int:
+        """Number of usable examples."""
+        return sum(shard.examples for shard in self.shards)
+
+    @property
+    def paths(self) -> list[str]:
+        return [self.data.path(shard) for shard in self.shards]
+
+    def examples(self) -> pd.DataFrame:
+        """Its rows of `Dataset.examples`."""
+        table = self.data.examples(self.split)
+        folds = {-1 if shard.fold is None else shard.fold for shard in self.shards}
+        return table[table["fold"].isin(folds)].reset_index(drop=True)
+
+    def identifiers(self) -> pd.DataFrame:
+        """Its rows of `Dataset.identifiers`."""
+        table = self.data.identifiers(self.split)
+        folds = {-1 if shard.fold is None else shard.fold for shard in self.shards}
+        return table[table["fold"].isin(folds)].reset_index(drop=True)
+
+    def single_labels(self) -> tuple[np.ndarray, np.ndarray]:
+        """(rows, class indices), both int64 [size], of examples that have one label each.
+
+        Reads no more of examples.csv than that, since a train split may have millions. Raises UserError where the file
+        tells of other examples than the shards hold.
+        """
+        table = _read_table(os.path.join(self.data.directory, schema.EXAMPLES_FILE), ["row", "split", "fold", "labels"])
+        folds = {"" if shard.fold is None else str(shard.fold) for shard in self.shards}
+        table = table[table["split"].isin(self.split.split("+")) & table["fold"].isin(folds)]
+        if len(table) != self.size:
+            raise UserError(f"{self.data.directory}: {schema.EXAMPLES_FILE} has {len(table)} examples of {self.split}, the "
+                            f"shards hold {self.size}; make both anew with create_tfrecords.py")
+        return table["row"].to_numpy("int64"), table["labels"].to_numpy("int64")
+
+    def name_damaged(self) -> WorkError:
+        """After TensorFlow found a record damaged, which it does not name: the error that names the shard."""
+        for shard, path in zip(self.shards, self.paths):
+            digest = hashlib.sha256()
+            with files.open_file(path, "rb") as file:
+                while chunk := file.read(1 << 24):
+                    digest.update(chunk)
+            if digest.hexdigest() != shard.sha256:
+                return WorkError(f"shard {path} is damaged: its contents are not those that were written; write it again "
+                                 "with create_tfrecords.py")
+        return WorkError(f"{self.data.directory}: a record could not be read, though every shard of {self.split} is "
+                         "whole; was the storage gone for a moment? The same command goes on")
+
+    def within(self, boxes: Optional[str]) -> "Part":
+        """The same pictures as cropped to the boxes of that name; None: whole."""
+        return dataclasses.replace(self, boxes=boxes)
+
+    def check(self) -> None:
+        """Raises UserError where nothing is in it, a shard is missing or has not the size it was written with, or a box
+        is missing."""
+        if not self.size:
+            raise UserError(f"{self.data.directory}: no usable picture in {self.split}")
+        for shard, path in zip(self.shards, self.paths):
+            if not files.exists(path):
+                raise UserError(f"shard {path} is missing; write it again with create_tfrecords.py")
+            size = files.size(path)
+            if size != shard.bytes:
+                raise UserError(f"shard {path} has {size} bytes instead of {shard.bytes}: it was truncated or changed; "
+                                "write it again with create_tfrecords.py")
+        if self.boxes and not self.data.boxes(self.boxes).covers(self):
+            raise UserError(f"boxes {self.boxes} of {self.data.directory} are not of the pictures of {self.split}: python "
+                            f"localize.py --data_dir={self.data.directory} --name={self.boxes} --model_dir=COARSE_MODEL "
+                            f"--split={self.split} makes them")
+
+
+def _read_table(path: str, columns: Optional[Sequence[str]] = None) -> pd.DataFrame:
+    try:
+        with files.open_file(path, "r") as file:
+            return pd.read_csv(file, dtype=str, keep_default_na=False, usecols=columns)
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; make it with create_tfrecords.py") from None
+
+
+def load(directory: str) -> Dataset:
+    """Reads dataset.json; raises UserError where there is none or it is not one of ours."""
+    path = os.path.join(directory, schema.DATASET_FILE)
+    if not files.exists(path):
+        raise UserError(f"--data_dir: {directory} has no {schema.DATASET_FILE}; make it with create_tfrecords.py")
+    fields = files.read_json(path)
+    version = fields.get("format") if isinstance(fields, dict) else None
+    if version != schema.FORMAT_VERSION:
+        raise UserError(f"{path} has format {version!r}, this program reads {schema.FORMAT_VERSION}")
+    try:
+        manifest = schema.Manifest.from_json(fields)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a manifest of create_tfrecords.py: {error}") from None
+    if manifest.record_kind not in schema.RECORD_KINDS:
+        raise unknown(f"record_kind in {path}:", manifest.record_kind, schema.RECORD_KINDS)
+    return Dataset(directory, manifest)

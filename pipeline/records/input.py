@@ -1,0 +1,290 @@
+"""tf.data input: shards in, padded or endless batches of static shape out.
+
+Every random choice is stateless. The order of the examples is a function of (seed, epoch) and each example's
+augmentation one of (seed, epoch, row), so the number of threads changes nothing, and a run that goes on at step s sees
+what the uninterrupted one would have seen.
+"""
+
+import dataclasses
+from typing import Callable, Optional
+
+import tensorflow as tf
+
+from pipeline.ops import decode, imet, mixing, randaugment, random_erasing, rot45, seeds, simple, tta
+from pipeline.records import class_balance as balances
+from pipeline.records.dataset import Part
+from pipeline.records.schema import Key, RecordKind
+
+AUTOTUNE = tf.data.AUTOTUNE
+SHUFFLE_BUFFER = 4096   # encoded pictures (about 100 kB each), not pixels
+CYCLE_LENGTH = 16       # shards read side by side
+BLOCK_LENGTH = 16       # records taken from one before the next
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainPictures:
+    """How a training picture is made of its bytes."""
+
+    size: int               # pixels, height = width
+    augment: str            # inception, crop, simple, rot45, imet or eval
+    randaugment: str        # N:M, or empty for none; not used with eval
+    eval_resize: str        # squash or short:N, for crop (short:N alone), rot45 and eval
+    random_erasing: float = 0.0  # probability; not used with eval
+
+
+@dataclasses.dataclass(frozen=True)
+class Host:
+    """One of the machines that make the global batches together, each its own part of every batch."""
+
+    index: int = 0
+    count: int = 1
+
+    def takes_shards(self, part: Part) -> bool:
+        """Whether there are enough for it to read its own; else each host reads all and drops what is others'."""
+        return 1 < self.count <= len(part.shards)
+
+
+def _read_shards(part: Part) -> tf.data.Dataset:
+    """(path, first row) of each shard."""
+    first_rows = tf.constant([shard.first_row for shard in part.shards], tf.int64)
+    return tf.data.Dataset.from_tensor_slices((part.paths, first_rows))
+
+
+def _read_records(shards: tf.data.Dataset, count: int) -> tf.data.Dataset:
+    """(row by position, serialized record), interleaved over the shards."""
+    return shards.interleave(
+        lambda path, first_row: tf.data.TFRecordDataset(path).enumerate(first_row),
+        cycle_length=min(CYCLE_LENGTH, count), block_length=BLOCK_LENGTH, num_parallel_calls=AUTOTUNE)
+
+
+def _several_labels(part: Part) -> Optional[int]:
+    """Where a picture has several labels, the number of classes."""
+    return len(part.data.manifest.classes) if part.data.manifest.multi_label else None
+
+
+def _label(labels: tf.Tensor, classes: Optional[int]) -> tf.Tensor:
+    """What is learnt of int64 [n] class indices: the first of them, −1 where there is none; with `classes` float32
+    [classes], 1 at each."""
+    if classes is None:
+        return tf.concat([labels, [-1]], axis=0)[0]
+    return tf.minimum(tf.reduce_sum(tf.one_hot(labels, classes), axis=0), 1.0)
+
+
+def parse_record(kind: RecordKind, row: tf.Tensor, record: tf.Tensor, classes: Optional[int] = None,
+                 ) -> dict[str, tf.Tensor]:
+    """One record → {'encoded': bytes, 'row': int64, 'label': int64 (-1: unknown), 'place': float32 [3]}.
+
+    `row` is the record's row by its position, used where the record itself carries none. 'place' is latitude/90,
+    longitude/180 and 1, or zeros where there is no place. With `classes` (several labels a picture) 'label' is float32
+    [classes], 1 at each label, all 0 where they are unknown.
+    """
+    features = {
+        kind.image: tf.io.FixedLenFeature([], tf.string),
+        kind.labels: tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True),
+    }
+    if kind.has_row:
+        features[Key.ROW] = tf.io.FixedLenFeature([], tf.int64)
+    if kind.has_place:
+        for key in (Key.LATITUDE, Key.LONGITUDE, Key.VALID):
+            features[key] = tf.io.FixedLenFeature([], tf.float32, 0.0)
+    parsed = tf.io.parse_single_example(record, features)
+    place = tf.zeros([3])
+    if kind.has_place:
+        valid = parsed[Key.VALID]
+        place = tf.stack([parsed[Key.LATITUDE] * valid, parsed[Key.LONGITUDE] * valid, valid])
+    return {
+        "encoded": parsed[kind.image],
+        "row": parsed[Key.ROW] if kind.has_row else row,
+        "label": _label(parsed[kind.labels], classes),
+        "place": place,
+    }
+
+
+def _examples(part: Part, shards: tf.data.Dataset) -> tf.data.Dataset:
+    """Parsed records of `shards`, without those that create_tfrecords.py set aside."""
+    kind = part.data.record_kind
+    records = _read_records(shards, len(part.shards))
+    set_aside = tf.constant([row for shard in part.shards for row in shard.set_aside], tf.int64)
+    if set_aside.shape[0]:  # adopted shards only, whose rows go by position; before the parsing, which they may not stand
+        records = records.filter(lambda row, record: tf.reduce_all(row != set_aside))
+    classes = _several_labels(part)
+    return records.map(lambda row, record: parse_record(kind, row, record, classes), num_parallel_calls=AUTOTUNE)
+
+
+def _box_lookup(part: Part) -> Callable[[tf.Tensor], Optional[tf.Tensor]]:
+    """Row, int64 scalar → its box as decode.window takes it; None for pictures that are read whole."""
+    if not part.boxes:
+        return lambda row: None
+    first_row, sides = part.data.boxes(part.boxes).by_row(part)
+    table = tf.constant(sides)  # 16 bytes a picture
+    return lambda row: table[row - first_row]
+
+
+def examples(part: Part) -> tf.data.Dataset:
+    """Every parsed record once (see parse_record), in file order."""
+    return _examples(part, _read_shards(part))
+
+
+def training_picture(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPictures,
+                     box: Optional[tf.Tensor] = None) -> tf.Tensor:
+    """JPEG bytes → augmented uint8 [size, size, 3]; `seed` is a stateless seed, int [2]; `box` as in decode.window."""
+    if pictures.augment == "eval":
+        return decode.whole(encoded, pictures.size, pictures.eval_resize, box)
+    crop_seed, flip_seed, simple_seed, randaugment_seed, erasing_seed = seeds.split(seed, 5)
+    if pictures.augment == "imet":
+        image = imet.imet(encoded, pictures.size, crop_seed, box)
+    elif pictures.augment == "rot45":
+        image = rot45.rot45(decode.whole(encoded, pictures.size, pictures.eval_resize, box), flip_seed)
+    elif pictures.augment == "crop":
+        short = decode.parse_eval_resize(pictures.eval_resize, pictures.size)
+        image = decode.random_short_side_crop(decode.decode(encoded, box), pictures.size, short, crop_seed)
+        image = decode.flip(image, flip_seed)
+    else:
+        image = decode.flip(decode.random_crop(encoded, pictures.size, crop_seed, box), flip_seed)
+    if pictures.augment == "simple":
+        image = simple.simple(image, simple_seed)
+    if pictures.randaugment:
+        layers, magnitude = randaugment.parse(pictures.randaugment)
+        image = randaugment.randaugment(image, randaugment_seed, layers, magnitude)
+    if pictures.random_erasing:
+        image = random_erasing.erase(image, erasing_seed, pictures.random_erasing)
+    return image
+
+
+def train_examples(part: Part, seed: int, start: int = 0, class_balance: str = "none",
+                   host: Host = Host()) -> tf.data.Dataset:
+    """Endless parsed records with their 'epoch' (int64), from number `start` (counted over all epochs) on.
+
+    First shuffle, then repeat: each epoch is a full pass in an order of its own. With a `class_balance` an epoch has as
+    many examples, some of them several times, with the number of their 'copy' (int32), and others not.
+
+    With one of several `host`s they are those of its shards, others in each epoch. Its epoch is its share of the
+    examples, however many its shards hold, so that all hosts are in the same epoch: a few examples are left out, or come
+    again, until the next one.
+    """
+    size = part.size // host.count
+    paths = tf.constant(part.paths)
+    first_rows = tf.constant([shard.first_row for shard in part.shards], tf.int64)
+    balance = None if class_balance == "none" else balances.make(part, class_balance)
+
+    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        epoch_seed = seeds.example_seed(seed, epoch, tf.constant(-1, tf.int64))  # no example has row -1
+        order = tf.random.experimental.stateless_shuffle(tf.range(len(part.shards)), epoch_seed)
+        order = order[host.index::host.count]
+        files = tf.data.Dataset.from_tensor_slices((tf.gather(paths, order), tf.gather(first_rows, order)))
+        examples = _examples(part, files)
+        if balance:
+            examples = balance.repeat(examples, seeds.example_seed(seed, epoch, tf.constant(-2, tf.int64)))
+        # tf.data mixes in the seed of the graph, here of this function's own, which would be the process's global one;
+        # a constant leaves the order to ours (and not 0, with which TensorFlow can't compare a seed that is a tensor).
+        tf.compat.v1.set_random_seed(1)
+        examples = examples.shuffle(min(size, SHUFFLE_BUFFER), seed=tf.cast(epoch_seed[0], tf.int64),
+                                    reshuffle_each_iteration=False)
+        if host.count > 1:
+            examples = examples.repeat().take(size)
+        return examples.map(lambda example: {**example, "epoch": epoch})
+
+    epochs = tf.data.Dataset.counter(start // size)
+    return epochs.flat_map(one_epoch).skip(start % size)
+
+
+def train_batches(part: Part, pictures: TrainPictures, batch_size: int, seed: int, start_step: int = 0,
+                  ordered: bool = True, class_balance: str = "none", mix: mixing.Alphas = mixing.Alphas(),
+                  host: Host = Host()) -> tf.data.Dataset:
+    """Endless batches ({'image': uint8 [batch, size, size, 3], 'place': float32 [batch, 3]}, int64 labels [batch]).
+
+    With several labels a picture the labels are float32 [batch, classes].
+
+    Args:
+      start_step: number of batches that a run before this one has already seen.
+      ordered: False lets batches come in any order, for speed.
+      class_balance: a key of class_balance.POWERS.
+      mix: mixup and CutMix; with it class indices become mixing.MixedLabels. (Places stay the first picture's.)
+      host: with one of several, `batch_size` is still the global one, and the batches are its parts of those.
+    """
+
+    box_of = _box_lookup(part)
+
+    def prepare(example):
+        example_seed = seeds.example_seed(seed, example["epoch"], example["row"], example.get("copy"))
+        image = training_picture(example["encoded"], example_seed, pictures, box_of(example["row"]))
+        return {"image": image, "place": example["place"]}, example["label"]
+
+    own_batch = batch_size // host.count
+    if host.takes_shards(part):
+        chosen = train_examples(part, seed, start_step * own_batch, class_balance, host)
+    else:
+        chosen = _own_of_each_batch(train_examples(part, seed, start_step * batch_size, class_balance), batch_size, host)
+    batches = chosen.map(prepare, num_parallel_calls=AUTOTUNE).batch(own_batch, drop_remainder=True)
+    if mix.any:
+        batches = _mixed(batches, seed, start_step, mix, host)
+    return batches.prefetch(AUTOTUNE).with_options(_options(ordered))
+
+
+def _own_of_each_batch(examples: tf.data.Dataset, batch_size: int, host: Host) -> tf.data.Dataset:
+    """Of the examples of every global batch those that are the host's."""
+    if host.count == 1:
+        return examples
+    own_batch = batch_size // host.count
+    numbered = examples.enumerate().filter(lambda number, _: number % batch_size // own_batch == host.index)
+    return numbered.map(lambda _, example: example)
+
+
+def _mixed(batches: tf.data.Dataset, seed: int, start_step: int, alphas: mixing.Alphas, host: Host) -> tf.data.Dataset:
+
+    def mix_one(step, batch):
+        features, labels = batch
+        batch_seed = seeds.example_seed(seed, step, tf.constant(-3 - host.index, tf.int64))  # no example has such a row
+        image, labels = mixing.mix(features["image"], labels, batch_seed, alphas)
+        return {**features, "image": image}, labels
+
+    return batches.enumerate(start_step).map(mix_one, num_parallel_calls=AUTOTUNE)
+
+
+def predict_batches(part: Part, size: int, views: tta.Views, eval_resize: str, batch_size: int,
+                    host: Host = Host()) -> tf.data.Dataset:
+    """Every example once, in file order, the last batch padded; with one of several `host`s its part of each batch.
+
+    Elements: {'image': uint8 [batch, crops, size, size, 3], 'place': float32 [batch, 3], 'label': as parse_record's,
+    'row': int64 [batch], 'mask': float32 [batch], 0 on padding}.
+    """
+
+    box_of = _box_lookup(part)
+
+    def prepare(example):
+        image = tta.host_views(example["encoded"], size, views, eval_resize, box_of(example["row"]))
+        return {"image": image, "place": example["place"], "label": example["label"], "row": example["row"], "mask": 1.0}
+
+    own_batch = batch_size // host.count
+    pictures = _own_of_each_batch(examples(part), batch_size, host).map(prepare, num_parallel_calls=AUTOTUNE)
+    padding = tf.data.Dataset.from_tensors({
+        "image": tf.zeros([views.crops, size, size, 3], tf.uint8), "place": tf.zeros([3]),
+        "label": _label(tf.zeros([0], tf.int64), _several_labels(part)), "row": tf.constant(-1, tf.int64), "mask": 0.0,
+    }).repeat()
+    pictures = pictures.concatenate(padding).take(-(-part.size // batch_size) * own_batch)
+    batches = pictures.batch(own_batch, drop_remainder=True).prefetch(AUTOTUNE)
+    return batches.with_options(_options(ordered=True))
+
+
+def validation_batches(part: Part, size: int, eval_resize: str, batch_size: int, host: Host = Host()) -> tf.data.Dataset:
+    """predict_batches of one view, as Keras wants them: (features, labels, float32 weights [batch]).
+
+    Labels are int64 [batch] ≥ 0, or float32 [batch, classes] where a picture has several.
+    """
+
+    def as_keras(batch):
+        features = {"image": batch["image"][:, 0], "place": batch["place"]}
+        labels = batch["label"]
+        # An example without a label weighs nothing, like padding.
+        known = tf.reduce_any(labels > 0, axis=1) if labels.shape.rank == 2 else labels >= 0
+        return features, tf.maximum(labels, 0), batch["mask"] * tf.cast(known, tf.float32)
+
+    return predict_batches(part, size, tta.parse("none"), eval_resize, batch_size, host).map(as_keras)
+
+
+def _options(ordered: bool) -> tf.data.Options:
+    options = tf.data.Options()
+    options.deterministic = ordered
+    # Each replica takes its part of a batch, and each host has its own (Host): nothing is left for TensorFlow to shard.
+    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return options

@@ -1,0 +1,200 @@
+"""A run of multi_stage_train.py as plain data: what it is made of, where its parts lie, how long its stages are."""
+
+import dataclasses
+import math
+import os
+import statistics
+from typing import Any, Optional, Sequence
+
+from pipeline import files
+from pipeline.errors import UserError
+from pipeline.records import dataset as datasets
+from pipeline.runs import record as run_record
+from pipeline.runs.stages import Stage, parse_epochs
+
+DONE_FILE = "DONE"  # in a stage's folder: it has finished, and how
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Everything a training run is made of."""
+
+    data_dir: str
+    model_dir: str
+    model: str
+    stages: tuple[Stage, ...]
+    weights: str = "none"
+    init_from: Optional[str] = None
+    train_split: str = "train"
+    fold: Optional[int] = None      # the one held out; the others are trained on
+    num_classes: Optional[int] = None
+    place_input: bool = False
+    dropout: float = 0.0            # before the head
+    boxes: Optional[str] = None     # name of the boxes that pictures are cropped to
+    precision: str = "float32"
+    sync_batch_norm: bool = False
+    random_seed: int = 42
+    unordered: bool = False
+    max_steps: int = 0
+    # Where and how fast; a second start may change these.
+    tta: str = "none"
+    oof_tta: Optional[str] = None   # of a fold's predictions of what it held out; None: tta
+    allow_seen: bool = False        # init_from may have seen what is held out
+    tpu: str = "none"
+    virtual_replicas: int = 0
+    jit: bool = False
+    steps_per_execution: int = 1
+    dry_run: bool = False
+
+    def identity(self) -> dict[str, Any]:
+        """What must not change between two starts in one model directory."""
+        fields = dataclasses.asdict(self)
+        for name in ("data_dir", "model_dir", "fold", "num_classes", "tta", "oof_tta", "allow_seen", "tpu", "virtual_replicas", "jit",
+                     "steps_per_execution", "dry_run"):
+            del fields[name]
+        fields["by_folds"] = self.fold is not None
+        fields["stages"] = {stage.name: dataclasses.asdict(stage) for stage in self.stages}
+        for stage in fields["stages"].values():
+            del stage["keep_epochs"]  # what is kept changes nothing of what is trained
+            stage["lower_lrs"] = list(stage["lower_lrs"])  # as JSON gives it back
+        fields["stage_order"] = [stage.name for stage in self.stages]
+        return fields
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A stage's length, worked out from the data.
+
+    A snapshot is a validation and a checkpoint, one every `validate_every` epochs and one at the end. (To Keras it is
+    an epoch.)
+    """
+
+    epochs: float
+    validate_every: float     # epochs
+    steps_per_epoch: float    # as many as its snapshots have, each a whole number
+    steps_per_snapshot: int
+    steps: int                # of the stage
+    total_steps: int          # of the whole schedule, also when max_steps cuts the stage short
+    warmup_steps: int
+    validation_steps: int     # 0: nothing is held out
+
+    @property
+    def snapshots(self) -> int:
+        return -(-self.steps // self.steps_per_snapshot)
+
+    def epochs_after(self, snapshots: int) -> float:
+        """Epochs that are done with so many snapshots."""
+        return min(snapshots * self.validate_every, self.epochs)
+
+    def has_snapshot_after(self, epochs: float) -> bool:
+        """Whether one is taken just then, unless the stage is stopped before."""
+        whole = math.isclose(round(epochs / self.validate_every) * self.validate_every, epochs)
+        return math.isclose(epochs, self.epochs) or (epochs < self.epochs and whole)
+
+
+def fold_dir(model_dir: str, fold: Optional[int]) -> str:
+    """Where the stages of a fold go: the model directory itself where no fold is held out."""
+    return model_dir if fold is None else os.path.join(model_dir, f"fold_{fold}")
+
+
+def stage_dir(run: Run, stage: Stage) -> str:
+    return os.path.join(fold_dir(run.model_dir, run.fold), stage_name(run, stage))
+
+
+def stage_name(run: Run, stage: Stage) -> str:
+    return f"stage_{run.stages.index(stage) + 1}_{stage.name}"
+
+
+def training_part(run: Run, data: datasets.Dataset) -> datasets.Part:
+    """What the run learns from."""
+    part = data.part(run.train_split) if run.fold is None else data.without_fold(run.train_split, run.fold)
+    return part.within(run.boxes)
+
+
+def held_out_part(run: Run, data: datasets.Dataset) -> Optional[datasets.Part]:
+    """What the run is validated on: its fold; else val, unless there is none or it is trained on."""
+    if run.fold is not None:
+        return data.held_out(run.train_split, run.fold).within(run.boxes)
+    if "val" in data.manifest.splits and "val" not in run.train_split.split("+"):
+        return data.part("val").within(run.boxes)
+    return None
+
+
+def epochs_to_steps(epochs: float, steps_per_epoch: float) -> int:
+    """The one place where a duration in epochs becomes steps (rounded to the nearest)."""
+    return int(round(epochs * steps_per_epoch))
+
+
+def plan_stage(run: Run, stage: Stage, data: datasets.Dataset) -> Plan:
+    full_batches = max(training_part(run, data).size // stage.batch_size, 1)
+    validate_every = max(stage.validate_every, 1 / full_batches)
+    steps_per_snapshot = epochs_to_steps(validate_every, full_batches)
+    # An epoch is as long as its snapshots (half of 5 steps is 2, and two of them 4): so no snapshot at its end is a stump.
+    steps_per_epoch = steps_per_snapshot / validate_every
+    steps = total_steps = max(epochs_to_steps(stage.epochs, steps_per_epoch), 1)
+    held_out = held_out_part(run, data)
+    validation_steps = -(-held_out.size // stage.batch_size) if held_out else 0
+    if run.max_steps:
+        steps = min(steps, run.max_steps)
+        steps_per_snapshot = min(steps_per_snapshot, run.max_steps)
+        validation_steps = min(validation_steps, run.max_steps)
+    return Plan(stage.epochs, validate_every, steps_per_epoch, steps_per_snapshot, steps, total_steps,
+                epochs_to_steps(stage.warmup_epochs, steps_per_epoch), validation_steps)
+
+
+def kept_epochs(run: Run, stage: Stage) -> tuple[float, ...]:
+    """The epochs whose checkpoints a stage keeps: predict.py reads the last stage's alone."""
+    return parse_epochs("keep_epochs", stage.keep_epochs) if stage == run.stages[-1] else ()
+
+
+def last_stage_dir(model_dir: str, fold: Optional[int]) -> str:
+    """The folder of a run's last stage; raises UserError where that one has not finished."""
+    last = os.path.join(fold_dir(model_dir, fold), run_record.read(model_dir)["free"]["stage_dirs"][-1])
+    if not is_done(last):
+        raise UserError(f"{last} has not finished: run multi_stage_train.py with the same flags to go on")
+    return last
+
+
+def finished_folds(model_dir: str) -> list[Optional[int]]:
+    """The folds whose last stage has finished, in order; [None] for a finished run without folds.
+
+    Raises UserError where nothing has finished.
+    """
+    free = run_record.read(model_dir)["free"]
+    candidates: list[Optional[int]] = [None, *range(free["folds"])]
+    finished = [fold for fold in candidates
+                if is_done(os.path.join(fold_dir(model_dir, fold), free["stage_dirs"][-1]))]
+    if not finished:
+        raise UserError(f"{model_dir} has not finished its last stage ({free['stage_dirs'][-1]}): run "
+                        "multi_stage_train.py with the same flags to go on")
+    return finished
+
+
+def with_epochs_of(model_dir: str, stages: Sequence[Stage]) -> list[Stage]:
+    """The stages with as many epochs as an earlier run found best: the median over its finished folds.
+
+    For the last run on everything that has labels, which has nothing left to stop it early. Raises UserError for a
+    stage that the earlier run has not.
+    """
+    names = run_record.read(model_dir)["same"]["stage_order"]
+    folders = run_record.read(model_dir)["free"]["stage_dirs"]
+    folds = finished_folds(model_dir)
+    found = []
+    for stage in stages:
+        if stage.name not in names:
+            raise UserError(f"--epochs_from: {model_dir} has no stage {stage.name}; it has: {', '.join(names)}")
+        folder = folders[names.index(stage.name)]
+        best = [files.read_json(os.path.join(fold_dir(model_dir, fold), folder, DONE_FILE))["best_epoch"]
+                for fold in folds]
+        found.append(dataclasses.replace(stage, epochs=statistics.median_high(best)))
+    return found
+
+
+def mark_done(folder: str, result: dict[str, Any]) -> None:
+    """Says that the stage of this folder has finished; `result` is for whoever looks into it."""
+    files.write_json(os.path.join(folder, DONE_FILE), result)
+
+
+def is_done(folder: str) -> bool:
+    """Whether the stage of this folder has finished."""
+    return files.exists(os.path.join(folder, DONE_FILE))

@@ -1,0 +1,282 @@
+"""What a model has seen: the pictures that it, and the models that it was started from, were trained on.
+
+run.json tells it under "seen" (splits, division into folds, ancestors, class counts); seen.npy beside it has a line for
+each picture, so that it can still be told when the records were made anew, into other folds or splits, or are gone.
+"""
+
+import dataclasses
+import hashlib
+import io
+import os
+from typing import Any, Iterator, Optional, Sequence
+
+import numpy as np
+import pandas as pd
+
+from pipeline import files
+from pipeline.errors import UserError
+from pipeline.records import class_prior, dataset as datasets, schema
+from pipeline.runs import record as run_record, run as runs
+
+SEEN_FILE = "seen.npy"
+EVERY_FOLD = -1  # in `fold`: no fold of the run holds the picture out
+# `picture` is a digest of competition and id, `place` of the split too; `fold` does not see the picture, all others do.
+_LINE = np.dtype([("picture", "<u8"), ("place", "<u8"), ("fold", "<i2")])
+
+
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What the models of a run have seen.
+
+    Attributes:
+      summary: JSON values, as run.json has them.
+      pictures: a line for each, _LINE [n]; ancestors' ones too.
+    """
+
+    summary: dict[str, Any]
+    pictures: np.ndarray
+
+    def by(self, fold: Optional[int]) -> np.ndarray:
+        """The lines of what the model of a fold (None: of a run without folds) has seen."""
+        return self.pictures if fold is None else self.pictures[self.pictures["fold"] != fold]
+
+    def among(self, part: datasets.Part, fold: Optional[int]) -> pd.DataFrame:
+        """The examples of a part (columns id, split, fold) that the model of a fold has seen."""
+        examples = part.identifiers()
+        own = lines(part.data.manifest.competition, examples)
+        # Where ids begin anew in each split, the same one in another split is another picture.
+        key = "place" if self.summary["ids_by_split"] or ids_by_split(part.data) else "picture"
+        return examples[np.isin(own[key], self.by(fold)[key])]
+
+    def of_fold(self, fold: Optional[int]) -> dict[str, Any]:
+        """What the meta.json of a fold's predictions tells of its model."""
+        counts = self.summary["class_counts"]
+        if counts is not None:
+            counts = np.sum([one for name, one in counts.items() if name != str(fold)], axis=0).tolist()
+        return {"splits": self.summary["splits"], "division": self.summary["division"], "held_out_fold": fold,
+                "ancestors": self.summary["ancestors"], "class_counts": counts,
+                "prior_power": self.summary["prior_power"]}
+
+
+def lines(competition: str, examples: pd.DataFrame) -> np.ndarray:
+    """_LINE [examples] of a table with the columns id, split and fold."""
+    found = np.empty(len(examples), _LINE)
+    found["picture"] = [_digest(competition, one) for one in examples["id"]]
+    found["place"] = [_digest(competition, split, one) for split, one in zip(examples["split"], examples["id"])]
+    found["fold"] = examples["fold"]
+    return found
+
+
+def _digest(*words: str) -> int:
+    return int.from_bytes(hashlib.blake2b("\0".join(words).encode(), digest_size=8).digest(), "little")
+
+
+def ids_by_split(data: datasets.Dataset) -> bool:
+    """Whether an id names another picture in each split: one that stands in two, with other labels."""
+    examples = data.identifiers("+".join(data.manifest.splits), ["labels"])
+    repeated = examples[examples["id"].duplicated(keep=False)]
+    return bool((repeated.groupby("id")["labels"].nunique() > 1).any())
+
+
+def of_new_run(run: runs.Run, data: datasets.Dataset) -> Seen:
+    """What a run's models will have seen, its ancestors' pictures included."""
+    last = run.stages[-1]
+    own = _of_data(data, run.train_split, run.fold is not None, class_prior.prior_power(last.class_balance, last.logit_adjust))
+    if not run.init_from:
+        return own
+    theirs = of_model(run.init_from, data)
+    if theirs is None:  # of an earlier version, and of other records: there is no telling
+        return dataclasses.replace(own, summary={**own.summary, "ancestors": [{"model_dir": run.init_from, "splits": None}]})
+    finished = runs.finished_folds(run.init_from)
+    if run.fold is None or not divided_alike(run.init_from, data):
+        inherited = _with_fold(theirs.by(finished[0]), EVERY_FOLD)
+    else:
+        inherited = theirs.pictures.copy()
+        # A fold that has not finished there begins with another one's model, which has seen what this one holds out.
+        inherited["fold"][~np.isin(inherited["fold"], finished)] = EVERY_FOLD
+    return _with_ancestor(own, run.init_from, theirs, inherited)
+
+
+def _with_ancestor(own: Seen, model_dir: str, theirs: Seen, inherited: np.ndarray) -> Seen:
+    told = {key: theirs.summary[key] for key in ("competition", "splits", "division", "contents")}
+    summary = {**own.summary, "ancestors": [{"model_dir": model_dir, **told}, *theirs.summary["ancestors"]],
+               "ids_by_split": own.summary["ids_by_split"] or theirs.summary["ids_by_split"]}
+    return Seen(summary, np.concatenate([own.pictures, inherited]))
+
+
+def _with_fold(pictures: np.ndarray, fold: int) -> np.ndarray:
+    pictures = pictures.copy()
+    pictures["fold"] = fold
+    return pictures
+
+
+def first_fold(model_dir: str, data: datasets.Dataset, fold: Optional[int]) -> Optional[int]:
+    """The fold of an earlier run whose model a run of `fold` starts from; None: of a run without folds.
+
+    The same where that one has finished and was held out of the same division of the same pictures: any other has seen
+    what this one holds out. Else the first that has finished.
+    """
+    finished = runs.finished_folds(model_dir)
+    return fold if fold in finished and divided_alike(model_dir, data) else finished[0]
+
+
+def divided_alike(model_dir: str, data: datasets.Dataset) -> bool:
+    """Whether an earlier run was trained on the same pictures of `data` in the same folds."""
+    record = run_record.read(model_dir)
+    if "seen" not in record:
+        return _is_of(record, data)
+    splits = record["seen"]["splits"]
+    return set(splits) <= set(data.manifest.splits) and division(data, "+".join(splits)) == record["seen"]["division"]
+
+
+def division(data: datasets.Dataset, split: str) -> str:
+    """Hexadecimal digest of which picture is in which fold."""
+    examples = data.identifiers(split)
+    rows = sorted(f"{one}\0{fold}" for one, fold in zip(examples["id"], examples["fold"]))
+    return hashlib.sha256("\n".join([data.manifest.competition, *rows]).encode()).hexdigest()
+
+
+def _of_data(data: datasets.Dataset, train_split: str, by_folds: bool, prior_power: float) -> Seen:
+    examples = data.identifiers(train_split, ["labels"])
+    pictures = lines(data.manifest.competition, examples)
+    if not by_folds:
+        pictures["fold"] = EVERY_FOLD
+    many = data.manifest.multi_label
+    summary = {
+        "competition": data.manifest.competition, "splits": train_split.split("+"), "by_folds": by_folds,
+        "division": division(data, train_split), "contents": data.identity(train_split)["contents"],
+        "ids_by_split": ids_by_split(data), "ancestors": [], "prior_power": None if many else prior_power,
+        "class_counts": None if many else _class_counts(examples, pictures["fold"], len(data.manifest.classes))}
+    return Seen(summary, pictures)
+
+
+def _class_counts(examples: pd.DataFrame, folds: np.ndarray, classes: int) -> dict[str, list[int]]:
+    """For each fold, and EVERY_FOLD, the number of pictures of each class."""
+    labels = examples["labels"].to_numpy()
+    return {str(fold): np.bincount(labels[folds == fold].astype(np.int64), minlength=classes).tolist()
+            for fold in np.unique(folds).tolist()}
+
+
+def of_model(model_dir: str, data: datasets.Dataset) -> Optional[Seen]:
+    """What the models of a directory have seen.
+
+    Of runs from before run.json told it, it is worked out from the records that they were trained on, `data` or where
+    they lay then; None: these are gone, and it can't be told.
+    """
+    record = run_record.read(model_dir)
+    if "seen" in record:
+        return Seen(record["seen"], _read(model_dir))
+    data = next((one for one in _candidates(record, data) if _is_of(record, one)), None)
+    if data is None:
+        return None
+    same, last = record["same"], run_record.last_stage(record)
+    power = class_prior.prior_power(last.get("class_balance", "none"), last.get("logit_adjust", 0.0))
+    own = _of_data(data, same["train_split"], same["by_folds"], power)
+    earlier = same.get("init_from")
+    theirs = of_model(earlier, data) if earlier and files.exists(os.path.join(earlier, run_record.RUN_FILE)) else None
+    if theirs is None:
+        return own
+    by_folds = theirs.summary["by_folds"] and own.summary["by_folds"]
+    return _with_ancestor(own, earlier, theirs, theirs.pictures if by_folds else _with_fold(theirs.pictures, EVERY_FOLD))
+
+
+def _candidates(record: dict[str, Any], data: datasets.Dataset) -> Iterator[datasets.Dataset]:
+    yield data
+    directory = record["free"].get("data_dir")
+    if directory and files.exists(os.path.join(directory, schema.DATASET_FILE)):
+        yield datasets.load(directory)
+
+
+def _is_of(record: dict[str, Any], data: datasets.Dataset) -> bool:
+    """Whether these are the records that a run was trained on."""
+    split = record["same"].get("train_split")
+    return split is not None and set(split.split("+")) <= set(data.manifest.splits) and (
+        record["same"].get("dataset", {}).get(split) == data.identity(split))
+
+
+def write(model_dir: str, seen: Seen) -> None:
+    """Writes seen.npy; its summary goes into run.json."""
+    buffer = io.BytesIO()
+    np.save(buffer, seen.pictures, allow_pickle=False)
+    files.write_whole(os.path.join(model_dir, SEEN_FILE), buffer.getvalue())
+
+
+def _read(model_dir: str) -> np.ndarray:
+    path = os.path.join(model_dir, SEEN_FILE)
+    try:
+        with files.open_file(path, "rb") as file:
+            pictures = np.load(io.BytesIO(file.read()), allow_pickle=False)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; give its training command again, which writes it") from None
+    except (ValueError, EOFError):
+        raise UserError(f"{path} is damaged; delete it and give its training command again, which writes it") from None
+    return pictures
+
+
+def check_start(run: runs.Run, data: datasets.Dataset) -> None:
+    """Raises UserError where --init_from has seen what this run holds out, unless --allow_seen."""
+    held_out = runs.held_out_part(run, data)
+    if not run.init_from or run.allow_seen or held_out is None:
+        return
+    theirs = of_model(run.init_from, data)
+    if theirs is None:
+        if _competition(run_record.read(run.init_from)) == data.manifest.competition:
+            raise UserError(f"--init_from: {run.init_from} was made by an earlier version and its records are gone, so that "
+                            "nobody can tell whether it was trained on what is held out here; --allow_seen takes it all the same")
+        return
+    fold = first_fold(run.init_from, data, run.fold)
+    seen = theirs.among(held_out, fold)
+    if len(seen):
+        model = run.init_from if fold is None else f"fold {fold} of {run.init_from}"
+        raise UserError(f"--init_from: {model} was trained on {len(seen)} of the {held_out.size} pictures that are held out "
+                        f"here, such as {seen['id'].iloc[0]}: scores on them would be too good. Start from a run that held "
+                        "out the same ones (the same folds of the same records), or give --allow_seen")
+
+
+def _competition(record: dict[str, Any]) -> Optional[str]:
+    """Of an earlier version's run.json."""
+    return next((one["competition"] for one in record["same"].get("dataset", {}).values()), None)
+
+
+def check_held_out(run: runs.Run, data: datasets.Dataset) -> None:
+    """Raises UserError where pictures of a held-out fold are trained on too (train_mini is a part of train)."""
+    if run.fold is None or ids_by_split(data):
+        return
+    trained = runs.training_part(run, data).identifiers()
+    held_out = runs.held_out_part(run, data).identifiers()
+    both = held_out[held_out["id"].isin(trained["id"])]
+    if len(both):
+        raise UserError(f"--train_split={run.train_split}: {len(both)} pictures that fold {run.fold} holds out are trained on "
+                        f"too, such as {both['id'].iloc[0]}; train on one of the splits, or without --fold")
+
+
+def check_out_of_fold(model_dir: str, data: datasets.Dataset, split: str, folds: Sequence[int]) -> None:
+    """Raises UserError where the folds of the records are not those that the models of a run were trained by."""
+    known = of_model(model_dir, data)
+    for fold in folds if known else ():
+        both = known.among(data.held_out(split, fold), fold)
+        if len(both):
+            raise UserError(f"--split={split}: fold {fold} of {data.directory} holds {len(both)} pictures that fold {fold} of "
+                            f"{model_dir} was trained on, such as {both['id'].iloc[0]}: predict the records that it was trained "
+                            "by, or other folds' pictures by a split of their own")
+
+
+def for_meta(model_dir: str, fold: Optional[int], part: datasets.Part) -> Optional[dict[str, Any]]:
+    """What meta.json tells of predictions of a part by the model of a fold: Seen.of_fold, and how many `pictures` of the
+    part the model has seen. None: it can't be told."""
+    known = of_model(model_dir, part.data)
+    return known and {**known.of_fold(fold), "pictures": len(known.among(part, fold))}
+
+
+def together(members: Sequence[Optional[dict[str, Any]]], out_of_fold: bool) -> Optional[dict[str, Any]]:
+    """`for_meta` of several folds as one prediction: each of its own pictures (out of fold), or their mean.
+
+    The class counts are added up, since folds are stratified: each fold's own shares differ by a picture or so.
+    """
+    if None in members:
+        return None
+    counts = [member["class_counts"] for member in members]
+    pictures = [member["pictures"] for member in members]
+    return {**members[0], "held_out_fold": [member["held_out_fold"] for member in members],
+            "class_counts": None if None in counts else np.sum(counts, axis=0).tolist(),
+            "pictures": sum(pictures) if out_of_fold else max(pictures)}

@@ -1,0 +1,126 @@
+"""The flags of multi_stage_train.py. Those in STAGE_FLAGS may also stand inside a --stage line."""
+
+from absl import flags
+
+from pipeline.devices import strategy_flags
+from pipeline.flag_types import define_float, define_on_off, define_path
+from pipeline.runs.stages import STAGE_FLAGS
+
+AUGMENTATIONS = ("inception", "crop", "rot45", "simple", "imet", "eval")
+LOSSES = ("softmax", "sigmoid", "focal")
+OPTIMIZERS = ("sgd", "adam", "adamw", "lamb")
+CLASS_BALANCES = ("none", "sqrt", "full")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+MONITORS = ("val_loss", "val_accuracy", "val_top5", "val_f2")
+
+
+def define() -> None:
+    """Defines every training flag on absl's FLAGS."""
+    _define_data_and_model()
+    _define_pictures()
+    _define_optimization()
+    _define_run()
+
+
+def _define_data_and_model() -> None:
+    define_path("data_dir", "Folder of shards, as create_tfrecords.py makes it (local or gs://).")
+    flags.DEFINE_string("train_split", "train", "Split to train on; several joined by + (train+val).")
+    flags.DEFINE_string("fold", None, "Fold to hold out and validate on: 0, 0:2 (one after the other) or all; several "
+                        "run in a process each. Default: train on all of the split, validate on val.")
+    define_path("epochs_from", "MODEL_DIR of an earlier run with the same stages: each stage trains for the number of "
+                "epochs that was best there (the median over its folds). For the last run, on train+val.")
+    flags.DEFINE_integer("num_classes", None, "Number of classes; must agree with dataset.json.")
+    flags.DEFINE_string("model", None, "library/variant, e.g. keras/efficientnet-b3 or kecam/EfficientNetV2L.")
+    flags.DEFINE_string("weights", "none", "Initial weights: none, a name of the model's library (imagenet, …), "
+                        "or an .h5 file.")
+    define_path("init_from", "MODEL_DIR of an earlier run of one's own to start from, "
+                      "instead of --weights.")
+    define_on_off("allow_seen", False, "Start from --init_from though it was trained on pictures that are held out here; "
+                  "scores on them are then too good.")
+    define_path("model_dir", "Where checkpoints, history and run.json go (local or gs://).")
+    flags.DEFINE_multi_string(
+        "stage", [], "One training stage: name=all,epochs=20,size=300,lr=0.1,train=all. Repeated, in order; one of the "
+        "same name replaces the earlier. epochs may be a part of one. train is head, all, last:18 (the last 18 layers of "
+        "the base) or from:LAYER; lr a rate, or one for each of --groups. "
+        f"These flags may stand in it too: {', '.join(STAGE_FLAGS)}.")
+    define_on_off("place_input", False, "Feed latitude and longitude to the classifier beside the picture.")
+    define_float("dropout", 0.0, "Share of the pooled features that each training step drops before the head.", high=0.99)
+
+
+def _define_pictures() -> None:
+    flags.DEFINE_enum("augment", "inception", AUGMENTATIONS, "inception: random crop and mirror; crop: a square of "
+                      "the size anywhere in the picture of --eval_resize=short:N, and mirror; simple: inception and "
+                      "colour and rotation; rot45: half of the whole pictures flipped or turned by a multiple of 45 "
+                      "degrees; imet: a crop of at most twice the size, mirror, a little light, shift, turn and noise; eval: the evaluation's preprocessing (FixRes).")
+    flags.DEFINE_string("randaugment", "", "N:M: N random operations a picture at magnitude M. Not with augment=eval.")
+    define_float("mixup", 0.0, "Mix each picture of a batch with another, their shares from Beta(ALPHA, ALPHA); 0: don't.")
+    define_float("cutmix", 0.0, "Paste a box of another picture into each, its area from Beta(ALPHA, ALPHA); 0: don't. With "
+                 "--mixup too, one of the two is drawn for each batch.")
+    define_float("random_erasing", 0.0, "Share of the pictures in which a rectangle becomes noise. Not with augment=eval.",
+                 high=1.0)
+    flags.DEFINE_string("eval_resize", "squash", "squash: the whole picture to the size; short:360: its short side to "
+                        "360 px, then the centre.")
+    flags.DEFINE_string("boxes", None, "Crop every picture to its box of that name, as localize.py wrote them beside the "
+                        "shards; predict.py then does the same.")
+    flags.DEFINE_string("tta", "none", "Views that predict.py averages unless told otherwise (kept in run.json).")
+    flags.DEFINE_string("oof_tta", None, "Views of a fold's predictions of what it held out, which blend weights and "
+                        "thresholds are fitted on. Default: those of --tta.")
+
+
+def _define_optimization() -> None:
+    flags.DEFINE_enum("loss", "softmax", LOSSES, "softmax: one label a picture. Several: sigmoid, or focal (the same with "
+                      "more weight on what is hard).")
+    define_float("focal_alpha", 0.5, "Of focal: the weight of labels; that of what is none is 1 - alpha.", high=1.0)
+    define_float("focal_gamma", 0.25, "Of focal: how much less what is easy weighs; 0: as much.")
+    define_float("label_smoothing", 0.0, "Share of the target spread over all classes (of sigmoid and focal: over yes and "
+                 "no of each label).", high=1.0)
+    define_float("logit_adjust", 0.0, "In the training loss, add so many times log(class's share of the training pictures) "
+                 "to the logits; 0: don't. --prior_correction then divides by what is left of the prior.")
+    flags.DEFINE_enum("class_balance", "none", CLASS_BALANCES, "How often an epoch shows a class of n pictures: as n "
+                      "(none), as its square root (sqrt), or all equally (full).")
+    flags.DEFINE_enum("optimizer", "sgd", OPTIMIZERS, "Optimizer.")
+    define_float("momentum", 0.9, "Momentum of sgd.", high=1.0)
+    define_float("weight_decay", 0.0, "Decoupled weight decay, a share of the rate; biases and norms are spared.")
+    define_float("clip_norm", 0.0, "Clip the gradients' global norm to this; 0: don't.")
+    flags.DEFINE_string("lr_schedule", "cosine", "Learning rate after the warm-up: cosine (to 0), constant, or "
+                        "step:10:20, multiplied by --lr_factor after 10 and after 20 epochs. Without a warm-up: "
+                        "triangular:4, up from a hundredth over the first quarter of the stage, then down to it again; "
+                        "plateau:0.5:4, halved after 4 validations without a better --monitor.")
+    define_float("lr_factor", 0.1, "What --lr_schedule=step multiplies the rate by.", high=1.0)
+    define_float("warmup_epochs", 0.0, "Epochs (or a part of one) over which the rate rises linearly.")
+    define_on_off("scale_lr", False, "Multiply the rate by batch_size/lr_batch.")
+    flags.DEFINE_integer("lr_batch", 256, "With --scale_lr: the batch that a stage's lr is meant for.", 1)
+    flags.DEFINE_string("groups", "", "LAYER:LAYER: the first layer of the second and third layer group (any number; "
+                        "`head` begins a group of the head alone). A stage's lr may then have a rate each: "
+                        "lr=1e-5:8e-5:5e-4, the last one the head's.")
+    define_float("layer_decay", 1.0, "Multiply the rate by this for each block further from the head; 1: don't.",
+                 high=1.0)
+    define_float("ema", 0.0, "Exponential moving average of the weights: what is kept at each step, e.g. 0.9999. The "
+                 "averaged weights are validated, saved as the best and predicted with. 0: don't.", high=1.0)
+    flags.DEFINE_integer("accumulate", 1, "Work a step's batch off in so many micro-batches, for less memory; the step is "
+                         "the same, but BatchNorm sees a micro-batch at a time.", 1)
+    define_on_off("sync_batch_norm", False, "In training, take BatchNorm's statistics over the batch of all replicas, not "
+                  "over each one's own.")
+
+
+def _define_run() -> None:
+    flags.DEFINE_integer("batch_size", 32, "Pictures a step, over all replicas.", 1)
+    flags.DEFINE_enum("precision", "float32", PRECISIONS, "Arithmetic of the base; head and loss are float32 always.")
+    define_on_off("jit", False, "Compile the training step with XLA.")
+    flags.DEFINE_integer("steps_per_execution", 1, "Steps in one call from Python.", 1)
+    strategy_flags.define()
+    flags.DEFINE_enum("monitor", "val_loss", MONITORS, "What the best checkpoint is chosen by, and what plateau and "
+                      "early_stop watch.")
+    flags.DEFINE_integer("early_stop", 0, "End a stage after so many validations without a better --monitor; 0: "
+                         "don't.", 0)
+    define_float("validate_every", 1.0, "Epochs (or a part of one) from one validation and checkpoint to the next.",
+                 low=1e-6)
+    flags.DEFINE_string("keep_epochs", "", "18:21:24: keep the checkpoints of the last stage after so many epochs, for "
+                        "predict.py --checkpoint=18:21:24.")
+    flags.DEFINE_integer("max_steps", 0, "Cut every stage (and its validation) to this many steps, for trying out; "
+                         "0: all.", 0)
+    flags.DEFINE_boolean("dry_run", False, "Print the plan (stages, steps, sizes) and stop. (Records named by "
+                         "--training_files are adopted first: their number is a part of the plan.)")
+    flags.DEFINE_boolean("unordered", False, "Let pictures come in any order, for speed; runs then differ.")
+    flags.DEFINE_integer("random_seed", 42, "Seed of initial weights, order and augmentation.", 0,
+                         2**32 - 1)  # NumPy takes no more

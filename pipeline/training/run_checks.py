@@ -1,0 +1,173 @@
+"""What can be known to go wrong before anything is trained, so that nobody learns of it hours later."""
+
+from absl import logging
+import tensorflow as tf
+
+from pipeline.devices import cluster, hosts, strategy as strategies
+from pipeline.errors import UserError
+from pipeline.models import classifier as classifiers, weights, zoo
+from pipeline.ops import decode, randaugment, tta
+from pipeline.records import dataset as datasets
+from pipeline.runs import record as run_record, run as runs, seen, stages
+from pipeline.runs.stages import Stage
+from pipeline.training import layer_rates, patience
+
+
+def check_flags(run: runs.Run) -> None:
+    """Raises UserError for what is wrong whatever the data and the devices are; nothing is computed or read for it."""
+    if run.fold is not None:
+        cluster.refuse_folds()
+    if run.virtual_replicas and run.jit:
+        raise UserError("--virtual_replicas does not go with --jit: XLA does not compile for the CPUs that it makes")
+    spec = zoo.find(run.model)
+    if not run.init_from:
+        weights.resolve(run.model, spec, run.weights)
+    for views in (run.tta, run.oof_tta or run.tta):
+        tta.check(views, run.stages[-1].eval_resize, run.stages[-1].size)
+    for stage in run.stages:
+        zoo.check_size(run.model, stage.size)
+        if decode.parse_eval_resize(stage.eval_resize, stage.size) is None and stage.augment == "crop":
+            raise UserError(f"stage {stage.name}: augment=crop needs eval_resize=short:N, not {stage.eval_resize}")
+        if stage.randaugment:
+            randaugment.parse(stage.randaugment)
+        _check_augmentation(run, stage)
+
+
+def check(run: runs.Run, data: datasets.Dataset) -> None:
+    """Raises UserError for whatever the run's stages would stumble over beyond its flags.
+
+    The devices must stand: where a stage names layers, its network is built.
+    """
+    _check_classes(run, data)
+    _check_losses(run, data)
+    _check_first_weights(run)
+    _check_parts(run, data)
+    _check_kept(run, data)
+    seen.check_held_out(run, data)
+    seen.check_start(run, data)
+    for stage in run.stages:
+        _check_warmup(stage, runs.plan_stage(run, stage, data))
+        patience.check(stage, has_validation=runs.held_out_part(run, data) is not None)
+        check_long_tail(stage, data)
+    _check_layers(run)
+
+
+def check_replicas(run: runs.Run, strategy: tf.distribute.Strategy) -> None:
+    """Raises UserError for what the number or kind of replicas forbids."""
+    if hosts.count(strategy) > 1 and run.fold is not None:
+        raise cluster.several_for_folds()
+    on_tpu = isinstance(strategy, tf.distribute.TPUStrategy)
+    for stage in run.stages:
+        strategies.check_divisible(strategy, stage.batch_size, stage.accumulate)
+        if run.sync_batch_norm and stage.accumulate > 1 and strategy.num_replicas_in_sync > 1 and not on_tpu:
+            raise UserError(f"stage {stage.name}: accumulate={stage.accumulate} goes with --sync_batch_norm on a TPU only: "
+                            "elsewhere replicas can't exchange anything within a loop")
+    if run.sync_batch_norm and strategy.num_replicas_in_sync == 1:
+        logging.info("--sync_batch_norm changes nothing here: there is one replica")
+
+
+def _check_warmup(stage: Stage, plan: runs.Plan) -> None:
+    """By the stage's whole length, whatever --max_steps makes of it."""
+    if plan.warmup_steps > plan.total_steps:
+        raise UserError(f"stage {stage.name}: a warm-up of {stage.warmup_epochs:g} epochs never ends in a stage of "
+                        f"{stage.epochs:g}; give it warmup_epochs={stage.epochs:g} at most")
+
+
+def _check_augmentation(run: runs.Run, stage: Stage) -> None:
+    if stage.augment == "eval" and stage.randaugment:
+        raise UserError(f"stage {stage.name}: randaugment={stage.randaugment} does not go with augment=eval "
+                        "(write randaugment= in the stage to turn it off)")
+    if stage.augment == "eval" and stage.random_erasing:
+        raise UserError(f"stage {stage.name}: random_erasing={stage.random_erasing:g} does not go with augment=eval "
+                        "(write random_erasing=0 in the stage to turn it off)")
+    if run.place_input and (stage.mixup or stage.cutmix):
+        raise UserError(f"stage {stage.name}: mixup and cutmix do not go with --place_input: a mixed picture has no place")
+
+
+def input_scaling(run: runs.Run) -> str:
+    """The mode of models.scaling that belongs to the run's first weights; every later stage must keep it."""
+    if run.init_from:
+        return run_record.read(run.init_from)["free"]["scaling"]
+    return weights.resolve(run.model, zoo.find(run.model), run.weights).scaling
+
+
+def _check_classes(run: runs.Run, data: datasets.Dataset) -> None:
+    classes = len(data.manifest.classes)
+    if run.num_classes is not None and run.num_classes != classes:
+        told = f"--num_classes={run.num_classes}, but {data.directory} has {classes} classes"
+        if not run.max_steps:  # a recipe may be tried out on a part of its competition
+            raise UserError(told)
+        logging.warning("%s; going on with those, as --max_steps is only a trial", told)
+
+
+def _check_losses(run: runs.Run, data: datasets.Dataset) -> None:
+    """Whether every stage's loss and monitor are for as many labels a picture as there are."""
+    many = data.manifest.multi_label
+    for stage in run.stages:
+        if many and stage.loss == "softmax":
+            raise UserError(f"stage {stage.name}: {data.directory} has several labels a picture, which loss=softmax "
+                            "can't learn; give --loss=sigmoid or --loss=focal")
+        if not many and stage.loss != "softmax":
+            raise UserError(f"stage {stage.name}: loss={stage.loss} is for several labels a picture, but "
+                            f"{data.directory} has one; give --loss=softmax")
+        if stage.monitor != "val_loss" and many != (stage.monitor == "val_f2"):
+            raise UserError(f"stage {stage.name}: monitor={stage.monitor} is for {'one label' if many else 'several labels'} "
+                            f"a picture; give --monitor={'val_f2' if many else 'val_accuracy'} or val_loss")
+
+
+def check_long_tail(stage: stages.Stage, data: datasets.Dataset) -> None:
+    """Raises UserError where class_balance or logit_adjust don't go with the data or with each other."""
+    if data.manifest.multi_label and (stage.class_balance != "none" or stage.logit_adjust):
+        raise UserError(f"stage {stage.name}: class_balance and logit_adjust want one label a picture; {data.directory} "
+                        "has several")
+    if stage.class_balance == "full" and stage.logit_adjust:
+        raise UserError(f"stage {stage.name}: logit_adjust={stage.logit_adjust:g} has nothing to adjust where "
+                        "class_balance=full shows all classes equally often; give one of them")
+
+
+def _check_first_weights(run: runs.Run) -> None:
+    if run.init_from:
+        runs.finished_folds(run.init_from)
+        theirs = run_record.read(run.init_from)["same"]["model"]
+        if theirs != run.model:
+            raise UserError(f"--init_from: {run.init_from} is a {theirs}, not a {run.model}")
+        return
+    source = weights.resolve(run.model, zoo.find(run.model), run.weights)
+    if source.path is not None:
+        weights.check_h5(source.path)
+
+
+def _check_layers(run: runs.Run) -> None:
+    by_layers = [stage for stage in run.stages if stage.train not in ("head", "all") or stage.groups
+                 or stage.lower_lrs or stage.layer_decay != 1]
+    if by_layers:  # they are known only once the network stands
+        base = zoo.build_base(run.model, by_layers[0].size)
+        for stage in by_layers:
+            classifiers.first_trained(base.layers, stage.train)
+            layer_rates.base_factors(base.layers, stage)
+
+
+def _check_kept(run: runs.Run, data: datasets.Dataset) -> None:
+    last = run.stages[-1]
+    plan = runs.plan_stage(run, last, data)
+    for epochs in runs.kept_epochs(run, last):
+        if not plan.has_snapshot_after(epochs):
+            raise UserError(f"stage {last.name}: keep_epochs={last.keep_epochs}: it has no checkpoint after epoch "
+                            f"{epochs:g}, but every {last.validate_every:g} (--validate_every) up to {last.epochs:g}")
+
+
+def _check_parts(run: runs.Run, data: datasets.Dataset) -> None:
+    names = run.train_split.split("+")
+    if len(set(names)) < len(names):
+        raise UserError(f"--train_split={run.train_split} names a split twice")
+    if "test" in names:
+        raise UserError(f"--train_split={run.train_split}: the test pictures have no labels to learn from")
+    part = runs.training_part(run, data)
+    part.check()
+    held_out = runs.held_out_part(run, data)
+    if held_out:
+        held_out.check()
+    for stage in run.stages:
+        if stage.batch_size > part.size:
+            logging.warning("stage %s: a batch of %d is more than the %d pictures there are; each stands in it several "
+                            "times", stage.name, stage.batch_size, part.size)

@@ -1,0 +1,85 @@
+"""The training and validation steps: pure functions of a batch, with Keras' fit and callbacks around them."""
+
+from typing import Optional
+
+import tensorflow as tf
+
+from pipeline.training import accumulation
+from pipeline.training.losses import Loss
+from pipeline.training.step_metrics import MultiLabelMetrics, SingleLabelMetrics
+from pipeline.training.weight_average import WeightAverage
+
+
+def apply(classifier: tf.keras.Model, features: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
+    """Logits [batch, classes]; only the features that the classifier was built for are given to it."""
+    return classifier({name: features[name] for name in classifier.input}, training=training)
+
+
+class TrainableClassifier(tf.keras.Model):
+    """A classifier with its loss, trained by `fit` on (features, labels) and validated on (features, labels, weights).
+
+    Labels are class indices [batch] (in training perhaps mixing.MixedLabels) or, with multi_label, targets
+    [batch, classes].
+
+    The mean is taken over the global batch, so the gradient does not depend on the number of replicas; validation
+    averages over the examples that count (weight 1), so padding changes nothing. With an average of the weights, that
+    is what is validated.
+    """
+
+    def __init__(self, classifier: tf.keras.Model, loss: Loss, global_batch_size: int, multi_label: bool = False,
+                 average: Optional[WeightAverage] = None, training_loss: Optional[Loss] = None, accumulate: int = 1):
+        """
+        Args:
+          training_loss: takes the place of `loss` in training, not in validation.
+          accumulate: so many micro-batches make up the gradients of a step; each replica's batch is a multiple of it.
+        """
+        super().__init__()
+        self.classifier = classifier
+        self._average = average
+        self._loss = loss
+        self._training_loss = training_loss or loss
+        self._global_batch_size = global_batch_size
+        self._accumulate = accumulate
+        self._scores = MultiLabelMetrics() if multi_label else SingleLabelMetrics()
+
+    @property
+    def metrics(self) -> list[tf.keras.metrics.Metric]:
+        """Reset by Keras at the start of each epoch."""
+        return self._scores.metrics
+
+    def call(self, features, training=False):
+        return apply(self.classifier, features, training=training)
+
+    def train_step(self, data):
+        features, labels = data
+        variables = self.classifier.trainable_variables
+        if self._accumulate == 1:
+            gradients, losses, logits = self._gradients(features, labels)
+        else:
+            gradients, losses, logits = accumulation.in_micro_batches(
+                self._gradients, features, labels, self._accumulate, variables, self.classifier.output.shape[-1])
+        # Keras sums them over the replicas, and clips the sum.
+        self.optimizer.apply_gradients(zip(gradients, variables))
+        if self._average:
+            self._average.update(self.optimizer.iterations)
+        return self._scores.update(losses, labels, logits, None)
+
+    def _gradients(self, features, labels):
+        """What a batch, or a part of one, adds to the step's gradients; its losses [n] and logits [n, classes]."""
+        with tf.GradientTape() as tape:
+            logits = apply(self.classifier, features, training=True)
+            losses = self._training_loss(labels, logits)
+            loss = tf.reduce_sum(losses) / self._global_batch_size
+            scaled = self.optimizer.get_scaled_loss(loss) if self._scales_loss else loss
+        gradients = tape.gradient(scaled, self.classifier.trainable_variables)
+        return self.optimizer.get_unscaled_gradients(gradients) if self._scales_loss else gradients, losses, logits
+
+    @property
+    def _scales_loss(self) -> bool:
+        return isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
+
+    def test_step(self, data):
+        features, labels, weights = data
+        validated = self._average.model if self._average else self.classifier
+        logits = apply(validated, features, training=False)
+        return self._scores.update(self._loss(labels, logits), labels, logits, weights)

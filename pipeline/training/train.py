@@ -1,0 +1,231 @@
+"""Training: the stages of a run in order, each from the best of the one before."""
+
+import os
+import time
+from typing import Optional
+import zlib
+
+from absl import logging
+import numpy as np
+import tensorflow as tf
+
+from pipeline import command, files
+from pipeline.devices import hosts, strategy as strategies
+from pipeline.models import classifier as classifiers
+from pipeline.ops import mixing
+from pipeline.records import class_balance, dataset as datasets, input as inputs
+from pipeline.runs import checkpoint, record as run_record, run as runs, seen
+from pipeline.runs.run import Plan, Run
+from pipeline.runs.stages import Stage
+from pipeline.training import callbacks, patience, run_checks, schedules, trainable
+from pipeline.training.step import TrainableClassifier
+from pipeline.training.weight_average import WeightAverage
+
+
+def _log_plan(run: Run, data: datasets.Dataset, strategy: tf.distribute.Strategy) -> None:
+    strategies.log(strategy, [stage.batch_size for stage in run.stages])
+    held_out = runs.held_out_part(run, data)
+    logging.info("%s: %d examples of %d classes to train on (%s), %s", data.directory, runs.training_part(run, data).size,
+                 len(data.manifest.classes), run.train_split if run.fold is None else f"without fold {run.fold}",
+                 f"{held_out.size} to validate" if held_out else "none held out")
+    count = hosts.count(strategy)
+    if count > 1:
+        by_shard = inputs.Host(0, count).takes_shards(runs.training_part(run, data))
+        logging.info("each of the %d hosts reads %s", count, "shards of its own" if by_shard else
+                     "all shards, of which there are fewer than hosts, and makes its part of every batch")
+    for stage in run.stages:
+        plan = runs.plan_stage(run, stage, data)
+        logging.info("stage %s: train=%s, %d px, %g epoch(s) of %g steps of %d, a checkpoint every %d, %s peak rate "
+                     "%.3g, warm-up %d of %d steps, augment %s%s", stage.name, stage.train, stage.size, plan.epochs,
+                     plan.steps_per_epoch, stage.batch_size, plan.steps_per_snapshot, stage.optimizer, stage.peak_lr,
+                     plan.warmup_steps, plan.total_steps, stage.augment,
+                     stage.randaugment and f", randaugment {stage.randaugment}")
+
+
+def _build(run: Run, stage: Stage, data: datasets.Dataset, weights: str) -> classifiers.Classifier:
+    return trainable.build_classifier(run, stage, len(data.manifest.classes), weights, run_checks.input_scaling(run))
+
+
+def _log_prior(run: Run, stage: Stage, data: datasets.Dataset) -> Optional[np.ndarray]:
+    if not stage.logit_adjust:
+        return None
+    return class_balance.log_prior(runs.training_part(run, data), len(data.manifest.classes), stage.class_balance)
+
+
+def _load_earlier_run(run: Run, built: classifiers.Classifier, data: datasets.Dataset) -> None:
+    """--init_from: all weights where the classes are the same, else the base alone."""
+    path = checkpoint.find(runs.last_stage_dir(run.init_from, seen.first_fold(run.init_from, data, run.fold)))
+    record = run_record.read(run.init_from)
+    same_classes = record["free"]["class_ids"] == data.class_ids
+    logging.info("starting from %s (%s)", path, "all weights" if same_classes else "the base: its classes are others")
+    checkpoint.load_at_size(path, built, run.model, run_record.last_stage(record)["size"], run.random_seed,
+                            with_head=same_classes)
+
+
+def _load_initial(run: Run, stage: Stage, built: classifiers.Classifier, data: datasets.Dataset) -> None:
+    """Where a stage without a checkpoint of its own gets its weights, in this order: the stage before; an earlier run;
+    --weights, which were loaded when it was built; else they are random."""
+    if run.stages[0] != stage:
+        before = run.stages[run.stages.index(stage) - 1]
+        path = checkpoint.find(runs.stage_dir(run, before))
+        checkpoint.load_at_size(path, built, run.model, before.size, run.random_seed)
+    elif run.init_from:
+        _load_earlier_run(run, built, data)
+
+
+def _train_stage(run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.distribute.Strategy) -> None:
+    files.make_dirs(runs.stage_dir(run, stage))
+    with hosts.folder_to_write(strategy, runs.stage_dir(run, stage)) as folder:
+        _train_stage_into(folder, run, stage, data, strategy)
+    hosts.wait_for_all(strategy)  # or the next stage would look for a checkpoint that another host still writes
+
+
+def _train_stage_into(folder: str, run: Run, stage: Stage, data: datasets.Dataset,
+                      strategy: tf.distribute.Strategy) -> None:
+    plan = runs.plan_stage(run, stage, data)
+    started = time.monotonic()
+    tf.keras.backend.clear_session()
+    # Every stage seeds anew, so that a stage begins alike whether or not the earlier ones ran in this process.
+    tf.keras.utils.set_random_seed(run.random_seed)
+    rate = schedules.make_rate(stage.lr_schedule, stage.peak_lr, plan.warmup_steps, plan.total_steps,
+                               plan.steps_per_epoch, stage.lr_factor)
+    with strategy.scope():
+        waiting = patience.make(stage)
+        from_library = run.stages[0] == stage and not run.init_from
+        built = _build(run, stage, data, run.weights if from_library else "none")
+        # What is validated, saved and predicted with: the network that is trained, or the average of its weights.
+        valued = _build(run, stage, data, "none") if stage.ema else built
+        average = WeightAverage(valued.model, built.model, stage.ema) if stage.ema else None
+        model = trainable.compile_stage(run, stage, built, rate, data.manifest.multi_label, _log_prior(run, stage, data),
+                                        average)
+        also = {name: callback.state for name, callback in waiting.items()}
+        checkpoints = checkpoint.StageCheckpoints(runs.stage_dir(run, stage), valued, model.optimizer, stage.monitor, plan,
+                                                  runs.kept_epochs(run, stage), {"trained": built.model, **also}, folder)
+        if not checkpoints.restore():
+            _load_initial(run, stage, built, data)
+            if average:
+                average.start()
+    history_path = os.path.join(folder, "history.csv")
+    callbacks.forget_rows_after(history_path, checkpoints.snapshots)
+    _fit(run, stage, plan, data, model, [
+        callbacks.LogLearningRate(rate),
+        callbacks.StopOnNan(stage.name, plan, built.model),
+        callbacks.Progress(f"stage {stage.name}", plan, stage.batch_size),
+        tf.keras.callbacks.CSVLogger(history_path, append=True),
+        tf.keras.callbacks.TensorBoard(os.path.join(folder, "tensorboard"), write_graph=False),
+        *waiting.values(),
+        checkpoints,
+    ], plan.snapshots if patience.is_over(waiting) else checkpoints.snapshots)
+    _mark_done(folder, stage, plan, checkpoints, time.monotonic() - started)
+
+
+def _mark_done(folder: str, stage: Stage, plan: Plan, checkpoints: checkpoint.StageCheckpoints, seconds: float) -> None:
+    runs.mark_done(folder, {"epochs": plan.epochs_after(checkpoints.snapshots),
+                            "best_epoch": plan.epochs_after(checkpoints.best_snapshot),
+                            "steps": min(checkpoints.snapshots * plan.steps_per_snapshot, plan.steps),
+                            "monitor": stage.monitor, "best": checkpoints.best_value, "seconds": round(seconds, 1)})
+
+
+def _stage_seed(run: Run, stage: Stage) -> int:
+    """Every stage sees the pictures in an order, and in crops, of its own."""
+    return zlib.crc32(f"{run.random_seed}/{stage.name}".encode())
+
+
+def _fit(run: Run, stage: Stage, plan: Plan, data: datasets.Dataset, model: TrainableClassifier,
+         stage_callbacks: list, snapshots_done: int) -> None:
+    """Trains from that snapshot to the end; to Keras, whose epochs are all of a length, a shorter last one is new."""
+    whole, rest = divmod(plan.steps, plan.steps_per_snapshot)
+    _fit_snapshots(run, stage, plan, data, model, stage_callbacks, snapshots_done, whole, plan.steps_per_snapshot)
+    if rest and not model.stop_training:
+        _fit_snapshots(run, stage, plan, data, model, stage_callbacks, max(whole, snapshots_done), whole + 1, rest)
+
+
+def _fit_snapshots(run: Run, stage: Stage, plan: Plan, data: datasets.Dataset, model: TrainableClassifier,
+                   stage_callbacks: list, begin: int, end: int, steps: int) -> None:
+    """Trains the snapshots `begin` to `end` (without it), `steps` each."""
+    if begin >= end:
+        return
+    strategy = model.distribute_strategy
+    batches = hosts.distribute(strategy, lambda host: _training_batches(run, stage, data, begin * plan.steps_per_snapshot,
+                                                                        host), stage.batch_size)
+    held_out = None
+    if plan.validation_steps:
+        held_out = hosts.distribute(strategy, lambda host: _validation_batches(run, stage, data, host).take(
+            plan.validation_steps), stage.batch_size)
+    command.begin_work()
+    try:
+        model.fit(batches, epochs=end, initial_epoch=begin, steps_per_epoch=steps,
+                  validation_data=held_out, validation_steps=plan.validation_steps or None,
+                  callbacks=stage_callbacks, verbose=0)
+    except tf.errors.DataLossError:
+        raise _damaged_part(run, data).name_damaged() from None
+
+
+def _training_batches(run: Run, stage: Stage, data: datasets.Dataset, start_step: int, host: inputs.Host) -> tf.data.Dataset:
+    pictures = inputs.TrainPictures(stage.size, stage.augment, stage.randaugment, stage.eval_resize, stage.random_erasing)
+    return inputs.train_batches(
+        runs.training_part(run, data), pictures, stage.batch_size, _stage_seed(run, stage), start_step,
+        ordered=not run.unordered, class_balance=stage.class_balance, mix=mixing.Alphas(stage.mixup, stage.cutmix), host=host)
+
+
+def _validation_batches(run: Run, stage: Stage, data: datasets.Dataset, host: inputs.Host) -> tf.data.Dataset:
+    return inputs.validation_batches(runs.held_out_part(run, data), stage.size, stage.eval_resize, stage.batch_size, host)
+
+
+def _damaged_part(run: Run, data: datasets.Dataset) -> datasets.Part:
+    """All that the run reads."""
+    held_out = runs.held_out_part(run, data)
+    part = runs.training_part(run, data)
+    return datasets.Part(data, part.split, part.shards + (held_out.shards if held_out else ()))
+
+
+def make_devices(run: Run) -> tf.distribute.Strategy:
+    """What the run computes on, the same at each call; comes before whatever else needs TensorFlow.
+
+    Raises UserError for what is wrong in the flags alone, and for devices that can't be had or don't suit the run.
+    """
+    run_checks.check_flags(run)
+    strategy = strategies.make(run.tpu, [stage.batch_size for stage in run.stages], run.virtual_replicas)
+    run_checks.check_replicas(run, strategy)
+    return strategy
+
+
+def run_training(run: Run) -> None:
+    """Trains every stage that is not finished yet; raises UserError for what the user can mend.
+
+    Of several hosts each checks everything, so that all of them end with the same mistake.
+    """
+    strategy = make_devices(run)
+    data = datasets.load(run.data_dir)
+    run_checks.check(run, data)
+    if not run.dry_run:
+        hosts.by_chief(strategy, lambda: _claim(run, data))
+    _log_plan(run, data, strategy)
+    if run.dry_run:
+        return
+    tf.keras.mixed_precision.set_global_policy(run.precision)
+    for stage in run.stages:
+        if runs.is_done(runs.stage_dir(run, stage)):
+            logging.info("stage %s is finished already", stage.name)
+            continue
+        _train_stage(run, stage, data, strategy)
+    logging.info("finished; model in %s", run.model_dir)
+
+
+def _claim(run: Run, data: datasets.Dataset) -> None:
+    """Makes the model directory this run's, or finds that it is another's."""
+    held_out = runs.held_out_part(run, data)
+    contents = {split: data.identity(split) for split in {run.train_split, held_out.split if held_out else run.train_split}}
+    has_seen = seen.of_new_run(run, data)
+    boxes = run.boxes and {"name": run.boxes, "digest": data.boxes(run.boxes).digest}
+    run_record.claim(run.model_dir, {**run.identity(), "boxes": boxes, "dataset": contents}, {
+        "data_dir": run.data_dir,
+        "class_ids": data.class_ids,
+        "classes": data.classes_digest(),
+        "scaling": run_checks.input_scaling(run),
+        "tta": run.tta,
+        "oof_tta": run.oof_tta,
+        "folds": data.manifest.folds,
+        "stage_dirs": [runs.stage_name(run, stage) for stage in run.stages],
+    }, seen=has_seen.summary)
+    seen.write(run.model_dir, has_seen)

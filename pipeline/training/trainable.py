@@ -1,0 +1,50 @@
+"""What a stage trains: the network, its loss and its optimizer, compiled for Keras' fit. Knows no data but its classes."""
+
+from typing import Optional
+
+import numpy as np
+import tensorflow as tf
+
+from pipeline.models import classifier as classifiers
+from pipeline.runs.run import Run
+from pipeline.runs.stages import Stage
+from pipeline.training import layer_rates, losses, optimizers, schedules
+from pipeline.training.step import TrainableClassifier
+from pipeline.training.weight_average import WeightAverage
+
+
+def build_classifier(run: Run, stage: Stage, class_count: int, weights: str, scaling: str) -> classifiers.Classifier:
+    """The network as the stage trains it: what is frozen, whether BatchNorm moves. `scaling` as in models.scaling."""
+    built = classifiers.build(run.model, stage.size, class_count, weights=weights,
+                              base_training=classifiers.needs_base_training(stage.train),
+                              place_input=run.place_input, dropout=run.dropout, seed=run.random_seed, scaling=scaling)
+    classifiers.set_trainable(built, stage.train)
+    if run.sync_batch_norm:
+        classifiers.synchronize_batch_norm(built)
+    return built
+
+
+def compile_stage(run: Run, stage: Stage, built: classifiers.Classifier, rate: schedules.Rate, multi_label: bool,
+                  log_prior: Optional[np.ndarray] = None, average: Optional[WeightAverage] = None) -> TrainableClassifier:
+    """The model for `fit`.
+
+    Args:
+      rate: the learning rate, of all steps of the stage.
+      multi_label: whether a picture has several labels.
+      log_prior: float32 [classes], log(share of the training pictures); given where the stage adjusts its logits.
+      average: the average of the weights, where the stage keeps one.
+    """
+    optimizer = optimizers.build(
+        stage.optimizer, rate, momentum=stage.momentum, weight_decay=stage.weight_decay, clip_norm=stage.clip_norm,
+        variables=built.model.trainable_variables, factors=layer_rates.factors(built, stage))
+    if run.precision == "mixed_float16":
+        optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
+    loss = losses.make(stage)
+    # Validation does without the adjustment.
+    training_loss = losses.logit_adjusted(loss, log_prior, stage.logit_adjust) if stage.logit_adjust else loss
+    model = TrainableClassifier(built.model, loss, stage.batch_size, multi_label, average, training_loss,
+                                stage.accumulate)
+    on_tpu = isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)  # where all is compiled as it is
+    model.compile(optimizer=optimizer, jit_compile=run.jit and not on_tpu, steps_per_execution=run.steps_per_execution,
+                  weighted_metrics=[])  # the model has its own; said so that Keras does not ask for some
+    return model

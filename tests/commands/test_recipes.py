@@ -1,0 +1,198 @@
+"""Every flagfile under configs/: parsed by its command's flags, checked on data, and Turtle Recall's networks built."""
+
+import functools
+import json
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+
+from conftest import ROOT
+from pipeline.geo import runs as geo_runs
+from pipeline.models import zoo
+from pipeline.runs import stages
+from pipeline.training import schedules, train
+import raw_data
+
+CONFIGS = ROOT / "configs"
+OVERRIDES = CONFIGS / "overrides"
+GPU = OVERRIDES / "gpu.flags"
+TPU = sorted((OVERRIDES / "tpu").glob("*.flags"))
+GEO_PRIOR = sorted((CONFIGS / "geo_prior").glob("*.flags"))  # of train_geo_prior.py
+RECIPES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.flags")
+                 if OVERRIDES not in path.parents and path not in GEO_PRIOR)
+
+# A fresh process, since absl's flags are global; without TensorFlow, which multi_stage_train.py imports late.
+READ = """
+import dataclasses, json, sys
+import multi_stage_train as command
+rest = command.FLAGS(sys.argv)
+assert rest[1:] == [], rest
+names = ("model", "weights", "num_classes", "precision", "random_seed", "tta", "fold", "tpu", "train_split", "dropout",
+         "boxes")
+print(json.dumps({**{name: command.FLAGS[name].value for name in names},
+                  "stages": [dataclasses.asdict(stage) for stage in command.resolve_stages()]}))
+assert "tensorflow" not in sys.modules
+"""
+
+READ_GEO_PRIOR = """
+import json, sys
+import train_geo_prior as command
+rest = command.FLAGS(sys.argv)
+assert rest[1:] == [], rest
+print(json.dumps({name: command.FLAGS[name].value for name in command.RUN_FLAGS}))
+assert "tensorflow" not in sys.modules
+"""
+
+# Model, weights, batch, rate, monitor, published millions of parameters without the head, at 512 px.
+TURTLE_RECALL = {
+    "ef1b7": ("efficientnet/b7", "imagenet", 64, 5e-4, "val_accuracy", 64.1),
+    "beitl": ("kecam/BeitLargePatch16", "imagenet21k-ft1k", 32, 5e-5, "val_loss", 304.6),
+    "ef1l2_a": ("kecam/EfficientNetV1L2", "noisy_student", 32, 5e-5, "val_loss", 475.9),
+    "ef1l2_b": ("kecam/EfficientNetV1L2", "noisy_student", 32, 5e-5, "val_loss", 475.9),
+    "ef2xl": ("kecam/EfficientNetV2XL", "imagenet21k-ft1k", 64, 1e-4, "val_accuracy", 207.6),
+    "ef2l": ("kecam/EfficientNetV2L", "imagenet", 64, 5e-4, "val_loss", 117.7),
+}
+
+
+def python(code, *arguments):
+    done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+@functools.cache
+def read(*flagfiles):
+    """The flags of a recipe, its stages as Stage; not to be written to."""
+    recipe = json.loads(python(READ, *(f"--flagfile={path}" for path in flagfiles)))
+    return {**recipe, "stages": tuple(stages.Stage(**stage) for stage in recipe["stages"])}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_parses_and_passes_the_checks(name, request, tmp_path):
+    recipe = read(CONFIGS / name)
+    many = recipe["stages"][0].loss != "softmax"
+    data = request.getfixturevalue("tiny_multi_label_data" if many else "tiny_data")
+    # All that is checked before training, on a competition that is not its own, which max_steps allows.
+    of_run = ("model", "stages", "weights", "num_classes", "precision", "tta", "train_split", "dropout")
+    train.run_training(train.Run(data_dir=data.directory, model_dir=str(tmp_path / "m"), dry_run=True, max_steps=1,
+                                 fold=0 if data.manifest.folds else None, **{key: recipe[key] for key in of_run}))
+    assert (CONFIGS / name).read_text().count(f"--flagfile=configs/{name}") >= 1  # the header's own command
+
+
+@pytest.mark.parametrize("path", GEO_PRIOR, ids=lambda path: path.stem)
+def test_every_geo_prior_recipe_parses(path):
+    recipe = json.loads(python(READ_GEO_PRIOR, f"--flagfile={path}"))
+    geo_runs.GeoRun(**recipe)
+    assert recipe["competition"] in (None, path.stem) and recipe["model_dir"] is None
+    assert path.read_text().count(f"--flagfile=configs/geo_prior/{path.name}") >= 1  # the header's own command
+
+
+def test_a_geo_prior_recipe_with_an_unknown_flag_is_refused(tmp_path):
+    (tmp_path / "wrong.flags").write_text("--lr=0.1\n--stage=name=all\n")
+    refused = raw_data.run_command("train_geo_prior.py", f"--flagfile={tmp_path}/wrong.flags")
+    raw_data.assert_one_line_mistake(refused, "stage")
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_boxes_are_made_by_a_recipe_that_stands_before(name):
+    """The scripts take a competition's recipes in the order of their names."""
+    recipe = read(CONFIGS / name)
+    if recipe["boxes"]:
+        coarse = (CONFIGS / name).with_name(f"{recipe['boxes']}.flags")
+        assert coarse.is_file() and coarse.name < (CONFIGS / name).name
+        assert {**recipe, "boxes": None, "random_seed": 0} == {**read(coarse), "random_seed": 0}  # the crops alone differ
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_override_for_one_gpu_follows_any_recipe(name):
+    recipe, on_gpu = read(CONFIGS / name), read(CONFIGS / name, GPU)
+    assert (on_gpu["precision"], on_gpu["tpu"]) == ("mixed_float16", "none")
+    for before, after in zip(recipe["stages"], on_gpu["stages"]):
+        assert (after.batch_size, after.lr) == (8, before.lr)
+        if before.scale_lr:
+            assert after.peak_lr == pytest.approx(before.peak_lr * 8 / before.batch_size)
+
+
+@pytest.mark.parametrize("path", TPU, ids=lambda path: path.stem)
+def test_a_solutions_override_for_a_tpu(path):
+    for recipe_path in sorted((CONFIGS / path.stem).glob("*.flags")):
+        recipe, on_tpu = read(recipe_path), read(recipe_path, path)
+        assert on_tpu["tpu"] == "local" and on_tpu["precision"] in ("float32", "mixed_bfloat16")
+        for before, after in zip(recipe["stages"], on_tpu["stages"]):
+            assert after.batch_size % 8 == 0
+            assert after.batch_size == before.batch_size or before.scale_lr
+            assert f"{before.batch_size}" in path.read_text() or after.batch_size == before.batch_size
+    assert f"--flagfile=configs/overrides/tpu/{path.name}" in path.read_text()
+
+
+def test_every_solution_has_an_override_for_a_tpu():
+    assert {path.stem for path in TPU} == {"inat2017", "inat2019", "inat2021", "imet2019", "turtle_recall"}
+
+
+@pytest.mark.parametrize("name", TURTLE_RECALL)
+def test_turtle_recall_is_as_published(name):
+    recipe = read(CONFIGS / "turtle_recall" / f"{name}.flags")
+    model, weights, batch, rate, monitor, _ = TURTLE_RECALL[name]
+    assert (recipe["model"], recipe["weights"]) == (model, weights) and weights in zoo.find(model).weights
+    assert (recipe["num_classes"], recipe["precision"], recipe["tta"]) == (2265, "float32", "rot45")
+    assert recipe["fold"] == "all"
+    stage, = recipe["stages"]
+    assert (stage.size, stage.epochs, stage.train, stage.batch_size) == (512, 200, "all", batch)
+    assert stage.peak_lr == stage.lr == rate
+    assert (stage.optimizer, stage.augment, stage.randaugment, stage.label_smoothing) == ("adam", "rot45", "", 0)
+    assert (stage.lr_schedule, stage.early_stop, stage.monitor) == ("plateau:0.5:4", 8, monitor)
+
+
+def test_inat2017_is_as_published():
+    recipe = read(CONFIGS / "inat2017" / "resnet152.flags")
+    assert (recipe["model"], recipe["num_classes"]) == ("keras/resnet152", 5089)
+    stage, = recipe["stages"]
+    assert (stage.size, stage.epochs, stage.train, stage.batch_size) == (320, 30, "all", 48)
+    assert (stage.augment, stage.eval_resize, stage.randaugment, stage.label_smoothing) == ("crop", "short:360", "", 0)
+    assert (stage.optimizer, stage.momentum, stage.weight_decay, stage.warmup_epochs) == ("sgd", 0, 0, 0)
+    rate = schedules.make_rate(stage.lr_schedule, stage.peak_lr, 0, 300, 10, stage.lr_factor)
+    assert [float(rate(step)) for step in (0, 99, 100, 199, 200, 299)] == pytest.approx(
+        [0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001])
+
+
+def test_imet2019s_second_layer_group_begins_with_the_third_stage_of_blocks():
+    recipes = [read(CONFIGS / "imet2019" / f"{name}.flags") for name in ("seresnext50", "seresnext101")]
+    first, = {stage.groups.split(":")[0] for recipe in recipes for stage in recipe["stages"] if stage.groups}
+    base = zoo.build_base("image_classifiers/seresnext50", 64)
+    begin = [layer.name for layer in base.layers].index(first)
+    sides = [[layer.output_shape[1] for layer in layers if isinstance(layer, tf.keras.layers.Conv2D)
+              and layer.output_shape[1] > 1] for layers in (base.layers[:begin], base.layers[begin + 1:])]
+    assert min(sides[0]) == 64 // 8 and max(sides[1]) == 64 // 16
+
+
+@pytest.mark.parametrize("name", ["coarse", "fine"])
+def test_inat2019_is_a_senet154_at_448_px(name):
+    recipe = read(CONFIGS / "inat2019" / f"{name}.flags")
+    assert (recipe["model"], recipe["weights"], recipe["num_classes"]) == ("image_classifiers/senet154", "imagenet", 1010)
+    assert {stage.size for stage in recipe["stages"]} == {448}
+
+
+def test_two_runs_of_one_network_differ_in_their_seeds():
+    first, second = (read(CONFIGS / "turtle_recall" / f"ef1l2_{run}.flags") for run in "ab")
+    assert {name for name in first if first[name] != second[name]} == {"random_seed"}
+
+
+BUILD = """
+import sys
+from pipeline.models import classifier
+built = classifier.build(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), weights="none")
+assert built.model.output_shape == (None, int(sys.argv[3])) and built.model.output.dtype == "float32"
+print(built.base.count_params())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TURTLE_RECALL)
+def test_turtle_recalls_networks_have_the_published_size(name):
+    """A process each, as L2 takes 3 GB."""
+    recipe, published = read(CONFIGS / "turtle_recall" / f"{name}.flags"), TURTLE_RECALL[name][-1]
+    parameters = int(python(BUILD, recipe["model"], recipe["stages"][0].size, recipe["num_classes"]))
+    assert abs(parameters / 1e6 - published) <= 0.05, parameters

@@ -1,0 +1,133 @@
+"""Turtle Recall: two label files into one train split, an open set, and a CSV with a column for each answer."""
+
+import csv
+
+import numpy as np
+import pytest
+
+import raw_data
+from dataset_tools import submission
+from dataset_tools.build import build
+from dataset_tools.competitions import find
+from pipeline.answers import predictions
+from pipeline.errors import UserError
+from pipeline.records import dataset
+from raw_data import assert_one_line_mistake, encode, pixels, run_command, write
+
+TRAIN = "image_id,image_location,turtle_id\r\nID_1,Left,t_b\r\nID_2,top,t_a\r\nID_3,Top,t_b\r\n"
+EXTRA = "image_id,turtle_id\nID_4,t_a\nID_5,t_Z\nID_6,t_c\n"
+TEST = "image_id,image_location\nID_8,right\nID_7,left\n"
+
+
+def write_raw(folder, train=TRAIN, extra=EXTRA, test=TEST):
+    for name, text in (("train.csv", "\ufeff" + train), ("extra_images.csv", extra), ("test.csv", test)):
+        write(folder / name, text.encode())
+    for number in range(1, 9):
+        write(folder / "images" / f"ID_{number}.{'JPG' if number % 2 else 'jpg'}", encode(pixels(number)))
+    return folder
+
+
+def read(folder):
+    return find("turtle_recall").read(str(folder))
+
+
+def test_both_files_are_one_train_split(tmp_path):
+    table = read(write_raw(tmp_path))
+    assert table.classes == [(one, one) for one in ("t_Z", "t_a", "t_b", "t_c")]
+    assert (table.known, table.unknown_answer, table.multi_label) == ((False, True, True, False), "new_turtle", False)
+    assert {row.id: (row.split, row.path, row.labels) for row in table.examples.itertuples()} == {
+        "ID_1": ("train", "images/ID_1.JPG", (2,)), "ID_2": ("train", "images/ID_2.jpg", (1,)),
+        "ID_3": ("train", "images/ID_3.JPG", (2,)), "ID_4": ("train", "images/ID_4.jpg", (1,)),
+        "ID_5": ("train", "images/ID_5.JPG", (0,)), "ID_6": ("train", "images/ID_6.jpg", (3,)),
+        "ID_7": ("test", "images/ID_7.JPG", ()), "ID_8": ("test", "images/ID_8.jpg", ())}
+
+
+def test_the_manifest_says_who_is_known(tmp_path):
+    (write_raw(tmp_path / "raw") / "images" / "ID_3.JPG").unlink()
+    made = build("turtle_recall", str(tmp_path / "raw"), str(tmp_path / "out"))
+    assert [(one.source_id, one.known, one.train_count) for one in made.classes] == [
+        ("t_Z", False, 1), ("t_a", True, 2), ("t_b", True, 1), ("t_c", False, 1)]
+    assert made.unknown_answer == "new_turtle" and made.rejected == 1
+    assert dataset.load(str(tmp_path / "out")).manifest == made
+
+
+def test_without_test_there_is_no_test_split(tmp_path):
+    (write_raw(tmp_path) / "test.csv").unlink()
+    assert set(read(tmp_path).examples["split"]) == {"train"}
+
+
+@pytest.mark.parametrize("name, text, words", [
+    ("extra_images.csv", "image_id,turtle_id\nID_1,t_b\n", ["ID_1", "train.csv"]),
+    ("extra_images.csv", "image_id,turtle_id\nID_4,t_b\nID_4,t_a\n", ["ID_4", "t_a", "t_b"]),
+    ("train.csv", TRAIN + "ID_1,left,t_a\n", ["ID_1", "t_a"]),
+    ("train.csv", "image_id,image_location\nID_1,left\n", ["no column turtle_id", "image_location"]),
+    ("train.csv", "image_id,image_location,turtle_id\nID_1,left\n", ["row 1", "turtle_id"]),
+    ("train.csv", "image_id,image_location,turtle_id\n,left,t_a\n", ["row 1", "image_id"]),
+    ("train.csv", "", ["no rows"]),
+    ("train.csv", None, ["does not exist"]),
+    ("extra_images.csv", None, ["does not exist"]),
+    ("extra_images.csv", b"image_id,turtle_id\n\xff\xfe,t_a\n", ["UTF-8"]),
+    ("extra_images.csv", "image_id,turtle_id\nID_4," + "x" * 200_000 + "\n", ["CSV"]),
+    ("extra_images.csv", "image_id,turtle_id\nID_4,new_turtle\n", ["ID_4", "new_turtle"]),
+    ("test.csv", "image_id\nID_7\nID_7\n", ["ID_7", "twice"]),
+    ("test.csv", "id\nID_7\n", ["no column image_id"]),
+])
+def test_wrong_files_are_named(tmp_path, name, text, words):
+    write_raw(tmp_path)
+    if text is None:
+        (tmp_path / name).unlink()
+    else:
+        write(tmp_path / name, text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError) as raised:
+        read(tmp_path)
+    for word in (name, *words):
+        assert word in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_column_for_each_answer(tmp_path):
+    target = tmp_path / "o.csv"
+    form = find("turtle_recall").submission
+    rows = [["t_b", "t_a", "new_turtle", "t_c", "t_d"], ["new_turtle", "t_a", "t_b", "t_d", "t_c"]]
+    submission.write_submission(str(target), form, ["ID_8", "ID_7"], rows, 101)
+    assert target.read_text() == ("image_id,prediction1,prediction2,prediction3,prediction4,prediction5\n"
+                                  "ID_7,new_turtle,t_a,t_b,t_d,t_c\nID_8,t_b,t_a,new_turtle,t_c,t_d\n")
+    submission.write_submission(str(target), form, ["ID_7"], [["t_a", "new_turtle"]], 2)
+    assert target.read_text().splitlines()[1] == "ID_7,t_a,new_turtle,,,"
+    with pytest.raises(UserError, match="distinct"):
+        submission.write_submission(str(target), form, ["ID_7"], [["t_a", "new_turtle", "t_a", "t_b", "t_c"]], 101)
+
+
+def write_predictions(folder, class_ids, rows):
+    """Log-probabilities by id, as predict.py leaves them."""
+    writer = predictions.Writer(str(folder), len(rows), len(class_ids))
+    writer.append(list(rows), np.log(list(rows.values())))
+    writer.finish({"class_ids": class_ids, "split": "test"})
+
+
+@pytest.mark.parametrize("rule, expected", [
+    ("first", ["t_b", "new_turtle", "t_a"]), ("sum", ["new_turtle", "t_b", "t_a"])])
+def test_submission_through_the_command(tmp_path, rule, expected):
+    raw = write_raw(tmp_path / "raw", test=TEST + "ID_9,top\n")  # there is no such picture
+    build("turtle_recall", str(raw), str(tmp_path / "records"))
+    write_predictions(tmp_path / "p", ["t_Z", "t_a", "t_b", "t_c"],
+                      {"ID_8": [0.3, 0.1, 0.35, 0.25], "ID_7": [0.02, 0.9, 0.07, 0.01]})
+    done = run_command("make_submission.py", f"--data_dir={tmp_path}/records", f"--predictions={tmp_path}/p",
+                       f"--out={tmp_path}/s.csv", f"--open_set={rule}")
+    assert done.returncode == 0, done.stderr
+    with open(tmp_path / "s.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    assert rows[1:] == [["ID_7", "t_a", "t_b", "new_turtle", "", ""], ["ID_8", *expected, "", ""],
+                        ["ID_9", "t_a", "t_b", "new_turtle", "", ""]]  # by the counts in train: 2, 2, and 1 and 1
+
+
+def test_an_unknown_rule_is_told(tmp_path):
+    done = run_command("make_submission.py", "--open_set=last", cwd=tmp_path)
+    assert_one_line_mistake(done, "open_set", "first", "sum")
+
+
+def test_sample():
+    table = read(raw_data.samples("turtle_mini"))
+    assert table.examples["split"].value_counts().to_dict() == {"train": 481, "test": 125}
+    assert (len(table.classes), sum(table.known)) == (45, 20)
+    assert table.classes == sorted(table.classes)

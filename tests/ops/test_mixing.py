@@ -1,0 +1,104 @@
+"""mixup and CutMix against NumPy, their shares against SciPy's Beta, and the order of batches over a restart."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import stats
+
+from pipeline.ops import mixing
+from pipeline.ops.mixing import Alphas, MixedLabels
+from pipeline.records import input as inputs
+from pipeline.training import losses, step_metrics
+from training_runs import stage
+
+
+def batch(count=5, size=12):
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8), np.arange(count, dtype=np.int64)
+
+
+def seed(number):
+    return tf.constant([number, 3], tf.int64)
+
+
+@pytest.mark.parametrize("alphas", [Alphas(mixup=0.2), Alphas(cutmix=1.0), Alphas(0.4, 0.7)])
+@pytest.mark.parametrize("number", range(4))
+def test_pictures_and_labels_equal_numpy(alphas, number):
+    images, labels = batch()
+    weights = mixing.draw_weights(seed(number), alphas, 12).numpy()
+    own = weights[None, :, :, None].astype(np.float64)
+    expected = own * images + (1 - own) * images[[4, 0, 1, 2, 3]]
+    for function in (mixing.mix, tf.function(mixing.mix)):
+        mixed, marked = function(tf.constant(images), tf.constant(labels), seed(number), alphas)
+        assert mixed.dtype == tf.uint8 and np.abs(mixed.numpy() - expected).max() <= 0.51
+        assert isinstance(marked, MixedLabels)
+        np.testing.assert_array_equal(marked.label, labels)
+        np.testing.assert_array_equal(marked.partner, [4, 0, 1, 2, 3])
+        np.testing.assert_allclose(marked.share, np.full(5, weights.mean()), rtol=1e-5)
+    targets = np.eye(5, dtype=np.float32)
+    _, soft = mixing.mix(tf.constant(images), tf.constant(targets), seed(number), alphas)
+    np.testing.assert_allclose(soft, weights.mean() * targets + (1 - weights.mean()) * targets[[4, 0, 1, 2, 3]], rtol=1e-5)
+
+
+def test_xla_compiles_what_the_draw_is_applied_by():
+    images, labels = map(tf.constant, batch())
+    weights = mixing.draw_weights(seed(1), Alphas(cutmix=1.0), 12)
+    compiled = tf.function(mixing.apply, jit_compile=True)(images, labels, weights)
+    tf.nest.map_structure(np.testing.assert_array_equal, compiled, mixing.apply(images, labels, weights))
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.2, 1.0, 3.0])
+def test_shares_are_of_the_beta_distribution(alpha):
+    draw = tf.function(lambda number: mixing.draw_share(tf.stack([number, 7]), alpha))
+    shares = np.array([draw(tf.constant(number, tf.int64)) for number in range(400)])
+    assert np.isfinite(shares).all() and shares.min() >= 0 and shares.max() <= 1
+    if alpha >= 0.2:  # below, most are 0 or 1 in float32
+        assert stats.kstest(shares, stats.beta(alpha, alpha).cdf).pvalue > 0.001
+    assert shares.mean() == pytest.approx(0.5, abs=0.08)
+
+
+def test_cutmix_pastes_a_box_whose_area_is_what_the_share_lacks():
+    whole = 0
+    for number in range(60):
+        share = tf.constant((number % 10) / 10, tf.float32)
+        inside = mixing.draw_box(seed(number), share, 40).numpy()
+        rows, columns = inside.any(axis=1), inside.any(axis=0)
+        np.testing.assert_array_equal(inside, rows[:, None] & columns[None])
+        side = 2 * (int(40 * np.sqrt(1 - share)) // 2)
+        assert np.abs(np.diff(rows.astype(int))).sum() <= 2 and rows.sum() <= side and columns.sum() <= side
+        whole += rows.sum() == side and columns.sum() == side
+    assert whole >= 10  # the others lie over the border
+
+
+def test_both_are_drawn_about_equally_often():
+    alphas = Alphas(mixup=1.0, cutmix=1.0)
+    draw = tf.function(lambda number: mixing.draw_weights(tf.stack([number, 0]), alphas, 8))
+    drawn = [draw(tf.constant(number, tf.int64)).numpy() for number in range(200)]
+    mixups = sum(0 < one.min() == one.max() < 1 for one in drawn)
+    assert 70 < mixups < 130
+
+
+def test_loss_and_hits_are_shared():
+    logits = tf.constant(np.random.default_rng(1).normal(size=(4, 3)), tf.float32)
+    labels = MixedLabels(tf.constant([0, 1, 2, 0], tf.int64), tf.constant([1, 1, 0, 2], tf.int64),
+                         tf.constant([0.7, 0.2, 1.0, 0.0]))
+    loss = losses.make(stage(label_smoothing=0.1))
+    one, other = (loss(own, logits).numpy() for own in labels[:2])
+    np.testing.assert_allclose(loss(labels, logits), labels.share * one + (1 - labels.share) * other, rtol=1e-6)
+    told = step_metrics.SingleLabelMetrics().update(loss(labels, logits), labels, logits, None)
+    first, share = logits.numpy().argmax(axis=1), labels.share.numpy()
+    hits = share * (first == labels.label.numpy()) + (1 - share) * (first == labels.partner.numpy())
+    assert float(told["accuracy"]) == pytest.approx(hits.mean()) and float(told["top5"]) == 1
+
+
+def test_a_restart_sees_the_same_mixed_batches(tiny_data):
+    def pictures(start, count):
+        made = inputs.train_batches(tiny_data.part("train"), inputs.TrainPictures(32, "inception", "", "squash"), 10, 4,
+                                    start_step=start, mix=Alphas(0.3, 1.0))
+        return [(features["image"].numpy(), labels.share.numpy()) for features, labels in made.take(count)]
+
+    whole, later = pictures(0, 7), pictures(5, 2)
+    for one, other in zip(whole[5:], later):
+        np.testing.assert_array_equal(one[0], other[0])
+        np.testing.assert_array_equal(one[1], other[1])
+    assert len({share[0] for _, share in whole}) == 7
