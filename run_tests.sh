@@ -6,6 +6,7 @@ set -euo pipefail
 CALLER_DIR=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")"
 source environment.sh
+add_test_packages
 # By file, since a file's tests share what was made for the first of them.
 parallel=(--numprocesses=auto --maxprocesses=4 --dist=loadfile)
 if [[ "${1:-}" == "--slow" ]]; then
