@@ -7,7 +7,7 @@ import os
 
 from absl import flags
 
-from pipeline import command
+from pipeline import command, flag_help
 from pipeline.errors import UserError
 
 MAX_DUPLICATE_DISTANCE = 48  # bits of 256
@@ -17,17 +17,21 @@ flags.DEFINE_string("competition", None, "inat2017, inat2018, inat2019, inat2021
                     "class per sub-folder) or demo; with --adopt_records the name that is noted down [by the records' kind].")
 flags.DEFINE_string("data_dir", None, "Folder of the competition's files; local or gs://. The demo is drawn there.")
 flags.DEFINE_string("out_dir", None, "Folder for shards, dataset.json, examples.csv, rejected.csv; local or gs://.")
+flag_help.heading("Shards")
 flags.DEFINE_integer("shard_mib", 128, "Size of a shard, in MiB of source files.")
 flags.DEFINE_integer("max_side", 0, "Shrink pictures whose longer side has more pixels; 0: as they are.")
 flags.DEFINE_integer("workers", None, "Processes [all cores].")
 flags.DEFINE_integer("random_seed", 42, "Seed of the shuffle and of the folds.")
+flag_help.heading("Folds")
 flags.DEFINE_integer("folds", 0, "Divide train into so many folds (stratified by class) with shards of their own; "
                      "copies of a picture stay in one fold. 0: none.")
 flags.DEFINE_integer("duplicate_distance", None, "With --folds: pictures whose perceptual hashes differ in at most so "
                      "many of 256 bits are copies [24]; -1: only those with the same bytes or pixels.")
+flag_help.heading("Existing shards")
 flags.DEFINE_list("adopt_records", None, "Take existing shards where they lie: comma-separated globs, each maybe after "
                   "split= (train=/shards/fold.*, val=/shards/val-*), of the two kinds in use for these competitions.")
 flags.DEFINE_integer("num_classes", None, "With --adopt_records: number of classes [the largest label + 1].")
+flag_help.usual("competition", "data_dir", "out_dir", "folds", "workers")
 
 
 def _require(name: str) -> str:

@@ -2,25 +2,29 @@
 
 from absl import flags
 
-from pipeline import command
+from pipeline import command, flag_help
 from pipeline.answers import prior_flags
 from pipeline.flag_types import define_float, define_path, define_paths, require
 
 FLAGS = flags.FLAGS
+flag_help.heading("Which")
 define_path("data_dir", "Folder of shards, as create_tfrecords.py makes it (local or gs://).")
 define_paths("predictions", "Folder of predict.py, or a glob; repeated. Several are averaged.")
 flags.DEFINE_string("blend", "equal", "Weights of several predictions: equal, given (2:1), or oof: fitted on the labels "
                     "and scored by cross-fitting.")
 prior_flags.define()
+flag_help.heading("How they are scored")
 define_paths("without_tta", "Predictions of the same models by one view, or a glob; repeated. The priors' gains are told "
              "for these, and the last line of the table is all of it with --predictions.")
 flags.DEFINE_integer("min_samples", 0, "Where a picture has several labels: never answer those that fewer pictures of "
                      "train have.", 0)
 define_float("threshold", None, "Where a picture has several labels: score the answers of at least this probability, in "
              "hundredths. Default: fitted, and scored by cross-fitting.", low=0.01, high=0.99)
+flag_help.heading("What is written")
 define_path("out", "Write the scores as JSON to this file too.")
 define_path("report", "Write a page of scores, mistakes and training curves to this file (HTML).")
 define_paths("model_dir", "Runs whose training curves the report draws. Default: the predictions' own.")
+flag_help.usual("data_dir", "predictions", "blend", "geo_prior", "report")
 
 
 def main() -> None:

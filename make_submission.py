@@ -4,7 +4,7 @@ from typing import Optional, Sequence
 
 from absl import flags
 
-from pipeline import command
+from pipeline import command, flag_help
 from pipeline.answers import prior_flags
 from pipeline.errors import UserError
 from pipeline.flag_types import define_float, define_path, define_paths, require
@@ -13,11 +13,13 @@ FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
+    flag_help.heading("Predictions")
     define_path("data_dir", "Folder of shards, as create_tfrecords.py makes it (local or gs://).")
     define_paths("predictions", "Folder of predict.py, or a glob; repeated. Several are averaged.")
     flags.DEFINE_string("blend", "equal", "Weights of several predictions: equal, given (2:1), or oof: fitted on the same "
                         "models' out-of-fold (or val) predictions.")
     prior_flags.define()
+    flag_help.heading("Answers")
     define_path("out", "The CSV.")
     define_float("threshold", None, "Where a picture has several labels (imet2019): answer those of at least this "
                  "probability. Default: fitted on the same models' out-of-fold (or val) predictions.", high=1.0)
@@ -25,6 +27,7 @@ def define_flags() -> None:
                          "train have.", 0)
     flags.DEFINE_enum("open_set", "first", ["first", "sum"], "Where some classes may only be answered as unknown "
                       "(turtle_recall): unknown ranks as the first of them, or by the sum of their probabilities.")
+    flag_help.usual("data_dir", "predictions", "out", "blend", "geo_prior")
 
 
 def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text: str = "equal",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Optional, Sequence
 
 from absl import flags
 
-from pipeline import command
+from pipeline import command, flag_help
 from pipeline.flag_types import ALL_FOLDS, parse_folds, require
 from pipeline.runs import stages
 from pipeline.training import flags as training_flags, sixth_place_flags
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 FLAGS = flags.FLAGS
 training_flags.define()
 sixth_place_flags.define_training()
+flag_help.usual("data_dir", "model_dir", "model", "weights", "stage", "fold", "train_split", "batch_size", "tta", "max_steps",
+                "dry_run")
 
 
 def _adopt_records() -> None:

@@ -6,12 +6,13 @@ import os
 from absl import flags
 
 import make_submission
-from pipeline import command
+from pipeline import command, flag_help
 from pipeline.devices import strategy_flags
 from pipeline.flag_types import ALL_FOLDS, define_path, parse_folds, require
 from pipeline.training import sixth_place_flags
 
 FLAGS = flags.FLAGS
+flag_help.heading("Flags")
 define_path("data_dir", "Folder of shards, as create_tfrecords.py makes it (local or gs://).")
 flags.DEFINE_string("split", "test", "Split to predict.")
 define_path("model_dir", "A finished run of multi_stage_train.py.")
@@ -31,6 +32,7 @@ flags.DEFINE_integer("batch_size", 32, "Pictures a step, over all replicas; each
 strategy_flags.define()
 define_path("out", "Folder of the predictions. Default: MODEL_DIR/predictions/SPLIT.")
 sixth_place_flags.define_prediction()
+flag_help.usual("data_dir", "model_dir", "split", "out", "tta")
 
 
 def _adopt_records() -> None:

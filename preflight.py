@@ -6,16 +6,18 @@ import sys
 from absl import flags
 
 import multi_stage_train
-from pipeline import command
+from pipeline import command, flag_help
 from pipeline.flag_types import define_path, require
 from pipeline.training import sixth_place_flags
 
 FLAGS = flags.FLAGS
+flag_help.elsewhere("Beside these, every flag of a recipe may be given: python multi_stage_train.py --help lists them.")
 flags.DEFINE_string("topology", "v3:2x2", "The TPU: its kind and its chips. v3:2x2 is a v3-8; also v2:2x2, v4:2x2x1, v5e:2x4.")
 flags.DEFINE_boolean("fit", False, "Also find the largest batch a core that fits, by compiling others (many minutes).")
 flags.DEFINE_boolean("all_recipes", False, "Every recipe under configs/, each with the flags that were given beside.")
 define_path("cache_dir", "Where results are kept, so that nothing is compiled twice [runs/preflight].")
 define_path("out", "Also write the table to this file, as it comes.")
+flag_help.usual("topology", "fit", "all_recipes", "data_dir", "cache_dir", "out")
 
 CONFIGS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "configs")
 NOT_A_FIT = 1  # the exit code where a step does not fit

@@ -5,7 +5,7 @@
 
 from absl import flags
 
-from pipeline import command
+from pipeline import command, flag_help
 from pipeline.devices import cluster
 from pipeline.errors import UserError
 from pipeline.flag_types import define_float, define_on_off, define_path, require
@@ -14,6 +14,7 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string("competition", None, "inat2017, inat2018, inat2019, inat2021 or demo.")
 define_path("data_dir", "Folder of the competition's own files (local or gs://); its pictures are not needed.")
 define_path("model_dir", "Where the checkpoint, history.csv, scores.json and run.json go (local or gs://).")
+flag_help.heading("Model and loss")
 define_on_off("date_input", True, "Feed the date to the prior beside the place.")
 define_on_off("photographers", False, "Learn the photographers beside the classes; predictions don't need them.")
 flags.DEFINE_enum("geo_loss", "presence", ("presence", "an_full"), "presence (Mac Aodha et al. 2019) or the full "
@@ -21,6 +22,7 @@ flags.DEFINE_enum("geo_loss", "presence", ("presence", "an_full"), "presence (Ma
 define_float("positive_weight", None, "Weight of a record's own class against all others [presence: the number of "
              "classes; an_full: 2048]. A smaller one gives sharper probabilities.")
 flags.DEFINE_integer("embed_dim", 256, "Width of the network.", 1)
+flag_help.heading("Training")
 flags.DEFINE_integer("batch_size", 1024, "Records a step, beside as many random points.", 1)
 define_float("lr", 0.0005, "Learning rate of Adam in the first epoch.")
 define_float("lr_decay", 0.98, "What the rate is multiplied by after each epoch.")
@@ -28,9 +30,11 @@ flags.DEFINE_integer("epochs", 30, "Epochs.", 1)
 flags.DEFINE_integer("max_per_class", 100, "Records a class and epoch at most, drawn anew each epoch; 0: all.", 0)
 define_float("location_noise_m", 0.0, "Move each record by up to so many metres, anew each time.", high=2e7)
 define_float("date_noise_days", 0.0, "Move each date by up to so many days, anew each time.", high=183.0)
+flag_help.heading("The run")
 define_on_off("jit", False, "Compile the training steps with XLA.")
 flags.DEFINE_integer("steps_per_execution", 8, "Steps in one call from Python.", 1)
 flags.DEFINE_integer("random_seed", 42, "Seed of initial weights, order, noise and dropout.", 0, 2**32 - 1)
+flag_help.usual("competition", "data_dir", "model_dir", "epochs")
 
 RUN_FLAGS = ("model_dir", "competition", "data_dir", "geo_loss", "positive_weight", "photographers", "date_input",
              "embed_dim", "batch_size", "lr", "lr_decay", "epochs", "max_per_class", "location_noise_m", "date_noise_days",

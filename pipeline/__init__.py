@@ -3,6 +3,8 @@
 import os
 import warnings
 
+__version__ = "0.1.0.dev0"
+
 # A user's mistake must end in one line of ours, so TensorFlow's C++ log is off unless asked for
 # (TF_CPP_MIN_LOG_LEVEL=0 brings it back); it has to be set before tensorflow is imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

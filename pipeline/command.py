@@ -13,6 +13,7 @@ from typing import Callable, Optional, Sequence
 
 from absl import app, flags, logging
 
+from pipeline import flag_help
 from pipeline.errors import UserError, WorkError
 
 USAGE_EXIT_CODE = 2
@@ -104,18 +105,6 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
     return rest
 
 
-def _show_flags_in_help() -> None:
-    """--help lists the flags of the main's own module; ours stand in modules of the pipeline.
-
-    (Those that are only there for a published solution's flagfiles are left to --helpfull.)
-    """
-    for name, defined in list(flags.FLAGS.flags_by_module_dict().items()):
-        if name in ("pipeline.training.flags", "pipeline.answers.prior_flags", "pipeline.flag_types",
-                    "pipeline.devices.strategy_flags"):
-            for flag in defined:
-                flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)  # absl's name for the main module
-
-
 def run(main: Callable[[], None]) -> None:
     """Parses the flags and calls `main`; what can be told in one line on stderr ends with the exit code of `outcome`."""
 
@@ -134,5 +123,5 @@ def run(main: Callable[[], None]) -> None:
                 raise
             _end(*found)
 
-    _show_flags_in_help()
+    flag_help.define()
     app.run(guarded, flags_parser=_parse_flags)

@@ -5,12 +5,14 @@ import math
 from absl import flags
 
 from pipeline.errors import UserError
+from pipeline.flag_help import heading
 from pipeline.flag_types import define_float, define_path
 
 FLAGS = flags.FLAGS
 
 
 def define() -> None:
+    heading("What is known before the picture is seen")
     define_path("geo_prior", "Folder of train_geo_prior.py: the probabilities of a picture with a place are multiplied by "
                 "those of the classes at its place and date.")
     flags.DEFINE_string("geo_exponent", "1", "Power of the geo prior, which tempers it, or fit: the one with the smallest "

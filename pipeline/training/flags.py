@@ -3,6 +3,7 @@
 from absl import flags
 
 from pipeline.devices import strategy_flags
+from pipeline.flag_help import heading
 from pipeline.flag_types import define_float, define_on_off, define_path
 from pipeline.runs.stages import STAGE_FLAGS
 
@@ -16,9 +17,13 @@ MONITORS = ("val_loss", "val_accuracy", "val_top5", "val_f2")
 
 def define() -> None:
     """Defines every training flag on absl's FLAGS."""
+    heading("Data and model")
     _define_data_and_model()
+    heading("Pictures")
     _define_pictures()
+    heading("Loss and optimizer")
     _define_optimization()
+    heading("The run")
     _define_run()
 
 

@@ -11,6 +11,7 @@ from absl import flags
 
 from pipeline import files
 from pipeline.errors import UserError, unknown
+from pipeline.flag_help import heading
 from pipeline.flag_types import require
 from pipeline.records import dataset
 from pipeline.runs import record as run_record
@@ -30,10 +31,11 @@ _PREDICTION = ("test_files", "ckpt_dir", "geo_prior_ckpt_dir", "geo_prior_input_
                "submission_file_path", "use_tta", "log_frequence")
 _GEO_INPUTS = {True: 6, False: 4}  # of their geo prior, with and without the date
 
-_HELP = "As in iNat 2021's sixth-place solution; see pipeline/training/sixth_place_flags.py."
+_HELP = "As in the sixth-place solution."
 
 
 def _define_common() -> None:
+    heading("Of iNat 2021's sixth-place solution, for its own flagfiles (translated by pipeline/training/sixth_place_flags.py)")
     flags.DEFINE_string("model_name", "efficientnet-b0", _HELP)
     flags.DEFINE_integer("input_size", 224, _HELP, 1)
     flags.DEFINE_string("input_scale_mode", _SCALE_MODE, _HELP)
