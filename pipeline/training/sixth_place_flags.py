@@ -13,7 +13,6 @@ from pipeline import files
 from pipeline.errors import UserError, unknown
 from pipeline.flag_help import heading
 from pipeline.flag_types import require
-from pipeline.records import dataset
 from pipeline.runs import record as run_record
 
 FLAGS = flags.FLAGS
@@ -189,6 +188,8 @@ def training_specs() -> list[str]:
 
 def check_counts(data_dir: str) -> None:
     """Raises UserError where the records are not as many as their flags say."""
+    from pipeline.records import dataset  # late: pandas takes a moment to import, and a mistyped flag should not
+
     data = dataset.load(data_dir)
     for split, flag in (("train", "num_training_instances"), ("val", "num_validation_instances")):
         told = FLAGS[flag].value
