@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 FLAGS = flags.FLAGS
 training_flags.define()
 sixth_place_flags.define_training()
-flag_help.usual("data_dir", "model_dir", "model", "weights", "stage", "fold", "train_split", "batch_size", "tta", "max_steps",
-                "dry_run")
+flag_help.usual("data_dir", "model_dir", "model", "weights", "stage", "fold", "train_split", "batch_size", "tta",
+                "max_steps", "dry_run")
 
 
 def _adopt_records() -> None:

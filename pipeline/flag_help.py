@@ -129,7 +129,8 @@ def _value_of(flag: flags.Flag) -> str:
         return ""
     if isinstance(parser, flags.EnumParser):
         return "|".join(parser.enum_values)
-    kinds = ((flag_types.PathParser, "PATH"), (flags.ListParser, "A,B,…"), (flags.IntegerParser, "N"), (flags.FloatParser, "X"))
+    kinds = ((flag_types.PathParser, "PATH"), (flags.ListParser, "A,B,…"), (flags.IntegerParser, "N"),
+             (flags.FloatParser, "X"))
     kind = next((text for parsers, text in kinds if isinstance(parser, parsers)), "TEXT")
     return f"{kind} …" if isinstance(flag, flags.MultiFlag) else kind
 

@@ -1,4 +1,4 @@
-"""environment.sh: when .venv is made, added to and made anew, told by a stand-in for Python that writes down what it is asked."""
+"""environment.sh: when .venv is made, added to and made anew, told by a stand-in for Python that notes what it is asked."""
 
 import os
 import shutil

@@ -34,7 +34,8 @@ _HELP = "As in the sixth-place solution."
 
 
 def _define_common() -> None:
-    heading("Of iNat 2021's sixth-place solution, for its own flagfiles (translated by pipeline/training/sixth_place_flags.py)")
+    heading("Of iNat 2021's sixth-place solution, for its own flagfiles (translated by "
+            "pipeline/training/sixth_place_flags.py)")
     flags.DEFINE_string("model_name", "efficientnet-b0", _HELP)
     flags.DEFINE_integer("input_size", 224, _HELP, 1)
     flags.DEFINE_string("input_scale_mode", _SCALE_MODE, _HELP)
