@@ -7,7 +7,7 @@ from typing import Sequence
 
 import numpy as np
 
-from pipeline.answers import blend, fusion, geo_exponent, multi_label_blend, predictions, priors as prior_layers, thresholds
+from pipeline.answers import blend, fusion, geo_exponent, predictions, priors as prior_layers
 from pipeline.answers.example_table import ExampleTable
 from pipeline.errors import UserError
 from pipeline.records import dataset as datasets
@@ -45,9 +45,7 @@ def blend_weights(members: Sequence[predictions.Predictions], text: str, data: d
         return blend.parse(text, len(members))
     labelled = [labelled_of(member, f"--blend={text}", (predictions.OUT_OF_FOLD, blend.VAL)) for member in members]
     tell_differences(f"--blend={text}", labelled, members)
-    if data.manifest.multi_label:
-        return multi_label_blend.fit(labelled, thresholds.labels_by_id(data, labelled[0].meta["split"]))
-    return blend.fit(blend.label_probabilities(labelled, ExampleTable.of(labelled[0], data))[1])
+    return blend.fit_members(labelled, ExampleTable.of(labelled[0], data).label_lists, data.task)
 
 
 def fitted_exponent(members: Sequence[predictions.Predictions], weights: np.ndarray, priors: prior_layers.Priors,
@@ -71,7 +69,7 @@ def combine(members: Sequence[predictions.Predictions], blend_text: str, request
     blended = fusion.Blend(members, weights)
     if blended.class_ids != data.class_ids:
         raise UserError(f"--predictions: their classes are not those of {data.directory}")
-    if data.manifest.multi_label:
+    if not data.task.exclusive:
         prior_layers.refuse(request, data)
         return blended
     priors = prior_layers.Priors(request, data)
