@@ -11,7 +11,7 @@ from typing import Mapping, Optional, Sequence
 import numpy as np
 
 from pipeline import files
-from pipeline.answers import blend, fusion, predictions, unseen
+from pipeline.answers import blend, fusion, how_made, predictions, unseen
 from pipeline.errors import UserError
 from pipeline.metrics import multi_label
 from pipeline.records import dataset as datasets
@@ -80,6 +80,7 @@ def for_submission(blended: fusion.Blend, data: datasets.Dataset, allowed: np.nd
     """
     labelled = _labelled_alike(blended.members)
     if labelled:
+        how_made.tell_differences("--threshold", labelled, blended.members)
         labels = labels_by_id(data, labelled[0].meta["split"])
         return curve(fusion.Blend(labelled, blended.weights), labels, allowed).best_threshold()
     for one in blended.members:
