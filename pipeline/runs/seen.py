@@ -20,7 +20,8 @@ from pipeline.runs import record as run_record, run as runs
 
 SEEN_FILE = "seen.npy"
 EVERY_FOLD = -1  # in `fold`: no fold of the run holds the picture out
-# `picture` is a digest of competition and id, `place` of the split too; `fold` does not see the picture, all others do.
+# `picture` is a digest of competition, classes and id (the same id of other classes is another data set's), `place` of
+# the split too; `fold` does not see the picture, all others do.
 _LINE = np.dtype([("picture", "<u8"), ("place", "<u8"), ("fold", "<i2")])
 
 
@@ -43,7 +44,7 @@ class Seen:
     def among(self, part: datasets.Part, fold: Optional[int]) -> pd.DataFrame:
         """The examples of a part (columns id, split, fold) that the model of a fold has seen."""
         examples = part.identifiers()
-        own = lines(part.data.manifest.competition, examples)
+        own = lines(part.data, examples)
         # Where ids begin anew in each split, the same one in another split is another picture.
         key = "place" if self.summary["ids_by_split"] or ids_by_split(part.data) else "picture"
         return examples[np.isin(own[key], self.by(fold)[key])]
@@ -58,11 +59,12 @@ class Seen:
                 "prior_power": self.summary["prior_power"]}
 
 
-def lines(competition: str, examples: pd.DataFrame) -> np.ndarray:
-    """_LINE [examples] of a table with the columns id, split and fold."""
+def lines(data: datasets.Dataset, examples: pd.DataFrame) -> np.ndarray:
+    """_LINE [examples] of some of the data's examples, with the columns id, split and fold."""
+    whose = data.manifest.competition + data.classes_digest()
     found = np.empty(len(examples), _LINE)
-    found["picture"] = [_digest(competition, one) for one in examples["id"]]
-    found["place"] = [_digest(competition, split, one) for split, one in zip(examples["split"], examples["id"])]
+    found["picture"] = [_digest(whose, one) for one in examples["id"]]
+    found["place"] = [_digest(whose, split, one) for split, one in zip(examples["split"], examples["id"])]
     found["fold"] = examples["fold"]
     return found
 
@@ -138,15 +140,15 @@ def division(data: datasets.Dataset, split: str) -> str:
 
 def _of_data(data: datasets.Dataset, train_split: str, by_folds: bool, prior_power: float) -> Seen:
     examples = data.identifiers(train_split, ["labels"])
-    pictures = lines(data.manifest.competition, examples)
+    pictures = lines(data, examples)
     if not by_folds:
         pictures["fold"] = EVERY_FOLD
-    many = data.manifest.multi_label
+    exclusive = data.task.exclusive
     summary = {
         "competition": data.manifest.competition, "splits": train_split.split("+"), "by_folds": by_folds,
         "division": division(data, train_split), "contents": data.identity(train_split)["contents"],
-        "ids_by_split": ids_by_split(data), "ancestors": [], "prior_power": None if many else prior_power,
-        "class_counts": None if many else _class_counts(examples, pictures["fold"], len(data.manifest.classes))}
+        "ids_by_split": ids_by_split(data), "ancestors": [], "prior_power": prior_power if exclusive else None,
+        "class_counts": _class_counts(examples, pictures["fold"], len(data.manifest.classes)) if exclusive else None}
     return Seen(summary, pictures)
 
 
@@ -220,7 +222,7 @@ def check_start(run: runs.Run, data: datasets.Dataset) -> None:
         return
     theirs = of_model(run.init_from, data)
     if theirs is None:
-        if _competition(run_record.read(run.init_from)) == data.manifest.competition:
+        if _is_made_anew(run_record.read(run.init_from), data):
             raise UserError(f"--init_from: {run.init_from} was made by an earlier version and its records are gone, so that "
                             "nobody can tell whether it was trained on what is held out here; --allow_seen takes it all the same")
         return
@@ -233,9 +235,10 @@ def check_start(run: runs.Run, data: datasets.Dataset) -> None:
                         "out the same ones (the same folds of the same records), or give --allow_seen")
 
 
-def _competition(record: dict[str, Any]) -> Optional[str]:
-    """Of an earlier version's run.json."""
-    return next((one["competition"] for one in record["same"].get("dataset", {}).values()), None)
+def _is_made_anew(record: dict[str, Any], data: datasets.Dataset) -> bool:
+    """Whether `data` are of the competition and classes of an earlier version's run.json."""
+    ours = data.manifest.competition, data.classes_digest()
+    return ours in [(one["competition"], one["classes"]) for one in record["same"].get("dataset", {}).values()]
 
 
 def check_held_out(run: runs.Run, data: datasets.Dataset) -> None:

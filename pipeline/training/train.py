@@ -96,7 +96,7 @@ def _train_stage_into(folder: str, run: Run, stage: Stage, data: datasets.Datase
         # What is validated, saved and predicted with: the network that is trained, or the average of its weights.
         valued = _build(run, stage, data, "none") if stage.ema else built
         average = WeightAverage(valued.model, built.model, stage.ema) if stage.ema else None
-        model = trainable.compile_stage(run, stage, built, rate, data.manifest.multi_label, _log_prior(run, stage, data),
+        model = trainable.compile_stage(run, stage, built, rate, data.task, _log_prior(run, stage, data),
                                         average)
         also = {name: callback.state for name, callback in waiting.items()}
         checkpoints = checkpoint.StageCheckpoints(runs.stage_dir(run, stage), valued, model.optimizer, stage.monitor, plan,
@@ -197,6 +197,7 @@ def run_training(run: Run) -> None:
     """
     strategy = make_devices(run)
     data = datasets.load(run.data_dir)
+    run = runs.for_task(run, data.task)
     run_checks.check(run, data)
     if not run.dry_run:
         hosts.by_chief(strategy, lambda: _claim(run, data))
