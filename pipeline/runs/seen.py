@@ -75,13 +75,26 @@ def _digest(*words: str) -> int:
 
 def ids_by_split(data: datasets.Dataset) -> bool:
     """Whether an id names another picture in each split: one that stands in two, with other labels."""
-    examples = data.identifiers("+".join(data.manifest.splits), ["labels"])
+    return _ids_by_split(_all_examples(data))
+
+
+def _all_examples(data: datasets.Dataset) -> pd.DataFrame:
+    return data.identifiers("+".join(data.manifest.splits), ["labels"])
+
+
+def _ids_by_split(examples: pd.DataFrame) -> bool:
     repeated = examples[examples["id"].duplicated(keep=False)]
     return bool((repeated.groupby("id")["labels"].nunique() > 1).any())
 
 
-def of_new_run(run: runs.Run, data: datasets.Dataset) -> Seen:
-    """What a run's models will have seen, its ancestors' pictures included."""
+def of_run(run: runs.Run, data: datasets.Dataset) -> Seen:
+    """What a run's models have seen or will see, its ancestors' pictures included.
+
+    It is worked out at the first start, half a minute for millions of pictures, and read at later ones; with ancestors,
+    of which more folds may have finished since, at each.
+    """
+    if not run.init_from and _is_told(run.model_dir):
+        return Seen(run_record.read(run.model_dir)["seen"], _read(run.model_dir))
     last = run.stages[-1]
     own = _of_data(data, run.train_split, run.fold is not None, class_prior.prior_power(last.class_balance, last.logit_adjust))
     if not run.init_from:
@@ -97,6 +110,12 @@ def of_new_run(run: runs.Run, data: datasets.Dataset) -> Seen:
         # A fold that has not finished there begins with another one's model, which has seen what this one holds out.
         inherited["fold"][~np.isin(inherited["fold"], finished)] = EVERY_FOLD
     return _with_ancestor(own, run.init_from, theirs, inherited)
+
+
+def _is_told(model_dir: str) -> bool:
+    """Whether a run that has started stands there, and tells."""
+    return run_record.has_started(model_dir) and "seen" in run_record.read(model_dir) and files.exists(
+        os.path.join(model_dir, SEEN_FILE))
 
 
 def _with_ancestor(own: Seen, model_dir: str, theirs: Seen, inherited: np.ndarray) -> Seen:
@@ -133,21 +152,25 @@ def divided_alike(model_dir: str, data: datasets.Dataset) -> bool:
 
 def division(data: datasets.Dataset, split: str) -> str:
     """Hexadecimal digest of which picture is in which fold."""
-    examples = data.identifiers(split)
+    return _division(data, data.identifiers(split))
+
+
+def _division(data: datasets.Dataset, examples: pd.DataFrame) -> str:
     rows = sorted(f"{one}\0{fold}" for one, fold in zip(examples["id"], examples["fold"]))
     return hashlib.sha256("\n".join([data.manifest.competition, *rows]).encode()).hexdigest()
 
 
 def _of_data(data: datasets.Dataset, train_split: str, by_folds: bool, prior_power: float) -> Seen:
-    examples = data.identifiers(train_split, ["labels"])
+    everything = _all_examples(data)  # at one reading
+    examples = everything[everything["split"].isin(train_split.split("+"))]
     pictures = lines(data, examples)
     if not by_folds:
         pictures["fold"] = EVERY_FOLD
     exclusive = data.task.exclusive
     summary = {
         "competition": data.manifest.competition, "splits": train_split.split("+"), "by_folds": by_folds,
-        "division": division(data, train_split), "contents": data.identity(train_split)["contents"],
-        "ids_by_split": ids_by_split(data), "ancestors": [], "prior_power": prior_power if exclusive else None,
+        "division": _division(data, examples), "contents": data.identity(train_split)["contents"],
+        "ids_by_split": _ids_by_split(everything), "ancestors": [], "prior_power": prior_power if exclusive else None,
         "class_counts": _class_counts(examples, pictures["fold"], len(data.manifest.classes)) if exclusive else None}
     return Seen(summary, pictures)
 
@@ -243,7 +266,7 @@ def _is_made_anew(record: dict[str, Any], data: datasets.Dataset) -> bool:
 
 def check_held_out(run: runs.Run, data: datasets.Dataset) -> None:
     """Raises UserError where pictures of a held-out fold are trained on too (train_mini is a part of train)."""
-    if run.fold is None or ids_by_split(data):
+    if run.fold is None or "+" not in run.train_split or ids_by_split(data):
         return
     trained = runs.training_part(run, data).identifiers()
     held_out = runs.held_out_part(run, data).identifiers()

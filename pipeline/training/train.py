@@ -217,7 +217,7 @@ def _claim(run: Run, data: datasets.Dataset) -> None:
     """Makes the model directory this run's, or finds that it is another's."""
     held_out = runs.held_out_part(run, data)
     contents = {split: data.identity(split) for split in {run.train_split, held_out.split if held_out else run.train_split}}
-    has_seen = seen.of_new_run(run, data)
+    has_seen = seen.of_run(run, data)
     boxes = run.boxes and {"name": run.boxes, "digest": data.boxes(run.boxes).digest}
     run_record.claim(run.model_dir, {**run.identity(), "boxes": boxes, "dataset": contents}, {
         "data_dir": run.data_dir,
