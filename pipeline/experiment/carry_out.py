@@ -22,6 +22,8 @@ from pipeline.runs import record as run_record, run as runs
 _ASSUMED_SPLITS = ("train", "val", "test")  # of records that are not made yet
 # Flags of make_submission.py that evaluate.py has too: given to the one alone, the scores are of something else.
 _SCORED_TOO = ("blend", "geo_prior", "geo_exponent", "prior_correction", "threshold", "min_samples")
+_OTHER_FLAGS = ("a model that has begun is trained on with its own flags alone (views and devices may differ): give others "
+                "another RUN_DIR, or the recipe another name")
 
 
 def carry_out(settings: Settings, raw: Callable[[], str], interpreter: str = sys.executable, until_models: bool = False,
@@ -114,7 +116,7 @@ class _Experiment:
         waiting = {step.name for step in steps if self.work.why_stale(step)}
         first = [step for step in begun if not waiting.intersection(step.needs)]
         for step in [*first, *(step for step in steps if step not in first)]:
-            self.work.do(step)
+            self.work.do(step, hint=_OTHER_FLAGS if step in begun else "")
 
     def _has_begun(self, step: Step) -> bool:
         return any(files.exists(os.path.join(self.settings.model_dir(one.name), run_record.RUN_FILE))

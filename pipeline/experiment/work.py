@@ -35,11 +35,12 @@ class Work:
         """Why the step is to be done, in words; None where it is up to date."""
         return stamps.why_stale(stamps.read(self._run_dir, step), step, self._digests)
 
-    def do(self, step: Step, finish: Callable[[], None] = lambda: None, must: bool = True) -> bool:
+    def do(self, step: Step, finish: Callable[[], None] = lambda: None, must: bool = True, hint: str = "") -> bool:
         """Does a step unless it is up to date; whether it stands now.
 
         Args:
           finish: puts into its output what the command does not write.
+          hint: what to do where it is begun already, and not with these flags.
           must: a mistake that it finds in flags or files ends this process with 2, as the interruption of any step ends it.
         """
         lost = next((name for name in step.needs if name in self.failures), None)
@@ -50,7 +51,8 @@ class Work:
         if why is None:
             print(f"{step.name}: up to date", flush=True)
             return True
-        print(f"{step.name}: {why}", flush=True)
+        other = stamps.changed_flags(stamps.read(self._run_dir, step), step)
+        print(f"{step.name}: {why}" + (f" ({hint})" if hint and other else ""), flush=True)
         code = self._run(step, finish)
         if code in _ENDS_ALL and (must or code != command.USAGE_EXIT_CODE):
             sys.exit(code)  # its own line says why
