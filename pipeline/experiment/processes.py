@@ -7,7 +7,8 @@ from typing import Iterator, NoReturn, Optional, Sequence
 
 from pipeline import command
 
-_PATIENCE = 60  # seconds that an interrupted process gets to end by itself
+_PATIENCE = 60          # seconds that an interrupted process gets to end by itself
+_ONE_INTERRUPTION = 2   # seconds within which every process of a run has heard of it
 
 
 def run(arguments: Sequence[str], cwd: Optional[str] = None) -> int:
@@ -34,6 +35,12 @@ def run(arguments: Sequence[str], cwd: Optional[str] = None) -> int:
 
 
 def _wait_or_kill(process: subprocess.Popen) -> int:
+    # One Ctrl-C comes to this process by the terminal and again by the one that started it: the second is no impatience.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        return process.wait(_ONE_INTERRUPTION)
+    except subprocess.TimeoutExpired:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return process.wait(_PATIENCE)
     except (KeyboardInterrupt, SystemExit, subprocess.TimeoutExpired):  # or whoever waits has none left
