@@ -16,5 +16,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 CALLER_DIR=$PWD
-cd "$here" && source environment.sh && cd "$CALLER_DIR"
+cd "$here"
+source environment.sh
+cd "$CALLER_DIR"
 exec "$PYTHON" "$here/run.py" --until=models "$@"

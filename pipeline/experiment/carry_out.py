@@ -135,10 +135,8 @@ class _Experiment:
         asked = [of_members.standing(one) for one in self._planned(manifest.folds)]
         members = [one for one in asked if one.standing]
         groups = of_members.scored(members, "val" in manifest.splits)
-        failed = set()
-        for step in plan.prediction_steps(settings, members, groups, manifest.splits):
-            if not self.work.do(step):
-                failed.add(step.name.split(" ")[1])
+        failed = {one.name for one in members
+                  if not all([self.work.do(step) for step in plan.prediction_steps(settings, [one], groups, manifest.splits)])}
         members = [one for one in members if one.name not in failed]
         groups = of_members.scored(members, "val" in manifest.splits)
         missing = [one.missing or one.name for one in asked if one.missing or one.name in failed]

@@ -23,8 +23,8 @@ class Step:
       script: of the command.
       arguments: its flags.
       inputs: things as digests.Digests names them, that it reads.
-      outputs: those that it writes.
-      marker: a file without which the command makes its output anew; empty: it looks by itself.
+      outputs: those that it writes, what it is for first.
+      marker: a file without which the command makes the first of them anew; empty: it looks by itself.
       needs: names of steps without which it can't be done.
       notes: what is put into its output beside what the command writes.
     """

@@ -63,7 +63,7 @@ class Work:
 
     def _run(self, step: Step, finish: Callable[[], None]) -> int:
         stamp = stamps.read(self._run_dir, step)
-        if step.marker and stamps.changed_outputs(stamp, self._digests):
+        if step.marker and step.outputs[0] in stamps.changed_outputs(stamp, self._digests):
             files.remove(step.marker)  # the command would take what was edited for its own
         inputs = {thing: self._digests.of(thing) for thing in step.inputs}
         command.begin_work()

@@ -80,6 +80,16 @@ def test_an_output_that_was_edited_or_deleted_is_made_anew(made, damage, kind):
         assert path.read_bytes() == whole and scripts.kinds() == [kind]
 
 
+def test_boxes_outlive_their_contact_sheet(tmp_path):
+    scripts, flags = Scripts(tmp_path), {"GEO_PRIOR": "none", **write_recipes(tmp_path, coarse="", fine="--boxes=coarse\n")}
+    scripts.run(*OF, **flags)
+    (scripts.run_dir / "boxes_coarse.png").unlink()
+    boxes = scripts.run_dir / "records" / "boxes" / "coarse.json"
+    inode = boxes.stat().st_ino
+    scripts.run(*OF, **flags)
+    assert scripts.kinds() == ["localize"] and boxes.stat().st_ino == inode
+
+
 def test_other_raw_files_are_noticed(made, tmp_path):
     scripts, flags = made
     (tmp_path / "raw" / "val.json").write_text("[]")
