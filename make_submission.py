@@ -40,21 +40,16 @@ def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text
       min_samples: there, what fewer train pictures have is not answered.
     """
     from dataset_tools import competitions, submission
-    from pipeline.answers import fusion, multi_label_ranking, priors, ranking, unlabelled
+    from pipeline.answers import by_kind as answers, fusion, priors, ranking, unlabelled
+    from pipeline.answers.asked import Asked
     from pipeline.records import dataset as datasets
 
     data = datasets.load(data_dir)
     competition = competitions.find(data.manifest.competition)
     predicted = unlabelled.combine(fusion.find(patterns), blend_text, priors_request or priors.Request(), data)
     possible = ranking.count_answers(data)
-    if data.manifest.multi_label:
-        ids, rows, common = multi_label_ranking.answer(data, predicted, threshold, min_samples)
-    elif threshold is not None or min_samples:
-        raise UserError(f"--threshold and --min_samples are for several labels a picture; {data_dir} has one")
-    else:
-        answers = competition.submission.answers_for(possible)
-        ids, rows = ranking.best_classes(data, predicted, answers, open_set)
-        common = ranking.most_frequent_classes(data, answers, open_set)
+    asked = Asked(competition.submission.answers_for(possible), open_set, threshold, min_samples)
+    ids, rows, common = answers.of(data.task).answer(data, predicted, asked)
     split = predicted.meta["split"]
     missing = ranking.missing_ids(data, split, ids)
     if missing:

@@ -80,7 +80,7 @@ def _write(competition: str, table: Table, settings: dict[str, Any], out_dir: st
         raise UserError(f"no usable picture in the data folder {data_dir}{reasons}")
     copies = manifest.present(folds.copies, folds.split, rows) if folds else ()
     whole = schema.Manifest(
-        competition=competition, record_kind="fieldmark", multi_label=table.multi_label,
+        competition=competition, record_kind="fieldmark", multi_label=table.multi_label, task=table.task,
         classes=manifest.class_infos(table.classes, rows, table.known), shards=tuple(one.shard for one in written),
         folds=settings["folds"], rejected=len(rejected), settings=settings, unknown_answer=table.unknown_answer,
         metric=find(competition).metric,

@@ -51,7 +51,7 @@ def divide(table: Table, data_dir: str, count: int, distance: int, seed: int, wo
 
 
 def assign(labels: Sequence[Sequence[int]], copies: np.ndarray, count: int, seed: int,
-           groups: Optional[Sequence[str]] = None, multi_label: bool = False) -> np.ndarray:
+           groups: Optional[Sequence[str]] = None, several_labels: bool = False) -> np.ndarray:
     """The fold of each example, int [n] in 0 … count − 1.
 
     Args:
@@ -60,7 +60,7 @@ def assign(labels: Sequence[Sequence[int]], copies: np.ndarray, count: int, seed
       count: folds, at least 2.
       seed: any integer from 0.
       groups: of each, '' for none: what shares one stays together.
-      multi_label: balance every label, else the one label of each.
+      several_labels: balance every label, else the one label of each.
 
     Raises:
       UserError: fewer units that stay together than folds.
@@ -70,8 +70,8 @@ def assign(labels: Sequence[Sequence[int]], copies: np.ndarray, count: int, seed
     if numbers < count:
         raise UserError(f"--folds={count}: train has only {numbers} usable picture{'s' * (numbers != 1)} or groups of "
                         "them that may stand apart")
-    if multi_label:
-        fold_of_unit = _multi_label(labels, units, numbers, count, seed % _SEEDS)
+    if several_labels:
+        fold_of_unit = _by_every_label(labels, units, numbers, count, seed % _SEEDS)
     elif groups is not None and any(groups):
         fold_of_unit = _grouped(labels, units, numbers, count, seed % _SEEDS)
     else:
@@ -138,7 +138,7 @@ def _grouped(labels, units: np.ndarray, numbers: int, count: int, seed: int) -> 
     return fold_of_unit
 
 
-def _multi_label(labels, units: np.ndarray, numbers: int, count: int, seed: int) -> np.ndarray:
+def _by_every_label(labels, units: np.ndarray, numbers: int, count: int, seed: int) -> np.ndarray:
     """Each unit counts once, with every label of its members. (100,000 pictures of 1,100 labels: about 2 minutes.)"""
     classes = max((label for one in labels for label in one), default=0) + 1
     table = np.zeros((numbers, max(classes, 2)), bool)  # scikit-learn calls a single column binary, not multi-label

@@ -50,7 +50,8 @@ class Table:
 
     examples: pd.DataFrame
     classes: list[tuple[str, str]]
-    multi_label: bool = False
+    multi_label: bool = False  # several labels a picture
+    task: str = ""             # a kind of pipeline.tasks beyond one label and several
     rejected: tuple[Rejected, ...] = ()
     known: Optional[tuple[bool, ...]] = None  # None: all
     unknown_answer: str = ""

@@ -96,7 +96,7 @@ def _create_tfrecords(values, faults):
     shard = {"fold": None, "first_row": 0, "records": 1, "bytes": 9, "sha256": "0", "set_aside": []}
     _write(os.path.join(out, "dataset.json"), {
         "format": 1, "competition": _last(values, "competition"), "record_kind": "fieldmark", "classes": [], "rejected": 0,
-        "multi_label": False, "shards": [{"file": one, "split": one, **shard} for one in splits],
+        "multi_label": "SEVERAL_LABELS" in os.environ, "shards": [{"file": one, "split": one, **shard} for one in splits],
         "folds": int(_last(values, "folds", 0)),
         "settings": {"random_seed": int(_last(values, "random_seed", 42)), "data_dir": _last(values, "data_dir")}})
 

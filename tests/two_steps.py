@@ -15,6 +15,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 
 from pipeline.devices import strategy as strategies
 from pipeline.runs import run as runs
+from pipeline.tasks import registry as tasks
 from pipeline.training import schedules, trainable
 from pipeline.training.weight_average import WeightAverage
 import training_runs
@@ -76,7 +77,7 @@ def build(model: str, loss: str = "softmax", precision: str = "float32", sync_ba
     if average:
         average.start()
     rate = schedules.make_rate("constant", stage.lr, 0, 2, 2, 0.1)
-    return trainable.compile_stage(run, stage, built, rate, loss != "softmax", average=average), built, average
+    return trainable.compile_stage(run, stage, built, rate, tasks.of_loss(loss), average=average), built, average
 
 
 def results(strategy: tf.distribute.Strategy, model: str, **changes) -> dict[str, np.ndarray]:

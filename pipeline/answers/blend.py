@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from typing import Any, Optional, Sequence
+from typing import Any, Mapping, Optional, Sequence
 
 import numpy as np
 from scipy import optimize
@@ -11,8 +11,10 @@ from pipeline import files
 from pipeline.answers import fusion, predictions, unseen
 from pipeline.answers.example_table import ExampleTable
 from pipeline.errors import UserError
+from pipeline.tasks.task import Task
 
 EQUAL, FITTED = "equal", "oof"
+MOST_VALUES = 20_000_000  # parts of truths × members that weights are fitted on
 _TINY = 1e-12  # probability; keeps the logarithm finite where every member is sure of something else
 
 
@@ -40,19 +42,19 @@ def title(members: Sequence[predictions.Predictions], text: str) -> str:
     return f"blend {text}" + (" (cross-fitted)" if text == FITTED else "")
 
 
-def fit(label_probabilities: np.ndarray) -> np.ndarray:
+def fit(truth: np.ndarray) -> np.ndarray:
     """The convex weights with the smallest log loss of the blend: −mean log Σ w·p, which is convex in w.
 
-    Args: float [examples, members], what each member gives to each example's label. Returns [members], sum 1.
+    Args: float [examples, members], what each member gives to the truth of each example. Returns [members], sum 1.
     """
-    examples, members = label_probabilities.shape
+    examples, members = truth.shape
     equal = np.full(members, 1 / members)
     if members == 1 or not examples:
         return equal
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
-        blended = np.maximum(label_probabilities @ weights, _TINY)
-        return -np.log(blended).mean(), -(label_probabilities / blended[:, np.newaxis]).mean(axis=0)
+        blended = np.maximum(truth @ weights, _TINY)
+        return -np.log(blended).mean(), -(truth / blended[:, np.newaxis]).mean(axis=0)
 
     found = optimize.minimize(loss, equal, jac=True, method="SLSQP", bounds=[(0.0, 1.0)] * members,
                               constraints={"type": "eq", "fun": lambda weights: weights.sum() - 1,
@@ -61,29 +63,41 @@ def fit(label_probabilities: np.ndarray) -> np.ndarray:
     return weights / weights.sum()
 
 
-def cross_fit(label_probabilities: np.ndarray, groups: np.ndarray) -> dict[int, np.ndarray]:
+def cross_fit(truth: np.ndarray, groups: np.ndarray) -> dict[int, np.ndarray]:
     """For each group the weights [members] to score it by: they were fitted on all others.
-
-    Args: float [examples, members], int [examples].
 
     (Scored where they were fitted, weights look better than they are.) With one group there is nothing to fit on, and
     they are equal.
+
+    Args: float [examples, members], what each member gives to the truth; int [examples].
     """
-    return {group: fit(label_probabilities[groups != group]) for group in np.unique(groups).tolist()}
+    return {group: fit(truth[groups != group]) for group in np.unique(groups).tolist()}
 
 
-def label_probabilities(members: Sequence[predictions.Predictions], table: ExampleTable) -> tuple[np.ndarray, np.ndarray]:
-    """(bool [ids of the first]: which have a label; what each member gives to these labels: float64 [labelled, members]).
+def truth_probabilities(members: Sequence[predictions.Predictions], labels: Mapping[str, Sequence[int]],
+                        task: Task) -> tuple[np.ndarray, np.ndarray]:
+    """(positions of the pictures among the first member's ids: int [n]; what each member gives to the truth of each, in
+    the parts that the task has it: float64 [n, parts, members]). Pictures and classes are aligned by name.
 
-    Raises UserError where none has one, or a model has seen the pictures.
+    Of so many that there are more than MOST_VALUES, every second, third, … picture is taken. Raises UserError where none
+    has a label, or a model has seen the pictures.
+
+    Args: labels: class indices by id.
     """
     unseen.require(members, f"--blend={FITTED}")
-    equal = fusion.Blend(members)
-    labels = table.label_indices(equal.ids)
-    labelled = labels >= 0
-    if not labelled.any():
+    blended = fusion.Blend(members)
+    known = np.array([position for position, one in enumerate(blended.ids) if one in labels], np.int64)
+    if not len(known):
         raise UserError(f"--blend={FITTED}: no picture of {members[0].directory} has a label to fit on")
-    return labelled, equal.label_probabilities(np.maximum(labels, 0))[labelled]
+    parts = task.truth_probabilities(np.zeros((1, len(blended.class_ids))), [[0]]).shape[1]
+    positions = known[::-(-len(known) * parts * len(members) // MOST_VALUES)]
+    return positions, blended.truth_probabilities([labels[blended.ids[one]] for one in positions], task, positions)
+
+
+def fit_members(members: Sequence[predictions.Predictions], labels: Mapping[str, Sequence[int]], task: Task) -> np.ndarray:
+    """The weights [members] with the smallest log loss on pictures whose labels are known; labels: class indices by id."""
+    _, truth = truth_probabilities(members, labels, task)
+    return fit(truth.reshape(-1, len(members)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,10 +126,22 @@ def for_scoring(members: Sequence[predictions.Predictions], text: str, table: Ex
     if text != FITTED:
         weights = parse(text, len(members))
         return ScoringWeights(weights, groups, {group: weights for group in np.unique(groups).tolist()})
-    labelled, given = label_probabilities(members, table)
-    told = fit(given)
+    told, by_group = fit_and_cross_fit(members, table.label_lists, groups, table.data.task)
     # What has no label is not scored; a group of such pictures alone gets the weights of all.
-    return ScoringWeights(told, groups, {**dict.fromkeys(np.unique(groups).tolist(), told), **cross_fit(given, groups[labelled])})
+    return ScoringWeights(told, groups, {**dict.fromkeys(np.unique(groups).tolist(), told), **by_group})
+
+
+def fit_and_cross_fit(members: Sequence[predictions.Predictions], labels: Mapping[str, Sequence[int]], groups: np.ndarray,
+                      task: Task) -> tuple[np.ndarray, dict[int, np.ndarray]]:
+    """The weights [members] fitted on all labelled pictures, and those to score each of their groups by.
+
+    Args:
+      labels: class indices by id.
+      groups: int [ids of the first member].
+    """
+    positions, truth = truth_probabilities(members, labels, task)
+    flat = truth.reshape(-1, len(members))
+    return fit(flat), cross_fit(flat, np.repeat(groups[positions], truth.shape[1]))
 
 
 VAL = os.path.join("predictions", "val")  # of a model directory, where predict.py puts it

@@ -18,7 +18,8 @@ class ExampleTable:
     Attributes:
       data, split: where they are from.
       ids: of all examples of the split.
-      labels: class index by id, of those that have a label and are of the fold.
+      label_lists: class indices by id, of those that have a label and are of the fold.
+      labels: the first of them.
     """
 
     def __init__(self, data: datasets.Dataset, split: str, fold: Optional[int] = None):
@@ -29,7 +30,8 @@ class ExampleTable:
         ours = self._examples
         if fold is not None and (ours["fold"] == fold).any():
             ours = ours[ours["fold"] == fold]
-        self.labels = {one: labels[0] for one, labels in zip(ours["id"], ours["labels"]) if labels}
+        self.label_lists: dict[str, list[int]] = {one: labels for one, labels in zip(ours["id"], ours["labels"]) if labels}
+        self.labels = {one: labels[0] for one, labels in self.label_lists.items()}
 
     @classmethod
     def of(cls, predicted: predictions.Predictions, data: datasets.Dataset) -> "ExampleTable":

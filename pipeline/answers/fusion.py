@@ -9,6 +9,7 @@ from pipeline import files
 from pipeline.answers import predictions
 from pipeline.errors import UserError
 from pipeline.metrics import log_space
+from pipeline.tasks.task import Task
 
 # The logarithm of a weight of 0: finite, since −inf − (−inf) is NaN, and below anything that a member can say.
 _NO_WEIGHT = np.float32(-1e30)
@@ -82,16 +83,25 @@ class Blend:
                 total = part if total is None else log_space.add(total, part)
             yield [self.ids[i] for i in chunk], total
 
-    def label_probabilities(self, labels: np.ndarray) -> np.ndarray:
-        """What each member gives to the label of each example: float64 [examples, members].
+    def truth_probabilities(self, labels: Sequence[Sequence[int]], task: Task,
+                            positions: Optional[np.ndarray] = None) -> np.ndarray:
+        """What each member gives to the truth: float64 [positions, parts, members], see Task.truth_probabilities.
 
-        Args: labels: int [examples], class indices in the order of `ids`.
+        Args:
+          labels: class indices of each example at `positions`.
+          positions: int, ascending, among `ids`; None: all.
         """
-        result = np.empty(self._log_weights.shape)
+        positions = np.arange(len(self.ids)) if positions is None else positions
+        found: list[list[np.ndarray]] = [[] for _ in self.members]
+        start = 0
         for chunk, parts in self._parts():
-            for index, part in enumerate(parts):
-                result[chunk, index] = np.exp(np.take_along_axis(part, labels[chunk, np.newaxis], axis=1)[:, 0])
-        return result
+            stop = int(np.searchsorted(positions, chunk[-1], side="right"))
+            rows = positions[start:stop] - chunk[0]
+            for part, of_member in zip(parts, found):
+                if len(rows):
+                    of_member.append(task.truth_probabilities(part[rows], labels[start:stop]))
+            start = stop
+        return np.stack([np.concatenate(of_member) for of_member in found], axis=-1)
 
     def _parts(self) -> Iterator[tuple[np.ndarray, Iterator[np.ndarray]]]:
         """Positions, and each member's float32 log-probabilities [chunk, classes] of them, aligned; chunk by chunk."""

@@ -11,10 +11,11 @@ from typing import Mapping, Optional, Sequence
 import numpy as np
 
 from pipeline import files
-from pipeline.answers import blend, fusion, predictions, unseen
+from pipeline.answers import blend, fusion, how_made, predictions, unseen
 from pipeline.errors import UserError
 from pipeline.metrics import multi_label
 from pipeline.records import dataset as datasets
+from pipeline.tasks import registry as tasks
 
 
 def labels_by_id(data: datasets.Dataset, split: str) -> dict[str, list[int]]:
@@ -48,7 +49,7 @@ def curve(predicted, labels: Mapping[str, Sequence[int]], allowed: np.ndarray,
       groups: int [examples] in the order of predicted.ids, for cross-fitting; None: one.
     """
     group_of = dict(zip(predicted.ids, np.zeros(len(predicted.ids), int) if groups is None else groups))
-    found = multi_label.ThresholdCurve()
+    found = tasks.MULTI_LABEL.new_scores(len(predicted.class_ids))
     for ids, log_probabilities in predicted.chunks():
         known = [position for position, one in enumerate(ids) if one in labels]
         if known:
@@ -59,9 +60,7 @@ def curve(predicted, labels: Mapping[str, Sequence[int]], allowed: np.ndarray,
 
 
 def refresh(directory: str, data: datasets.Dataset) -> None:
-    """Sees to the threshold in the meta.json of multi-label predictions; does nothing to others."""
-    if not data.manifest.multi_label:
-        return
+    """Sees to the threshold in the meta.json of predictions."""
     one = predictions.Predictions(directory)
     labels = labels_by_id(data, one.meta["split"])
     if labels and not unseen.seen_pictures(one):
@@ -81,6 +80,7 @@ def for_submission(blended: fusion.Blend, data: datasets.Dataset, allowed: np.nd
     """
     labelled = _labelled_alike(blended.members)
     if labelled:
+        how_made.tell_differences("--threshold", labelled, blended.members)
         labels = labels_by_id(data, labelled[0].meta["split"])
         return curve(fusion.Blend(labelled, blended.weights), labels, allowed).best_threshold()
     for one in blended.members:

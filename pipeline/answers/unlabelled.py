@@ -7,7 +7,7 @@ from typing import Sequence
 
 import numpy as np
 
-from pipeline.answers import blend, fusion, geo_exponent, multi_label_blend, predictions, priors as prior_layers, thresholds
+from pipeline.answers import blend, fusion, geo_exponent, how_made, predictions, priors as prior_layers
 from pipeline.answers.example_table import ExampleTable
 from pipeline.errors import UserError
 from pipeline.records import dataset as datasets
@@ -23,31 +23,13 @@ def labelled_of(member: predictions.Predictions, flag: str, places: Sequence[str
     return found
 
 
-def tell_differences(flag: str, labelled: Sequence[predictions.Predictions], members: Sequence[predictions.Predictions]) -> None:
-    """Says where what was fitted on some predictions is put on others that were made otherwise."""
-    for fitted, used in zip(labelled, members):
-        then, now = _how_made(fitted), _how_made(used)
-        different = [f"{then[name]}, here {now[name]}" for name in then if then[name] != now[name]]
-        if different:
-            print(f"{flag} was fitted on {fitted.directory}, put on {used.directory}: there {'; there '.join(different)}")
-
-
-def _how_made(one: predictions.Predictions) -> dict[str, str]:
-    meta = one.meta
-    models = len(meta["fold"]) if isinstance(meta.get("fold"), list) and not meta.get("out_of_fold") else 1
-    return {"views": f"--tta={meta.get('tta')}", "size": f"{meta.get('size')} px", "average": f"--average={meta.get('average')}",
-            "models": f"{models} model(s) a picture"}
-
-
 def blend_weights(members: Sequence[predictions.Predictions], text: str, data: datasets.Dataset) -> np.ndarray:
     """The weights [members] that --blend stands for. Raises UserError."""
     if text != blend.FITTED:
         return blend.parse(text, len(members))
     labelled = [labelled_of(member, f"--blend={text}", (predictions.OUT_OF_FOLD, blend.VAL)) for member in members]
-    tell_differences(f"--blend={text}", labelled, members)
-    if data.manifest.multi_label:
-        return multi_label_blend.fit(labelled, thresholds.labels_by_id(data, labelled[0].meta["split"]))
-    return blend.fit(blend.label_probabilities(labelled, ExampleTable.of(labelled[0], data))[1])
+    how_made.tell_differences(f"--blend={text}", labelled, members)
+    return blend.fit_members(labelled, ExampleTable.of(labelled[0], data).label_lists, data.task)
 
 
 def fitted_exponent(members: Sequence[predictions.Predictions], weights: np.ndarray, priors: prior_layers.Priors,
@@ -56,7 +38,7 @@ def fitted_exponent(members: Sequence[predictions.Predictions], weights: np.ndar
     # Val first: the geo prior, which knows no folds, was trained on the places of train.
     flag = f"--geo_exponent={prior_layers.FIT}"
     labelled = [labelled_of(member, flag, (blend.VAL, predictions.OUT_OF_FOLD)) for member in members]
-    tell_differences(flag, labelled, members)
+    how_made.tell_differences(flag, labelled, members)
     table = ExampleTable.of(labelled[0], data)
     for warning in prior_layers.warnings_of(table.split):
         print(f"warning: {warning}")
@@ -71,7 +53,7 @@ def combine(members: Sequence[predictions.Predictions], blend_text: str, request
     blended = fusion.Blend(members, weights)
     if blended.class_ids != data.class_ids:
         raise UserError(f"--predictions: their classes are not those of {data.directory}")
-    if data.manifest.multi_label:
+    if not data.task.exclusive:
         prior_layers.refuse(request, data)
         return blended
     priors = prior_layers.Priors(request, data)

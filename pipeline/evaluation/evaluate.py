@@ -1,71 +1,16 @@
-"""Scores of predictions against the labels in examples.csv: each member, their blend, and each step on top of it."""
+"""Scores of predictions against the labels in examples.csv: what is scored, and by which kind of task."""
 
 import dataclasses
-from typing import Any, Mapping, Optional, Sequence
 
-import numpy as np
-import pandas as pd
-
-from pipeline import files
-from pipeline.answers import blend, fusion, predictions, priors as prior_layers, unseen
+from pipeline.answers import fusion
 from pipeline.answers.example_table import ExampleTable
-from pipeline.errors import UserError
-from pipeline.evaluation import ablation, multi_label as multi_label_evaluation, report, scoring, shot_groups
-from pipeline.metrics import single_label as metrics
+from pipeline.evaluation import by_kind
+from pipeline.evaluation.request import Request
 from pipeline.records import dataset as datasets
 
 
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """What evaluate.py was asked for, beside the data."""
-
-    predictions: Sequence[str]            # folders or globs
-    blend: str = blend.EQUAL
-    without_tta: Sequence[str] = ()       # folders or globs: the same models by one view
-    priors: prior_layers.Request = prior_layers.Request()
-    out: Optional[str] = None             # JSON
-    report: Optional[str] = None          # HTML
-    model_dirs: Sequence[str] = ()        # empty: those that the predictions name
-    threshold: Optional[float] = None     # with several labels a picture: given; None: fitted
-    min_samples: int = 0                  # with several labels a picture: rarer ones are not answered
-
-
-@dataclasses.dataclass(frozen=True)
-class Result:
-    """What an evaluation found.
-
-    Attributes:
-      final: the scores with everything on top that was asked for.
-      members: scores of each of several members, of the mean of all but each, and of the blend, without priors.
-      steps: ablation.scores.
-      long_tail: shot_groups.top1_by_group; empty where train was not counted.
-      weights: of the blend, by the members' folders.
-      warnings: what takes worth from the scores.
-    """
-
-    final: dict[str, float]
-    members: dict[str, dict[str, float]]
-    steps: dict[str, dict[str, Any]]
-    long_tail: dict[str, dict[str, Any]]
-    weights: dict[str, float]
-    warnings: list[str]
-
-    def to_json(self) -> dict[str, Any]:
-        return {**self.final, "weights": self.weights, "lines": self.members, "steps": self.steps,
-                "long_tail": self.long_tail, "warnings": self.warnings}
-
-    def tables(self) -> dict[str, pd.DataFrame]:
-        """Heading → table for people; of one member alone the steps say all."""
-        tables = {"With and without each step": ablation.frame(self.steps)}
-        if len(self.weights) > 1:
-            tables = {"Predictions and their blend": _frame(self.members), **tables}
-        if self.long_tail:
-            tables["Top-1 by the number of train pictures"] = shot_groups.frame(self.long_tail)
-        return tables
-
-
 def run_evaluation(data_dir: str, request: Request) -> None:
-    """Prints the scores of the predictions' blend, of each, of all but each, and of each step on top of the blend.
+    """Prints the scores of the predictions' blend, of each, and of all but each; see the task's kind for what else.
 
     Writes JSON and a report if asked. Raises UserError for what the user can mend.
     """
@@ -74,91 +19,4 @@ def run_evaluation(data_dir: str, request: Request) -> None:
     table = ExampleTable.of(members[0], data)
     table.check(members[0])
     model_dirs = request.model_dirs or list(dict.fromkeys(one.meta["model_dir"] for one in members))
-    if data.manifest.multi_label:
-        prior_layers.refuse(request.priors, data)
-        multi_label_evaluation.run(data, members, request.blend, request.min_samples, request.threshold, request.out,
-                                   request.report, model_dirs)
-        return
-    if request.min_samples or request.threshold is not None:
-        flag = "--min_samples" if request.min_samples else "--threshold"
-        raise UserError(f"{flag} is for several labels a picture; {data_dir} has one")
-    priors = prior_layers.Priors(request.priors, data)
-    if priors.geo and priors.exponent == prior_layers.FIT:
-        unseen.require(members, f"--geo_exponent={prior_layers.FIT}")
-    view = ablation.View(members, request.blend, table)
-    lines = _steps(view, request, table, priors)
-    warnings = unseen.warnings(members) + (prior_layers.warnings_of(table.split) if priors.geo else [])
-    result = _result(view, lines, request, table, warnings)
-    _print(result, table, priors)
-    if request.out:
-        files.write_json(request.out, result.to_json())
-    if request.report:
-        report.write(request.report, result.tables(), list(lines.values())[-1].predicted, table.labels, data, model_dirs,
-                     warnings)
-        print(f"report: {request.report}")
-
-
-def _result(view: ablation.View, lines: Mapping[str, ablation.Line], request: Request, table: ExampleTable,
-            warnings: list[str]) -> Result:
-    scored = {name: scoring.score(line.predicted, table) for name, line in lines.items()}
-    picture = scoring.score(view.blended, table) if request.without_tta else scored[ablation.PICTURE]
-    return Result(
-        final=list(scored.values())[-1].summary,
-        members={**_member_lines(view.members, table), blend.title(view.members, request.blend): picture.summary},
-        steps=ablation.scores(lines, scored),
-        long_tail=_long_tail(scored, table),
-        weights={one.directory: round(float(weight), 4) for one, weight in zip(view.members, view.weights.told)},
-        warnings=warnings)
-
-
-def _steps(view: ablation.View, request: Request, table: ExampleTable,
-           priors: prior_layers.Priors) -> dict[str, ablation.Line]:
-    """The lines of the ablation table; with --without_tta those of one view, then everything."""
-    if not request.without_tta:
-        return view.lines(priors)
-    one_view = ablation.of_same_models(view.members, request.without_tta)
-    table.check(one_view[0])
-    return {**ablation.View(one_view, request.blend, table).lines(priors), ablation.TTA: view.everything(priors)}
-
-
-def _long_tail(scored: Mapping[str, scoring.Scored], table: ExampleTable) -> dict[str, dict[str, Any]]:
-    counts = np.array([one.train_count for one in table.data.manifest.classes])
-    if not counts.any():
-        return {}
-    labels = np.fromiter(table.labels.values(), np.int64)
-    return shot_groups.top1_by_group({name: one.hits for name, one in scored.items()}, labels, counts)
-
-
-def _member_lines(members: Sequence[predictions.Predictions], table: ExampleTable) -> dict[str, dict[str, float]]:
-    """Scores of each of several members, of the mean of the others, and of the plain mean."""
-    if len(members) == 1:
-        return {}
-    lines = {member.directory: scoring.score(member, table).summary for member in members}
-    for member in members:
-        others = [one for one in members if one is not member]
-        lines[f"mean without {member.directory}"] = scoring.score(fusion.Blend(others), table).summary
-    return {**lines, "mean": scoring.score(fusion.Blend(members), table).summary}
-
-
-def _frame(lines: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
-    return pd.DataFrame.from_dict(lines, orient="index").drop(columns="examples")
-
-
-def _print(result: Result, table: ExampleTable, priors: prior_layers.Priors) -> None:
-    rejected = len(table.data.rejected(table.split))
-    print(f"{table.split}: {result.final['examples']} examples"
-          + (f" ({rejected} rejected ones not scored)" if rejected else ""))
-    for heading, frame in result.tables().items():
-        print(f"\n{heading}\n{frame.to_string(float_format='{:.4f}'.format)}")
-    metric = table.data.manifest.metric
-    if metric:
-        print(f"\nthe competition's own {metric}: {metrics.COMPETITION_METRICS[metric](result.final):.4f}")
-    if len(result.weights) > 1:
-        print("weights: " + ", ".join(f"{weight:.3f} {name}" for name, weight in result.weights.items()))
-    if priors.geo:
-        placed = prior_layers.has_place(table.places(list(table.labels))).sum()
-        told = {name: one["geo_exponent"] for name, one in result.steps.items() if "geo_exponent" in one}
-        print(f"geo prior: {placed} of {len(table.labels)} pictures have a place; exponent "
-              + ", ".join(f"{exponent:.3f} ({name})" for name, exponent in told.items()))
-    for warning in result.warnings:
-        print(f"warning: {warning}")
+    by_kind.of(data.task).run(data, members, table, dataclasses.replace(request, model_dirs=model_dirs))

@@ -11,10 +11,11 @@ import numpy as np
 import pandas as pd
 
 from pipeline import files
-from pipeline.answers import blend, fusion, multi_label_blend, predictions, thresholds, unseen
+from pipeline.answers import blend, fusion, predictions, priors as prior_layers, thresholds, unseen
 from pipeline.answers.example_table import ExampleTable
 from pipeline.errors import UserError
-from pipeline.evaluation import multi_label_report
+from pipeline.evaluation import members as members_of, multi_label_report
+from pipeline.evaluation.request import Request
 from pipeline.metrics import multi_label, single_label as metrics
 from pipeline.records import dataset as datasets
 
@@ -24,6 +25,12 @@ NEIGHBOURHOOD = 5  # thresholds on either side of the fitted one, that are told
 def score(predicted, data: datasets.Dataset, min_samples: int = 0, threshold: Optional[float] = None) -> dict[str, float]:
     """f2, threshold, precision, recall, labels and examples of a Blend or Predictions; threshold: None: cross-fitted."""
     return summary(_curve(predicted, data, min_samples), threshold)
+
+
+def fold_scores(predicted, data: datasets.Dataset) -> dict[str, float]:
+    """The columns of the folds' table."""
+    scores = score(predicted, data)
+    return {name: scores[name] for name in ("f2", "threshold")}
 
 
 def summary(curve: multi_label.ThresholdCurve, threshold: Optional[float] = None) -> dict[str, float]:
@@ -39,31 +46,6 @@ def _curve(predicted, data: datasets.Dataset, min_samples: int) -> multi_label.T
                             ExampleTable(data, split).groups(predicted.ids))
 
 
-def _blend_weights(members: Sequence[predictions.Predictions], text: str, data: datasets.Dataset,
-                   ) -> tuple[np.ndarray, np.ndarray]:
-    """(weights for scoring, weights to tell): the same but for oof, which is scored by cross-fitting."""
-    if text != blend.FITTED:
-        weights = blend.parse(text, len(members))
-        return weights, weights
-    split = members[0].meta["split"]
-    unseen.require(members, f"--blend={text}")
-    labels = thresholds.labels_by_id(data, split)
-    groups = ExampleTable(data, split).groups(members[0].ids)
-    return multi_label_blend.cross_fit(members, labels, groups), multi_label_blend.fit(members, labels)
-
-
-def _member_lines(members: Sequence[predictions.Predictions], data: datasets.Dataset, min_samples: int,
-                  threshold: Optional[float]) -> dict[str, dict[str, float]]:
-    """Scores of each of several members, of the mean of the others, and of the plain mean."""
-    if len(members) == 1:
-        return {}
-    lines = {one.directory: score(one, data, min_samples, threshold) for one in members}
-    for member in members:
-        others = [one for one in members if one is not member]
-        lines[f"mean without {member.directory}"] = score(fusion.Blend(others), data, min_samples, threshold)
-    return {**lines, "mean": score(fusion.Blend(members), data, min_samples, threshold)}
-
-
 def _print_neighbourhood(curve: multi_label.ThresholdCurve) -> None:
     f2, fitted = curve.means()["f2"], curve.best_threshold()
     center = int(np.argmin(np.abs(multi_label.THRESHOLDS - fitted)))
@@ -72,29 +54,31 @@ def _print_neighbourhood(curve: multi_label.ThresholdCurve) -> None:
           + ", ".join(f"{multi_label.THRESHOLDS[index]:.2f}: {f2[index]:.4f}" for index in around))
 
 
-def run(data: datasets.Dataset, members: Sequence[predictions.Predictions], blend_text: str, min_samples: int,
-        threshold: Optional[float], out: Optional[str], report: Optional[str], model_dirs: Sequence[str]) -> None:
-    """Prints the scores of each member and of their blend; writes JSON and a report where asked (evaluate.py).
+def run(data: datasets.Dataset, members: Sequence[predictions.Predictions], table: ExampleTable, request: Request) -> None:
+    """Prints the scores of each member and of their blend; writes JSON and a report if asked.
 
-    Args: threshold: what is answered; None: fitted, and scored by cross-fitting.
+    With request.threshold that is what is answered; without, it is fitted, and scored by cross-fitting.
     """
+    threshold, min_samples = request.threshold, request.min_samples
+    prior_layers.refuse(request.priors, data)
     if threshold is None:
         unseen.require(members, "--threshold is missing")
     elif not np.isclose(multi_label.THRESHOLDS, threshold).any():
         raise UserError(f"--threshold={threshold:g}: give hundredths, from 0.01 to 0.99")
-    scoring_weights, weights = _blend_weights(members, blend_text, data)
-    blended = fusion.Blend(members, scoring_weights)
+    weights = blend.for_scoring(members, request.blend, table)
+    blended = told_blend = fusion.Blend(members, weights.told)
+    if request.blend == blend.FITTED:
+        blended = fusion.Blend(members, weights.by_example(weights.by_group))
     curve = _curve(blended, data, min_samples)
-    told_curve = curve if scoring_weights is weights else _curve(fusion.Blend(members, weights), data, min_samples)
+    told_curve = curve if blended is told_blend else _curve(told_blend, data, min_samples)
     result = summary(curve, threshold)
     if threshold is None:
         result["threshold"] = told_curve.best_threshold()
-    lines = {**_member_lines(members, data, min_samples, threshold), blend.title(members, blend_text): result}
-    told = {one.directory: round(float(weight), 4) for one, weight in zip(members, weights)}
+    lines = {**members_of.lines(members, lambda one: score(one, data, min_samples, threshold)),
+             blend.title(members, request.blend): result}
+    told = {one.directory: round(float(weight), 4) for one, weight in zip(members, weights.told)}
     warnings = unseen.warnings(members)
-    rejected = len(data.rejected(blended.meta["split"]))
-    print(f"{blended.meta['split']}: {result['examples']} examples"
-          + (f" ({rejected} rejected ones not scored)" if rejected else ""))
+    members_of.print_heading(table, result["examples"])
     frame = pd.DataFrame.from_dict(lines, orient="index").drop(columns="examples")
     print(frame.to_string(float_format="{:.4f}".format))
     metric = data.manifest.metric
@@ -107,11 +91,11 @@ def run(data: datasets.Dataset, members: Sequence[predictions.Predictions], blen
         print(f"warning: {warning}")
     if len(members) > 1:
         print("weights: " + ", ".join(f"{weight:.3f} {directory}" for directory, weight in told.items()))
-    if out:
+    if request.out:
         means = {name: values.tolist() for name, values in told_curve.means().items()}
-        files.write_json(out, {**result, "weights": told, "lines": lines, "warnings": warnings,
+        files.write_json(request.out, {**result, "weights": told, "lines": lines, "warnings": warnings,
                                "curve": {"threshold": multi_label.THRESHOLDS.tolist(), **means}})
-    if report:
-        multi_label_report.write(report, lines, blended, told_curve, data, thresholds.answerable(data, min_samples),
-                                 model_dirs, threshold, warnings)
-        print(f"report: {report}")
+    if request.report:
+        multi_label_report.write(request.report, lines, blended, told_curve, data, thresholds.answerable(data, min_samples),
+                                 request.model_dirs, threshold, warnings)
+        print(f"report: {request.report}")

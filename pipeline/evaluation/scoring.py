@@ -29,13 +29,13 @@ class Scored:
 
 
 def score(predicted, table: ExampleTable) -> Scored:
-    """metrics.SingleLabelScores over the predicted examples whose label is known.
+    """The task's own scores over the predicted examples whose label is known.
 
     In an open-set competition also open_set_first and open_set_sum: MAP@5 of the answers by each rule of open_set.
 
     Args: `predicted` is a Blend, Predictions, or a layer of priors over one.
     """
-    scores = metrics.SingleLabelScores(len(predicted.class_ids))
+    scores = table.data.task.new_scores(len(predicted.class_ids))
     answers = OpenSetScores(table.data) if table.data.manifest.unknown_answer else None
     hit_by_id: dict[str, bool] = {}
     with progress(len(predicted.ids), "score", "pictures") as bar:

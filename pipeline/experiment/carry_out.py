@@ -13,7 +13,7 @@ from pipeline.errors import UserError, WorkError
 from pipeline.experiment import flag_text, members as of_members, plan
 from pipeline.experiment.digests import Digests
 from pipeline.experiment.members import Group, Member
-from pipeline.experiment.settings import BASE_RECIPE, Settings
+from pipeline.experiment.settings import BASE_KIND, BASE_RECIPE, Settings
 from pipeline.experiment.stamps import Step
 from pipeline.experiment.work import Work
 from pipeline.records import dataset as datasets, schema
@@ -40,6 +40,7 @@ def carry_out(settings: Settings, raw: Callable[[], str], interpreter: str = sys
     """
     one = _Experiment(settings, Work(settings.run_dir, Digests(raw), interpreter))
     one.check_records()
+    one.check_recipes()
     one.print_plan(until_models)
     if dry_run:
         return
@@ -88,9 +89,10 @@ class _Experiment:
 
     def check_recipes(self) -> None:
         """Raises UserError where a recipe that was picked by itself is none for these records."""
-        if self.settings.recipes[0].path == BASE_RECIPE and self._manifest().multi_label:
-            raise UserError(f"{self.settings.records} has several labels a picture, for which no recipe is picked by itself: give "
-                            "--recipes (configs/lite0/imet2019.flags is one)")
+        manifest = self._manifest()
+        if manifest and self.settings.recipes[0].path == BASE_RECIPE and manifest.kind != BASE_KIND:
+            raise UserError(f"{self.settings.records}: of the kind {manifest.kind} no recipe is picked by itself; give --recipes "
+                            "(configs/lite0/imet2019.flags is one for several labels a picture)")
 
     def _planned(self, folds: int) -> list[Member]:
         return [of_members.planned(one, self.settings.model_dir(one.name), folds) for one in self.settings.recipes]

@@ -13,18 +13,15 @@ from typing import Any, Iterator, Mapping, Sequence
 from absl import logging
 
 from pipeline import command, files
-from pipeline.answers import predictions, thresholds
-from pipeline.answers.example_table import ExampleTable
+from pipeline.answers import by_kind as answers, predictions
 from pipeline.errors import UserError, WorkError
-from pipeline.evaluation import multi_label as multi_label_evaluation, scoring
+from pipeline.evaluation import by_kind as evaluation
 from pipeline.experiment import processes
-from pipeline.metrics import single_label as metrics
 from pipeline.records import dataset as datasets
 from pipeline.runs import run as runs, seen
 
 RESULT_FILE = "result.json"       # in a fold's directory: its line of the table
 FAILED_FILE = "failed.json"       # there too: why its process ended before it had one
-_map5 = metrics.COMPETITION_METRICS["map5"]  # in an open-set competition, unknown classes answered by the common name
 
 
 def run_folds(data_dir: str, model_dir: str, folds: Sequence[int], arguments: Sequence[str]) -> None:
@@ -109,12 +106,7 @@ def finish_fold(run: runs.Run) -> None:
 
 def _score(data: datasets.Dataset, directory: str) -> dict[str, float]:
     """The columns of the table that tell how good predictions are."""
-    one = predictions.Predictions(directory)
-    if data.manifest.multi_label:
-        scores = multi_label_evaluation.score(one, data)
-        return {name: scores[name] for name in ("f2", "threshold")}
-    scores = scoring.score(one, ExampleTable(data, one.meta["split"])).summary
-    return {"accuracy": scores["top1"], "top5": scores["top5"], "map5": _map5(scores)}
+    return evaluation.of(data.task).fold_scores(predictions.Predictions(directory), data)
 
 
 def print_table(data_dir: str, model_dir: str, died: Mapping[int, str]) -> None:
@@ -163,5 +155,5 @@ def _merge(data: datasets.Dataset, model_dir: str, folds: Sequence[int]) -> str:
             "seen": seen.together([member.meta.get("seen") for member in members], out_of_fold=True)}
     predictions.write(out, (chunk for member in members for chunk in member.chunks()),
                       {**meta, "threshold": None})
-    thresholds.refresh(out, data)
+    answers.of(data.task).refresh(out, data)
     return out

@@ -18,6 +18,7 @@ NONE = "none"          # --geo_prior: without
 RUN_FLAGS = "run.flags"
 CONFIGS = "configs"
 BASE_RECIPE = os.path.join(CONFIGS, "base.flags")
+BASE_KIND = "single_label"  # of the tasks that it is for
 DEFAULT_FOLDS = 5      # where a recipe trains by folds and nobody says how many there are to be
 _PASSED_ON = {
     "record_flags": "create_tfrecords.py", "train_flags": "multi_stage_train.py, after each recipe's, which they win over; "

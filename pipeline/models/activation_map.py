@@ -14,7 +14,9 @@ import tensorflow as tf
 
 from pipeline.models import zoo
 from pipeline.models.classifier import Classifier
+from pipeline.tasks.task import SIGMOID, SOFTMAX
 
+PROBABILITIES = {SOFTMAX: tf.nn.softmax, SIGMOID: tf.sigmoid}  # by a task's activation
 GRID = 128  # places along a side of a finished map: boxes are exact to less than a hundredth of the picture
 
 
@@ -44,19 +46,19 @@ class MapModel:
         return tf.einsum("bhwc,cb->bhw", tf.cast(feature_map, tf.float32), weights)
 
 
-def make_step(models: Sequence[MapModel]) -> Callable[[dict], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+def make_step(models: Sequence[MapModel], activation: str = SOFTMAX) -> Callable[[dict], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
     """The step of localization: a batch of input.predict_batches with one view → maps, classes, scores.
 
     The class is the one of the highest mean probability over the models and over the picture and its mirror image, int32
     [batch]; the score is that probability, float32 [batch]; the map is the mean of theirs for that class, float32
-    [batch, GRID, GRID]. Pure, so that XLA can compile it.
+    [batch, GRID, GRID]. Pure, so that XLA can compile it. `activation` is the task's.
     """
 
     def step(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         image = batch["image"][:, 0]
         both = {"image": tf.concat([image, _mirror(image)], axis=0), "place": tf.tile(batch["place"], [2, 1])}
         answers = [model(both) for model in models]
-        probabilities = tf.reduce_mean([_mean_of_both(tf.nn.softmax(logits)) for logits, _ in answers], axis=0)
+        probabilities = tf.reduce_mean([_mean_of_both(PROBABILITIES[activation](logits)) for logits, _ in answers], axis=0)
         classes = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
         maps = tf.reduce_mean([_straight_mean(model.evidence(feature_map, tf.tile(classes, [2])))
                                for model, (_, feature_map) in zip(models, answers)], axis=0)

@@ -61,7 +61,7 @@ def run_localization(data_dir: str, request: Request) -> boxes_of.Boxes:
         seen.check_out_of_fold(request.model_dir, data, split, folds)
     tasks = [task for split in missing for task in _tasks(data.part(split), record, folds)]
     strategies.log(strategy, [request.batch_size])
-    maps = _Maps(request.model_dir, record, size, strategy)
+    maps = _Maps(request.model_dir, record, size, strategy, data.task.activation)
     command.begin_work()
     tables = [_table(part, maps.of(part, members, request.batch_size), request.rule) for part, members in tasks]
     made = dataclasses.replace(
@@ -134,8 +134,10 @@ def _tasks(part: datasets.Part, record: dict[str, Any], folds: Sequence[Fold]) -
 class _Maps:
     """The coarse models, each loaded when it is first needed, and the maps that they make."""
 
-    def __init__(self, model_dir: str, record: dict[str, Any], size: int, strategy: tf.distribute.Strategy):
+    def __init__(self, model_dir: str, record: dict[str, Any], size: int, strategy: tf.distribute.Strategy,
+                 activation: str):
         self._model_dir, self._record, self._size, self._strategy = model_dir, record, size, strategy
+        self._activation = activation
         self._models: dict[Fold, activation_map.MapModel] = {}
         self._steps: dict[tuple[Fold, ...], Callable] = {}  # traced once, also for several parts
         tf.keras.backend.clear_session()
@@ -157,7 +159,7 @@ class _Maps:
 
     def _step(self, folds: tuple[Fold, ...]) -> Callable:
         if folds not in self._steps:
-            step = activation_map.make_step([self._model(fold) for fold in folds])
+            step = activation_map.make_step([self._model(fold) for fold in folds], self._activation)
             # As in prediction: what belongs together comes back together.
             self._steps[folds] = tf.function(lambda batch: self._strategy.run(
                 lambda one: (one["row"], *step(one), one["mask"]), args=(batch,)))

@@ -9,7 +9,7 @@ from absl import logging
 import tensorflow as tf
 
 from pipeline import command, files
-from pipeline.answers import fusion, predictions, thresholds
+from pipeline.answers import by_kind as answers, fusion, predictions
 from pipeline.devices import strategy as strategies
 from pipeline.errors import UserError
 from pipeline.models import classifier as classifiers
@@ -18,6 +18,7 @@ from pipeline.prediction import weight_mean
 from pipeline.progress import progress
 from pipeline.records import dataset as datasets, input as inputs
 from pipeline.runs import checkpoint, record as run_record, run as runs, seen
+from pipeline.tasks.task import SIGMOID, SOFTMAX
 from pipeline.training.step import apply
 
 
@@ -38,21 +39,21 @@ class Request:
     average: str = "probabilities"     # or weights: how several epochs become one prediction
 
 
-SOFTMAX, SIGMOID = "softmax", "sigmoid"  # what a probability is: of the classes that exclude each other, or of a label
+LOG_PROBABILITIES = {SOFTMAX: tf.nn.log_softmax, SIGMOID: tf.math.log_sigmoid}  # by a task's activation
 
 
-def log_mean_probabilities(logits: tf.Tensor, views: int, kind: str = SOFTMAX) -> tf.Tensor:
-    """Logs of the mean probabilities (of `kind`) over a picture's views.
+def log_mean_probabilities(logits: tf.Tensor, views: int, activation: str = SOFTMAX) -> tf.Tensor:
+    """Logs of the mean probabilities over a picture's views.
 
     float32 logits [batch · views, classes], a picture's views together → float32 [batch, classes].
     """
     logits = tf.cast(logits, tf.float32)
-    logs = tf.math.log_sigmoid(logits) if kind == SIGMOID else tf.nn.log_softmax(logits)
+    logs = LOG_PROBABILITIES[activation](logits)
     logs = tf.reshape(logs, [-1, views, logs.shape[-1]])
     return tf.reduce_logsumexp(logs, axis=1) - tf.math.log(float(views))
 
 
-def make_step(model: tf.keras.Model, views: tta.Views, kind: str = SOFTMAX) -> Callable[[dict], tf.Tensor]:
+def make_step(model: tf.keras.Model, views: tta.Views, activation: str = SOFTMAX) -> Callable[[dict], tf.Tensor]:
     """The prediction step: a batch of predict_batches → float32 log-probabilities [batch, classes].
 
     Pure, so that XLA can compile it.
@@ -63,7 +64,7 @@ def make_step(model: tf.keras.Model, views: tta.Views, kind: str = SOFTMAX) -> C
         flat = tf.reshape(images, [-1, *images.shape[2:]])
         places = tf.repeat(batch["place"], views.total, axis=0)
         logits = apply(model, {"image": flat, "place": places}, training=False)
-        return log_mean_probabilities(logits, views.total, kind)
+        return log_mean_probabilities(logits, views.total, activation)
 
     return step
 
@@ -106,7 +107,7 @@ def run_prediction(data_dir: str, request: Request) -> None:
         part = _cropped(data.held_out(request.split, fold), record) if out_of_fold else whole
         members.append(_predict_part(part, fold, os.path.join(request.out, f"fold_{fold}"), request, record, strategy))
     _combine(members, request.out, folds, out_of_fold)
-    thresholds.refresh(request.out, data)
+    answers.of(data.task).refresh(request.out, data)
 
 
 def predict_held_out(run: runs.Run, out: str) -> None:
@@ -200,13 +201,13 @@ def _predict_once(part: datasets.Part, fold: Optional[int], paths: list[str], ou
         "checkpoint": paths if len(paths) > 1 else paths[0], "average": "weights" if len(paths) > 1 else None,
         "trained": files.read_json(os.path.join(runs.last_stage_dir(request.model_dir, fold), runs.DONE_FILE)),
         "split": request.split, "size": size, "tta": views.name, "eval_resize": stage["eval_resize"],
-        "boxes": part.boxes, "threshold": None, "kind": SIGMOID if part.data.manifest.multi_label else SOFTMAX,
+        "boxes": part.boxes, "threshold": None, "kind": part.data.task.activation,
         "examples": part.size, "dataset": part.data.identity(request.split), "class_ids": part.data.class_ids,
         "seen": seen.for_meta(request.model_dir, fold, part),
     }
     if _is_up_to_date(out, meta):
         print(f"predictions are up to date: {out}")
-        thresholds.refresh(out, part.data)
+        answers.of(part.data.task).refresh(out, part.data)
         return predictions.Predictions(out)
     built = _load(paths, fold, size, part.data, request, record, strategy)
     batches = inputs.predict_batches(part, size, views, stage["eval_resize"], request.batch_size)
@@ -277,4 +278,4 @@ def _write_predictions(model: tf.keras.Model, views: tta.Views, batches: tf.data
     except tf.errors.DataLossError:
         raise part.name_damaged() from None
     writer.finish(meta)
-    thresholds.refresh(out, part.data)
+    answers.of(part.data.task).refresh(out, part.data)

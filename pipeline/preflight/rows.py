@@ -43,10 +43,10 @@ class Request:
     fit: bool = False
 
 
-def planned(run: Run, task: steps.Task, recipe: str, topology: str) -> list[Row]:
+def planned(run: Run, competition: steps.Competition, recipe: str, topology: str) -> list[Row]:
     """A row for each step, of which nothing is known yet; raises UserError for a global batch that cores can't share."""
     _, cores = roofline.find(topology)
-    assumed = task.class_count if task.assumed else None
+    assumed = competition.class_count if competition.assumed else None
     for stage in run.stages:
         if stage.batch_size % (cores * stage.accumulate):
             times = f" times --accumulate={stage.accumulate}" if stage.accumulate > 1 else ""
@@ -58,10 +58,11 @@ def planned(run: Run, task: steps.Task, recipe: str, topology: str) -> list[Row]
 def compiled(run: Run, recipe: str, data: Optional[Dataset], request: Request) -> Iterator[list[Row]]:
     """All rows, again and again: each time with one more step compiled."""
     _, cores = roofline.find(request.topology)
-    task = steps.Task.of(run, data)
-    programs = steps.Programs(run, task, cores)
+    competition = steps.Competition.of(run, data)
+    run = runs.for_task(run, competition.task)
+    programs = steps.Programs(run, competition, cores)
     compiler = Compiler(request.topology, request.cache_dir)
-    rows = planned(run, task, recipe, request.topology)
+    rows = planned(run, competition, recipe, request.topology)
     yield rows
     for number, step in enumerate(steps.plan(run, cores)):
         logging.info("%s, stage %s, %s: %d pictures a core", recipe, step.stage.name, step.kind, step.batch)

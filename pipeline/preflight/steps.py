@@ -13,6 +13,8 @@ from pipeline.preflight.lowering import Program, lower
 from pipeline.records import dataset as datasets
 from pipeline.runs.run import Run
 from pipeline.runs.stages import Stage
+from pipeline.tasks import registry as tasks
+from pipeline.tasks.task import MANY_HOT, Task
 from pipeline.training import run_checks, schedules, trainable
 from pipeline.training.step import TrainableClassifier
 from pipeline.training.weight_average import WeightAverage
@@ -23,20 +25,19 @@ TRAIN, VALIDATE, PREDICT = "train", "validate", "predict"
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
+class Competition:
     """What is known of a competition before its data is there."""
 
     class_count: int
-    multi_label: bool
+    task: Task
     assumed: bool  # that there are so many classes
 
     @classmethod
-    def of(cls, run: Run, data: Optional[datasets.Dataset]) -> "Task":
+    def of(cls, run: Run, data: Optional[datasets.Dataset]) -> "Competition":
         """The data's; without any, what the recipe tells."""
         if data is not None:
-            return cls(len(data.manifest.classes), data.manifest.multi_label, False)
-        multi_label = run.stages[0].loss != "softmax"
-        return cls(run.num_classes or ASSUMED_CLASSES, multi_label, run.num_classes is None)
+            return cls(len(data.manifest.classes), data.task, False)
+        return cls(run.num_classes or ASSUMED_CLASSES, tasks.of_loss(run.stages[0].loss), run.num_classes is None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,16 +62,16 @@ def plan(run: Run, cores: int) -> list[Step]:
 class Programs:
     """The programs of a run's steps; the network of a stage is built when it is first asked for, and kept for its steps."""
 
-    def __init__(self, run: Run, task: Task, cores: int):
+    def __init__(self, run: Run, competition: Competition, cores: int):
         tf.keras.mixed_precision.set_global_policy(run.precision)
-        self._run, self._task, self._cores = run, task, cores
+        self._run, self._competition, self._cores = run, competition, cores
         self._network: Optional[_Network] = None
 
     def make(self, step: Step, batch: int) -> Program:
         """The step with another batch a core; raises lowering.Fault."""
         if self._network is None or self._network.stage is not step.stage:
             tf.keras.backend.clear_session()
-            self._network = _Network(self._run, step.stage, self._task, self._cores)
+            self._network = _Network(self._run, step.stage, self._competition, self._cores)
         with grouped_convolution.traced_for_tpu():
             if step.kind == PREDICT:
                 return self._network.predict(batch, step.views)
@@ -80,15 +81,15 @@ class Programs:
 class _Network:
     """A stage's network, and its steps for any batch."""
 
-    def __init__(self, run: Run, stage: Stage, task: Task, cores: int):
+    def __init__(self, run: Run, stage: Stage, competition: Competition, cores: int):
         self.stage = stage
-        self._run, self._task, self._cores = run, task, cores
+        self._run, self._competition, self._cores = run, competition, cores
         self._trained = self._build()
         self._valued = self._build() if stage.ema else self._trained
 
     def _build(self) -> classifiers.Classifier:
         # Whatever the weights will be, the program is the same; only their pixels' scaling is not.
-        return trainable.build_classifier(self._run, self.stage, self._task.class_count, "none",
+        return trainable.build_classifier(self._run, self.stage, self._competition.class_count, "none",
                                           run_checks.input_scaling(self._run))
 
     def _trainable(self, batch: int) -> TrainableClassifier:
@@ -98,8 +99,8 @@ class _Network:
                                    _STEPS_PER_EPOCH, stage.lr_factor)
         average = WeightAverage(self._valued.model, self._trained.model, stage.ema) if stage.ema else None
         # What the shares of the classes are changes constants of the program alone.
-        log_prior = np.zeros(self._task.class_count, np.float32) if stage.logit_adjust else None
-        return trainable.compile_stage(self._run, stage, self._trained, rate, self._task.multi_label, log_prior, average)
+        log_prior = np.zeros(self._competition.class_count, np.float32) if stage.logit_adjust else None
+        return trainable.compile_stage(self._run, stage, self._trained, rate, self._competition.task, log_prior, average)
 
     def train(self, batch: int) -> Program:
         model = self._trainable(batch)
@@ -112,19 +113,19 @@ class _Network:
                      [self._features(batch), self._labels(batch), tf.TensorSpec([batch])])
 
     def predict(self, batch: int, views: tta.Views) -> Program:
-        kind = predict.SIGMOID if self._task.multi_label else predict.SOFTMAX
-        return lower(predict.make_step(self._valued.model, views, kind), [self._features(batch, [views.crops])])
+        step = predict.make_step(self._valued.model, views, self._competition.task.activation)
+        return lower(step, [self._features(batch, [views.crops])])
 
     def _features(self, batch: int, crops: Sequence[int] = ()) -> dict[str, tf.TensorSpec]:
         size = self.stage.size
         return {"image": tf.TensorSpec([batch, *crops, size, size, 3], tf.uint8), "place": tf.TensorSpec([batch, 3])}
 
     def _labels(self, batch: int) -> tf.TensorSpec:
-        if self._task.multi_label:
-            return tf.TensorSpec([batch, self._task.class_count])
+        if self._competition.task.encoding == MANY_HOT:
+            return tf.TensorSpec([batch, self._competition.class_count])
         return tf.TensorSpec([batch], tf.int64)
 
     def _training_labels(self, batch: int) -> Any:
-        if self._task.multi_label or not mixing.Alphas(self.stage.mixup, self.stage.cutmix).any:
+        if self._competition.task.encoding == MANY_HOT or not mixing.Alphas(self.stage.mixup, self.stage.cutmix).any:
             return self._labels(batch)
         return mixing.MixedLabels(self._labels(batch), self._labels(batch), tf.TensorSpec([batch]))

@@ -12,6 +12,8 @@ import pandas as pd
 from pipeline import files
 from pipeline.errors import UserError, WorkError, unknown
 from pipeline.records import boxes as boxes_of, schema
+from pipeline.tasks import registry as tasks
+from pipeline.tasks.task import Task
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +26,11 @@ class Dataset:
     @property
     def record_kind(self) -> schema.RecordKind:
         return schema.RECORD_KINDS[self.manifest.record_kind]
+
+    @property
+    def task(self) -> Task:
+        """Raises UserError where the manifest names a kind that is unknown here."""
+        return tasks.find(self.manifest.kind, os.path.join(self.directory, schema.DATASET_FILE))
 
     @property
     def class_ids(self) -> list[str]:

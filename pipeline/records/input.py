@@ -14,6 +14,7 @@ from pipeline.ops import decode, imet, mixing, randaugment, random_erasing, rot4
 from pipeline.records import class_balance as balances
 from pipeline.records.dataset import Part
 from pipeline.records.schema import Key, RecordKind
+from pipeline.tasks.task import MANY_HOT
 
 AUTOTUNE = tf.data.AUTOTUNE
 SHUFFLE_BUFFER = 4096   # encoded pictures (about 100 kB each), not pixels
@@ -57,9 +58,9 @@ def _read_records(shards: tf.data.Dataset, count: int) -> tf.data.Dataset:
         cycle_length=min(CYCLE_LENGTH, count), block_length=BLOCK_LENGTH, num_parallel_calls=AUTOTUNE)
 
 
-def _several_labels(part: Part) -> Optional[int]:
-    """Where a picture has several labels, the number of classes."""
-    return len(part.data.manifest.classes) if part.data.manifest.multi_label else None
+def _classes_to_encode(part: Part) -> Optional[int]:
+    """Of a task whose labels are MANY_HOT, the number of classes."""
+    return len(part.data.manifest.classes) if part.data.task.encoding == MANY_HOT else None
 
 
 def _label(labels: tf.Tensor, classes: Optional[int]) -> tf.Tensor:
@@ -107,7 +108,7 @@ def _examples(part: Part, shards: tf.data.Dataset) -> tf.data.Dataset:
     set_aside = tf.constant([row for shard in part.shards for row in shard.set_aside], tf.int64)
     if set_aside.shape[0]:  # adopted shards only, whose rows go by position; before the parsing, which they may not stand
         records = records.filter(lambda row, record: tf.reduce_all(row != set_aside))
-    classes = _several_labels(part)
+    classes = _classes_to_encode(part)
     return records.map(lambda row, record: parse_record(kind, row, record, classes), num_parallel_calls=AUTOTUNE)
 
 
@@ -259,7 +260,7 @@ def predict_batches(part: Part, size: int, views: tta.Views, eval_resize: str, b
     pictures = _own_of_each_batch(examples(part), batch_size, host).map(prepare, num_parallel_calls=AUTOTUNE)
     padding = tf.data.Dataset.from_tensors({
         "image": tf.zeros([views.crops, size, size, 3], tf.uint8), "place": tf.zeros([3]),
-        "label": _label(tf.zeros([0], tf.int64), _several_labels(part)), "row": tf.constant(-1, tf.int64), "mask": 0.0,
+        "label": _label(tf.zeros([0], tf.int64), _classes_to_encode(part)), "row": tf.constant(-1, tf.int64), "mask": 0.0,
     }).repeat()
     pictures = pictures.concatenate(padding).take(-(-part.size // batch_size) * own_batch)
     batches = pictures.batch(own_batch, drop_remainder=True).prefetch(AUTOTUNE)

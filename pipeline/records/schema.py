@@ -86,7 +86,7 @@ class Manifest:
 
     competition: str
     record_kind: str
-    multi_label: bool
+    multi_label: bool            # where `task` is empty: several labels a picture
     classes: tuple[ClassInfo, ...]
     shards: tuple[Shard, ...]
     folds: int
@@ -97,7 +97,13 @@ class Manifest:
     duplicates: tuple[tuple[str, ...], ...] = ()
     copies: int = 0              # train pictures that show what another of their group does, over all groups
     metric: str = ""             # what the competition scores by; a key of metrics.COMPETITION_METRICS, or empty
+    task: str = ""               # a kind of pipeline.tasks; empty: single_label or multi_label
     format: int = FORMAT_VERSION
+
+    @property
+    def kind(self) -> str:
+        """Of the task, as pipeline.tasks names it."""
+        return self.task or ("multi_label" if self.multi_label else "single_label")
 
     @property
     def splits(self) -> list[str]:

@@ -62,7 +62,7 @@ def claim(model_dir: str, same: dict[str, Any], free: dict[str, Any], program: s
     Raises UserError naming every difference, or the other program that has trained here.
     """
     path = os.path.join(model_dir, RUN_FILE)
-    if files.exists(path) and _has_started(read(model_dir, program)["free"], model_dir):
+    if has_started(model_dir, program):
         different = differences(read(model_dir, program)["same"], same)
         if different:
             raise UserError(f"--model_dir: {model_dir} holds another run: {'; '.join(different)}. "
@@ -77,8 +77,11 @@ def last_stage(record: dict[str, Any]) -> dict[str, Any]:
     return record["same"]["stages"][record["same"]["stage_order"][-1]]
 
 
-def _has_started(free: dict[str, Any], model_dir: str) -> bool:
+def has_started(model_dir: str, program: str = CLASSIFIER_PROGRAM) -> bool:
     """Whether a checkpoint of any stage stands; before that, other flags cost nothing."""
+    if not files.exists(os.path.join(model_dir, RUN_FILE)):
+        return False
+    free = read(model_dir, program)["free"]
     folders = [model_dir, *(os.path.join(model_dir, f"fold_{fold}") for fold in range(free.get("folds", 0)))]
     return any(files.exists(os.path.join(folder, stage, "last", "checkpoint"))
                for folder in folders for stage in free.get("stage_dirs", [""]))

@@ -11,6 +11,7 @@ from pipeline.errors import UserError
 from pipeline.records import dataset as datasets
 from pipeline.runs import record as run_record
 from pipeline.runs.stages import Stage, parse_epochs
+from pipeline.tasks.task import Task
 
 DONE_FILE = "DONE"  # in a stage's folder: it has finished, and how
 
@@ -59,6 +60,13 @@ class Run:
             stage["lower_lrs"] = list(stage["lower_lrs"])  # as JSON gives it back
         fields["stage_order"] = [stage.name for stage in self.stages]
         return fields
+
+
+def for_task(run: Run, task: Task) -> Run:
+    """The run with the task's own loss and monitor in the stages that name none."""
+    stages = (dataclasses.replace(stage, loss=stage.loss or task.losses[0], monitor=stage.monitor or task.monitors[0])
+              for stage in run.stages)
+    return dataclasses.replace(run, stages=tuple(stages))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,8 @@ from pipeline.runs import record as run_record, run as runs
 
 SEEN_FILE = "seen.npy"
 EVERY_FOLD = -1  # in `fold`: no fold of the run holds the picture out
-# `picture` is a digest of competition and id, `place` of the split too; `fold` does not see the picture, all others do.
+# `picture` is a digest of competition, classes and id (the same id of other classes is another data set's), `place` of
+# the split too; `fold` does not see the picture, all others do.
 _LINE = np.dtype([("picture", "<u8"), ("place", "<u8"), ("fold", "<i2")])
 
 
@@ -43,7 +44,7 @@ class Seen:
     def among(self, part: datasets.Part, fold: Optional[int]) -> pd.DataFrame:
         """The examples of a part (columns id, split, fold) that the model of a fold has seen."""
         examples = part.identifiers()
-        own = lines(part.data.manifest.competition, examples)
+        own = lines(part.data, examples)
         # Where ids begin anew in each split, the same one in another split is another picture.
         key = "place" if self.summary["ids_by_split"] or ids_by_split(part.data) else "picture"
         return examples[np.isin(own[key], self.by(fold)[key])]
@@ -58,11 +59,12 @@ class Seen:
                 "prior_power": self.summary["prior_power"]}
 
 
-def lines(competition: str, examples: pd.DataFrame) -> np.ndarray:
-    """_LINE [examples] of a table with the columns id, split and fold."""
+def lines(data: datasets.Dataset, examples: pd.DataFrame) -> np.ndarray:
+    """_LINE [examples] of some of the data's examples, with the columns id, split and fold."""
+    whose = data.manifest.competition + data.classes_digest()
     found = np.empty(len(examples), _LINE)
-    found["picture"] = [_digest(competition, one) for one in examples["id"]]
-    found["place"] = [_digest(competition, split, one) for split, one in zip(examples["split"], examples["id"])]
+    found["picture"] = [_digest(whose, one) for one in examples["id"]]
+    found["place"] = [_digest(whose, split, one) for split, one in zip(examples["split"], examples["id"])]
     found["fold"] = examples["fold"]
     return found
 
@@ -73,13 +75,26 @@ def _digest(*words: str) -> int:
 
 def ids_by_split(data: datasets.Dataset) -> bool:
     """Whether an id names another picture in each split: one that stands in two, with other labels."""
-    examples = data.identifiers("+".join(data.manifest.splits), ["labels"])
+    return _ids_by_split(_all_examples(data))
+
+
+def _all_examples(data: datasets.Dataset) -> pd.DataFrame:
+    return data.identifiers("+".join(data.manifest.splits), ["labels"])
+
+
+def _ids_by_split(examples: pd.DataFrame) -> bool:
     repeated = examples[examples["id"].duplicated(keep=False)]
     return bool((repeated.groupby("id")["labels"].nunique() > 1).any())
 
 
-def of_new_run(run: runs.Run, data: datasets.Dataset) -> Seen:
-    """What a run's models will have seen, its ancestors' pictures included."""
+def of_run(run: runs.Run, data: datasets.Dataset) -> Seen:
+    """What a run's models have seen or will see, its ancestors' pictures included.
+
+    It is worked out at the first start, half a minute for millions of pictures, and read at later ones; with ancestors,
+    of which more folds may have finished since, at each.
+    """
+    if not run.init_from and _is_told(run.model_dir):
+        return Seen(run_record.read(run.model_dir)["seen"], _read(run.model_dir))
     last = run.stages[-1]
     own = _of_data(data, run.train_split, run.fold is not None, class_prior.prior_power(last.class_balance, last.logit_adjust))
     if not run.init_from:
@@ -95,6 +110,12 @@ def of_new_run(run: runs.Run, data: datasets.Dataset) -> Seen:
         # A fold that has not finished there begins with another one's model, which has seen what this one holds out.
         inherited["fold"][~np.isin(inherited["fold"], finished)] = EVERY_FOLD
     return _with_ancestor(own, run.init_from, theirs, inherited)
+
+
+def _is_told(model_dir: str) -> bool:
+    """Whether a run that has started stands there, and tells."""
+    return run_record.has_started(model_dir) and "seen" in run_record.read(model_dir) and files.exists(
+        os.path.join(model_dir, SEEN_FILE))
 
 
 def _with_ancestor(own: Seen, model_dir: str, theirs: Seen, inherited: np.ndarray) -> Seen:
@@ -131,22 +152,26 @@ def divided_alike(model_dir: str, data: datasets.Dataset) -> bool:
 
 def division(data: datasets.Dataset, split: str) -> str:
     """Hexadecimal digest of which picture is in which fold."""
-    examples = data.identifiers(split)
+    return _division(data, data.identifiers(split))
+
+
+def _division(data: datasets.Dataset, examples: pd.DataFrame) -> str:
     rows = sorted(f"{one}\0{fold}" for one, fold in zip(examples["id"], examples["fold"]))
     return hashlib.sha256("\n".join([data.manifest.competition, *rows]).encode()).hexdigest()
 
 
 def _of_data(data: datasets.Dataset, train_split: str, by_folds: bool, prior_power: float) -> Seen:
-    examples = data.identifiers(train_split, ["labels"])
-    pictures = lines(data.manifest.competition, examples)
+    everything = _all_examples(data)  # at one reading
+    examples = everything[everything["split"].isin(train_split.split("+"))]
+    pictures = lines(data, examples)
     if not by_folds:
         pictures["fold"] = EVERY_FOLD
-    many = data.manifest.multi_label
+    exclusive = data.task.exclusive
     summary = {
         "competition": data.manifest.competition, "splits": train_split.split("+"), "by_folds": by_folds,
-        "division": division(data, train_split), "contents": data.identity(train_split)["contents"],
-        "ids_by_split": ids_by_split(data), "ancestors": [], "prior_power": None if many else prior_power,
-        "class_counts": None if many else _class_counts(examples, pictures["fold"], len(data.manifest.classes))}
+        "division": _division(data, examples), "contents": data.identity(train_split)["contents"],
+        "ids_by_split": _ids_by_split(everything), "ancestors": [], "prior_power": prior_power if exclusive else None,
+        "class_counts": _class_counts(examples, pictures["fold"], len(data.manifest.classes)) if exclusive else None}
     return Seen(summary, pictures)
 
 
@@ -220,7 +245,7 @@ def check_start(run: runs.Run, data: datasets.Dataset) -> None:
         return
     theirs = of_model(run.init_from, data)
     if theirs is None:
-        if _competition(run_record.read(run.init_from)) == data.manifest.competition:
+        if _is_made_anew(run_record.read(run.init_from), data):
             raise UserError(f"--init_from: {run.init_from} was made by an earlier version and its records are gone, so that "
                             "nobody can tell whether it was trained on what is held out here; --allow_seen takes it all the same")
         return
@@ -233,14 +258,15 @@ def check_start(run: runs.Run, data: datasets.Dataset) -> None:
                         "out the same ones (the same folds of the same records), or give --allow_seen")
 
 
-def _competition(record: dict[str, Any]) -> Optional[str]:
-    """Of an earlier version's run.json."""
-    return next((one["competition"] for one in record["same"].get("dataset", {}).values()), None)
+def _is_made_anew(record: dict[str, Any], data: datasets.Dataset) -> bool:
+    """Whether `data` are of the competition and classes of an earlier version's run.json."""
+    ours = data.manifest.competition, data.classes_digest()
+    return ours in [(one["competition"], one["classes"]) for one in record["same"].get("dataset", {}).values()]
 
 
 def check_held_out(run: runs.Run, data: datasets.Dataset) -> None:
     """Raises UserError where pictures of a held-out fold are trained on too (train_mini is a part of train)."""
-    if run.fold is None or ids_by_split(data):
+    if run.fold is None or "+" not in run.train_split or ids_by_split(data):
         return
     trained = runs.training_part(run, data).identifiers()
     held_out = runs.held_out_part(run, data).identifiers()

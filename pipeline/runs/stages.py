@@ -2,10 +2,11 @@
 
 import dataclasses
 import math
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Mapping, Optional, Sequence
 
 from pipeline.errors import UserError, unknown
 from pipeline.models.trained_layers import parse_train
+from pipeline.tasks import registry as tasks
 
 # The flags of multi_stage_train.py that may stand inside a --stage line too.
 STAGE_FLAGS = ("batch_size", "augment", "randaugment", "eval_resize", "label_smoothing", "optimizer", "momentum",
@@ -43,13 +44,13 @@ class Stage:
     layer_decay: float   # 1: off
     ema: float           # 0: off
     accumulate: int      # micro-batches a step
-    monitor: str
+    monitor: Optional[str]  # None: as loss
     early_stop: int      # validations; 0: off
     validate_every: float  # epochs
     keep_epochs: str     # 18:21:24 or empty
     class_balance: str   # none, sqrt or full
     logit_adjust: float  # 0: off
-    loss: str
+    loss: Optional[str]     # None: the task's own, until the data is known
     focal_alpha: float
     focal_gamma: float
     mixup: float         # alpha; 0: off
@@ -112,6 +113,12 @@ def _check_name(line: str, name: str) -> None:
         raise UserError(f"--stage={line}: the name becomes a folder's; use letters, digits, - and _")
 
 
+def _check_known(line: str, flag: str, name: Optional[str], known: Sequence[str]) -> None:
+    """Here and not by the flag's own parser, as the kinds of tasks say what there is."""
+    if name is not None and name not in known:
+        raise unknown(f"--{flag} (or {flag}= in --stage={line})", name, known)
+
+
 def parse_epochs(flag: str, text: str) -> tuple[float, ...]:
     """The numbers of epochs in 18:21:24, or none in an empty text, in order; raises UserError naming `flag`."""
     try:
@@ -145,6 +152,8 @@ def parse(lines: Sequence[str], defaults: Mapping[str, Any],
         _check_name(line, values["name"])
         parse_train(values["train"])
         parse_epochs("keep_epochs", values["keep_epochs"])
+        _check_known(line, "loss", values["loss"], tasks.losses())
+        _check_known(line, "monitor", values["monitor"], tasks.monitors())
         *values["lower_lrs"], values["lr"] = values["lr"]
         values["lower_lrs"] = tuple(values["lower_lrs"])
         stages[values["name"]] = Stage(**values)

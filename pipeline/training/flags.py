@@ -7,11 +7,9 @@ from pipeline.flag_types import define_float, define_on_off, define_path
 from pipeline.runs.stages import STAGE_FLAGS
 
 AUGMENTATIONS = ("inception", "crop", "rot45", "simple", "imet", "eval")
-LOSSES = ("softmax", "sigmoid", "focal")
 OPTIMIZERS = ("sgd", "adam", "adamw", "lamb")
 CLASS_BALANCES = ("none", "sqrt", "full")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-MONITORS = ("val_loss", "val_accuracy", "val_top5", "val_f2")
 
 
 def define() -> None:
@@ -68,8 +66,8 @@ def _define_pictures() -> None:
 
 
 def _define_optimization() -> None:
-    flags.DEFINE_enum("loss", "softmax", LOSSES, "softmax: one label a picture. Several: sigmoid, or focal (the same with "
-                      "more weight on what is hard).")
+    flags.DEFINE_string("loss", None, "softmax: one label a picture. Several: sigmoid, or focal (the same with more weight on "
+                        "what is hard). Default: the task's, softmax or sigmoid.")
     define_float("focal_alpha", 0.5, "Of focal: the weight of labels; that of what is none is 1 - alpha.", high=1.0)
     define_float("focal_gamma", 0.25, "Of focal: how much less what is easy weighs; 0: as much.")
     define_float("label_smoothing", 0.0, "Share of the target spread over all classes (of sigmoid and focal: over yes and "
@@ -109,8 +107,9 @@ def _define_run() -> None:
     define_on_off("jit", False, "Compile the training step with XLA.")
     flags.DEFINE_integer("steps_per_execution", 1, "Steps in one call from Python.", 1)
     strategy_flags.define()
-    flags.DEFINE_enum("monitor", "val_loss", MONITORS, "What the best checkpoint is chosen by, and what plateau and "
-                      "early_stop watch.")
+    flags.DEFINE_string("monitor", None, "What the best checkpoint is chosen by, and what plateau and early_stop watch: "
+                        "val_loss; val_accuracy or val_top5 with one label a picture, val_f2 with several. Default: the "
+                        "task's, val_loss or val_f2.")
     flags.DEFINE_integer("early_stop", 0, "End a stage after so many validations without a better --monitor; 0: "
                          "don't.", 0)
     define_float("validate_every", 1.0, "Epochs (or a part of one) from one validation and checkpoint to the next.",

@@ -13,12 +13,7 @@ Loss = Callable[[mixing.Labels, tf.Tensor], tf.Tensor]
 
 def make(stage: Stage) -> Loss:
     """The loss of a stage; labels may be mixing.MixedLabels."""
-    if stage.loss == "sigmoid":
-        loss = sigmoid_cross_entropy(stage.label_smoothing)
-    elif stage.loss == "focal":
-        loss = focal_cross_entropy(stage.focal_alpha, stage.focal_gamma, stage.label_smoothing)
-    else:
-        loss = softmax_cross_entropy(stage.label_smoothing)
+    loss = BY_NAME[stage.loss](stage)
     return lambda labels, logits: mixing.over_labels(lambda own: loss(own, logits), labels)
 
 
@@ -86,3 +81,11 @@ def _smooth(targets: tf.Tensor, label_smoothing: float) -> tf.Tensor:
 def _binary_cross_entropy(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """float32 [batch, classes], finite (as its gradient is) at every finite logit."""
     return tf.nn.sigmoid_cross_entropy_with_logits(targets, tf.cast(logits, tf.float32))
+
+
+# Those that a task names among its losses, by what makes them of a stage's settings.
+BY_NAME: dict[str, Callable[[Stage], Loss]] = {
+    "softmax": lambda stage: softmax_cross_entropy(stage.label_smoothing),
+    "sigmoid": lambda stage: sigmoid_cross_entropy(stage.label_smoothing),
+    "focal": lambda stage: focal_cross_entropy(stage.focal_alpha, stage.focal_gamma, stage.label_smoothing),
+}

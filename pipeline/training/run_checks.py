@@ -101,23 +101,19 @@ def _check_classes(run: runs.Run, data: datasets.Dataset) -> None:
 
 
 def _check_losses(run: runs.Run, data: datasets.Dataset) -> None:
-    """Whether every stage's loss and monitor are for as many labels a picture as there are."""
-    many = data.manifest.multi_label
+    """Whether every stage's loss and monitor are for what the data are."""
+    task = data.task
     for stage in run.stages:
-        if many and stage.loss == "softmax":
-            raise UserError(f"stage {stage.name}: {data.directory} has several labels a picture, which loss=softmax "
-                            "can't learn; give --loss=sigmoid or --loss=focal")
-        if not many and stage.loss != "softmax":
-            raise UserError(f"stage {stage.name}: loss={stage.loss} is for several labels a picture, but "
-                            f"{data.directory} has one; give --loss=softmax")
-        if stage.monitor != "val_loss" and many != (stage.monitor == "val_f2"):
-            raise UserError(f"stage {stage.name}: monitor={stage.monitor} is for {'one label' if many else 'several labels'} "
-                            f"a picture; give --monitor={'val_f2' if many else 'val_accuracy'} or val_loss")
+        for flag, given, known in (("loss", stage.loss, task.losses), ("monitor", stage.monitor, task.monitors)):
+            if given not in known:
+                fitting = " or ".join(f"--{flag}={one}" for one in known)
+                raise UserError(f"stage {stage.name}: {flag}={given} is not for {task.labels} a picture, as {data.directory} "
+                                f"has; give {fitting}")
 
 
 def check_long_tail(stage: stages.Stage, data: datasets.Dataset) -> None:
     """Raises UserError where class_balance or logit_adjust don't go with the data or with each other."""
-    if data.manifest.multi_label and (stage.class_balance != "none" or stage.logit_adjust):
+    if not data.task.exclusive and (stage.class_balance != "none" or stage.logit_adjust):
         raise UserError(f"stage {stage.name}: class_balance and logit_adjust want one label a picture; {data.directory} "
                         "has several")
     if stage.class_balance == "full" and stage.logit_adjust:

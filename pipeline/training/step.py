@@ -4,9 +4,10 @@ from typing import Optional
 
 import tensorflow as tf
 
-from pipeline.training import accumulation
+from pipeline.tasks import registry as tasks
+from pipeline.tasks.task import Task, lookup
+from pipeline.training import accumulation, step_metrics
 from pipeline.training.losses import Loss
-from pipeline.training.step_metrics import MultiLabelMetrics, SingleLabelMetrics
 from pipeline.training.weight_average import WeightAverage
 
 
@@ -18,7 +19,7 @@ def apply(classifier: tf.keras.Model, features: dict[str, tf.Tensor], training: 
 class TrainableClassifier(tf.keras.Model):
     """A classifier with its loss, trained by `fit` on (features, labels) and validated on (features, labels, weights).
 
-    Labels are class indices [batch] (in training perhaps mixing.MixedLabels) or, with multi_label, targets
+    Labels are as the task encodes them: class indices [batch] (in training perhaps mixing.MixedLabels) or targets
     [batch, classes].
 
     The mean is taken over the global batch, so the gradient does not depend on the number of replicas; validation
@@ -26,7 +27,7 @@ class TrainableClassifier(tf.keras.Model):
     is what is validated.
     """
 
-    def __init__(self, classifier: tf.keras.Model, loss: Loss, global_batch_size: int, multi_label: bool = False,
+    def __init__(self, classifier: tf.keras.Model, loss: Loss, global_batch_size: int, task: Task = tasks.SINGLE_LABEL,
                  average: Optional[WeightAverage] = None, training_loss: Optional[Loss] = None, accumulate: int = 1):
         """
         Args:
@@ -40,7 +41,7 @@ class TrainableClassifier(tf.keras.Model):
         self._training_loss = training_loss or loss
         self._global_batch_size = global_batch_size
         self._accumulate = accumulate
-        self._scores = MultiLabelMetrics() if multi_label else SingleLabelMetrics()
+        self._scores = lookup(step_metrics.BY_KIND, task)()
 
     @property
     def metrics(self) -> list[tf.keras.metrics.Metric]:

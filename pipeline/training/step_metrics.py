@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from pipeline.metrics import multi_label
 from pipeline.ops import mixing
+from pipeline.tasks import registry as tasks
 
 
 def rank_classes(logits: tf.Tensor) -> tf.Tensor:
@@ -109,3 +110,6 @@ class MultiLabelMetrics:
         self._loss.update_state(losses, weights)
         self._f2.update_state(labels, logits, weights)
         return {"loss": self._loss.result(), "f2": self._f2.result()}
+
+
+BY_KIND = {tasks.SINGLE_LABEL.kind: SingleLabelMetrics, tasks.MULTI_LABEL.kind: MultiLabelMetrics}

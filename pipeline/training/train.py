@@ -96,7 +96,7 @@ def _train_stage_into(folder: str, run: Run, stage: Stage, data: datasets.Datase
         # What is validated, saved and predicted with: the network that is trained, or the average of its weights.
         valued = _build(run, stage, data, "none") if stage.ema else built
         average = WeightAverage(valued.model, built.model, stage.ema) if stage.ema else None
-        model = trainable.compile_stage(run, stage, built, rate, data.manifest.multi_label, _log_prior(run, stage, data),
+        model = trainable.compile_stage(run, stage, built, rate, data.task, _log_prior(run, stage, data),
                                         average)
         also = {name: callback.state for name, callback in waiting.items()}
         checkpoints = checkpoint.StageCheckpoints(runs.stage_dir(run, stage), valued, model.optimizer, stage.monitor, plan,
@@ -197,6 +197,7 @@ def run_training(run: Run) -> None:
     """
     strategy = make_devices(run)
     data = datasets.load(run.data_dir)
+    run = runs.for_task(run, data.task)
     run_checks.check(run, data)
     if not run.dry_run:
         hosts.by_chief(strategy, lambda: _claim(run, data))
@@ -216,7 +217,7 @@ def _claim(run: Run, data: datasets.Dataset) -> None:
     """Makes the model directory this run's, or finds that it is another's."""
     held_out = runs.held_out_part(run, data)
     contents = {split: data.identity(split) for split in {run.train_split, held_out.split if held_out else run.train_split}}
-    has_seen = seen.of_new_run(run, data)
+    has_seen = seen.of_run(run, data)
     boxes = run.boxes and {"name": run.boxes, "digest": data.boxes(run.boxes).digest}
     run_record.claim(run.model_dir, {**run.identity(), "boxes": boxes, "dataset": contents}, {
         "data_dir": run.data_dir,

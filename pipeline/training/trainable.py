@@ -8,6 +8,7 @@ import tensorflow as tf
 from pipeline.models import classifier as classifiers
 from pipeline.runs.run import Run
 from pipeline.runs.stages import Stage
+from pipeline.tasks.task import Task
 from pipeline.training import layer_rates, losses, optimizers, schedules
 from pipeline.training.step import TrainableClassifier
 from pipeline.training.weight_average import WeightAverage
@@ -24,13 +25,13 @@ def build_classifier(run: Run, stage: Stage, class_count: int, weights: str, sca
     return built
 
 
-def compile_stage(run: Run, stage: Stage, built: classifiers.Classifier, rate: schedules.Rate, multi_label: bool,
+def compile_stage(run: Run, stage: Stage, built: classifiers.Classifier, rate: schedules.Rate, task: Task,
                   log_prior: Optional[np.ndarray] = None, average: Optional[WeightAverage] = None) -> TrainableClassifier:
     """The model for `fit`.
 
     Args:
       rate: the learning rate, of all steps of the stage.
-      multi_label: whether a picture has several labels.
+      task: what is learnt.
       log_prior: float32 [classes], log(share of the training pictures); given where the stage adjusts its logits.
       average: the average of the weights, where the stage keeps one.
     """
@@ -42,7 +43,7 @@ def compile_stage(run: Run, stage: Stage, built: classifiers.Classifier, rate: s
     loss = losses.make(stage)
     # Validation does without the adjustment.
     training_loss = losses.logit_adjusted(loss, log_prior, stage.logit_adjust) if stage.logit_adjust else loss
-    model = TrainableClassifier(built.model, loss, stage.batch_size, multi_label, average, training_loss,
+    model = TrainableClassifier(built.model, loss, stage.batch_size, task, average, training_loss,
                                 stage.accumulate)
     on_tpu = isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)  # where all is compiled as it is
     model.compile(optimizer=optimizer, jit_compile=run.jit and not on_tpu, steps_per_execution=run.steps_per_execution,

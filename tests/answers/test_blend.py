@@ -5,6 +5,7 @@ import pytest
 
 from pipeline.answers import blend, fusion, predictions
 from pipeline.errors import UserError
+from pipeline.tasks import registry as tasks
 
 
 def log_loss(weights, label_probabilities):
@@ -66,5 +67,5 @@ def test_blended_predictions_equal_numpy(tmp_path):
     (_, logs), = fusion.Blend(opened, np.array([0.0, 1.0])).chunks()
     np.testing.assert_allclose(np.exp(logs), members[1], rtol=3e-3)
     labels = np.array([0, 1, 2, 3, 0, 1])
-    np.testing.assert_allclose(fusion.Blend(opened).label_probabilities(labels),
+    np.testing.assert_allclose(fusion.Blend(opened).truth_probabilities(labels[:, np.newaxis], tasks.SINGLE_LABEL)[:, 0],
                                np.stack([one[np.arange(6), labels] for one in members], axis=1), rtol=2e-3)

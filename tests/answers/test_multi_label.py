@@ -5,8 +5,9 @@ import pytest
 import tensorflow as tf
 from sklearn.metrics import fbeta_score, precision_score, recall_score
 
-from pipeline.answers import blend, fusion, multi_label_blend, predictions
+from pipeline.answers import blend, fusion, predictions
 from pipeline.metrics import multi_label
+from pipeline.tasks import registry as tasks
 from pipeline.training import step_metrics
 
 
@@ -105,7 +106,7 @@ def members(tmp_path):
 
 def test_blend_weights_have_the_smallest_binary_log_loss(members):
     good, bad, labels, (logs, noise, truth) = members
-    weights = multi_label_blend.fit([good, bad], labels)
+    weights = blend.fit_members([good, bad], labels, tasks.MULTI_LABEL)
     assert weights.sum() == pytest.approx(1)
 
     def loss(weight):
@@ -115,13 +116,19 @@ def test_blend_weights_have_the_smallest_binary_log_loss(members):
     assert loss(weights[0]) <= min(loss(weight) for weight in np.linspace(0.001, 0.999, 200)) + 1e-4
 
 
+def cross_fitted(members, labels, groups):
+    """The weights [examples, members] that each is scored by."""
+    told, by_group = blend.fit_and_cross_fit(members, labels, groups, tasks.MULTI_LABEL)
+    return blend.ScoringWeights(told, groups, by_group).by_example(by_group)
+
+
 def test_cross_fitted_weights_do_not_know_their_own_group(members):
     good, bad, labels, _ = members
     groups = np.arange(60) % 4
-    before = multi_label_blend.cross_fit([good, bad], labels, groups)
+    before = cross_fitted([good, bad], labels, groups)
     for position in np.flatnonzero(groups == 2):
         labels[good.ids[position]] = [0]
-    after = multi_label_blend.cross_fit([good, bad], labels, groups)
+    after = cross_fitted([good, bad], labels, groups)
     np.testing.assert_array_equal(before[groups == 2], after[groups == 2])
     assert (before[groups != 2] != after[groups != 2]).all()
     np.testing.assert_allclose(before.sum(axis=1), 1)
@@ -129,10 +136,10 @@ def test_cross_fitted_weights_do_not_know_their_own_group(members):
 
 def test_of_many_pictures_some_are_looked_at(members, monkeypatch):
     good, bad, labels, _ = members
-    positions, whole = multi_label_blend.truth_probabilities([good, bad], labels)
+    positions, whole = blend.truth_probabilities([good, bad], labels, tasks.MULTI_LABEL)
     assert positions.tolist() == list(range(60))
-    monkeypatch.setattr(multi_label_blend, "MOST_VALUES", 60 * 8)
-    positions, some = multi_label_blend.truth_probabilities([good, bad], labels)
+    monkeypatch.setattr(blend, "MOST_VALUES", 60 * 8)
+    positions, some = blend.truth_probabilities([good, bad], labels, tasks.MULTI_LABEL)
     assert positions.tolist() == list(range(0, 60, 2))
     np.testing.assert_array_equal(some, whole[::2])
 

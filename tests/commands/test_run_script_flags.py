@@ -93,6 +93,12 @@ def test_without_recipes_one_is_picked_and_it_is_said_why(scripts, competition, 
     assert "configs/base.flags (as " in done.stdout and "one label" in done.stdout
 
 
+def test_none_is_picked_for_a_task_that_it_is_not_for(scripts):
+    for code in (3, 2):  # once the records tell so, and before anything is done where they stand
+        done = scripts.run("run_training.sh", "imet2019", RECIPES="auto", SEVERAL_LABELS="1", code=code)
+        assert "multi_label no recipe is picked" in done.stderr.splitlines()[-1] and not scripts.of("multi_stage_train.py")
+
+
 @pytest.mark.parametrize("flags, word", [
     (["--recipes=nowhere.flags"], "nowhere.flags"), (["--train_flags=--flagfile=nowhere.flags"], "nowhere.flags"),
     (["--train_flags='"], "train_flags"), (["--recipes=configs/base.flags configs/base.flags"], "base"),

@@ -83,7 +83,7 @@ def test_groups_stay_together_with_the_copies_of_their_members(multi_label):
     copies = np.arange(500)
     copies[1] = copies[0]
     groups[0], groups[1] = "g1", "g2"  # a copy joins two groups
-    found = assign(labels, copies=copies, groups=groups, multi_label=multi_label)
+    found = assign(labels, copies=copies, groups=groups, several_labels=multi_label)
     for group in set(groups) - {""}:
         assert len({fold for fold, one in zip(found, groups) if one == group}) == 1
     assert found[0] == found[1]
@@ -105,14 +105,14 @@ def test_many_labels_are_balanced_one_by_one():
     rng = np.random.default_rng(5)
     labels = [tuple(np.flatnonzero(row).tolist()) or (0,) for row in rng.random((600, 20)) < np.linspace(0.02, 0.4, 20)]
     labels[0] += (25,)  # once only
-    found = assign(labels, multi_label=True)
+    found = assign(labels, several_labels=True)
     assert np.ptp(np.bincount(found)) <= 12
     for label in range(20):
         spread = np.bincount(found[[label in one for one in labels]], minlength=5)
         # The rarest labels are dealt first; many pictures of the frequent ones have a fold when their turn comes.
         assert np.ptp(spread) <= (1 if label < 10 else 0.5 * spread.mean())
-    assert np.array_equal(found, assign(labels, multi_label=True))
-    assert set(assign([(0,)] * 10, multi_label=True)) == set(range(5))  # a single class
+    assert np.array_equal(found, assign(labels, several_labels=True))
+    assert set(assign([(0,)] * 10, several_labels=True)) == set(range(5))  # a single class
 
 
 # -- through build and the command -------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import make_submission
 from pipeline.answers import fusion, open_set, priors
 from pipeline.answers.example_table import ExampleTable
 from pipeline.errors import UserError
-from pipeline.evaluation import evaluate as evaluation
+from pipeline.evaluation import ablation, evaluate as evaluation
 from predicted_data import StandInPrior, make_dataset, random_logs, random_places, write_predictions
 from raw_data import assert_one_line_mistake, run_command
 
@@ -137,7 +137,7 @@ def test_weights_and_exponent_are_both_cross_fitted(case):
 
     def scored_by(changed_labels):
         changed = make_dataset(folder / "changed", changed_labels.tolist(), places, train_counts=COUNTS)
-        view = evaluation.ablation.View(members, "oof", ExampleTable(changed, "val"))
+        view = ablation.View(members, "oof", ExampleTable(changed, "val"))
         line = view.lines(priors.Priors(priors.Request("geo", priors.FIT), changed))["+ geo"]
         return np.concatenate([one for _, one in line.predicted.chunks()])
 

@@ -12,6 +12,7 @@ from pipeline.preflight import all_recipes, compiler, environment, host_rate, re
 from pipeline.preflight.compiler import Compiled
 from pipeline.preflight.lowering import Program
 from pipeline.preflight.rows import Request, Row
+from pipeline.tasks import registry as tasks
 import raw_data
 import training_runs
 
@@ -41,7 +42,7 @@ def test_steps_of_two_stages():
 def test_every_kind_of_step_has_a_program(changes):
     run = a_run(training_runs.stage(batch_size=16, **changes), num_classes=5, tta="six", precision="mixed_bfloat16")
     try:
-        programs = steps.Programs(run, steps.Task.of(run, None), 8)
+        programs = steps.Programs(run, steps.Competition.of(run, None), 8)
         made = [programs.make(step, step.batch) for step in steps.plan(run, 8)]
     finally:
         tf.keras.mixed_precision.set_global_policy("float32")
@@ -49,9 +50,9 @@ def test_every_kind_of_step_has_a_program(changes):
 
 
 def test_what_a_recipe_tells_of_its_competition(tiny_data):
-    assert steps.Task.of(a_run(training_runs.stage(), num_classes=5), None) == steps.Task(5, False, False)
-    assert steps.Task.of(a_run(training_runs.stage(loss="focal")), None) == steps.Task(1000, True, True)
-    assert steps.Task.of(a_run(training_runs.stage(), num_classes=5), tiny_data) == steps.Task(3, False, False)
+    assert steps.Competition.of(a_run(training_runs.stage(), num_classes=5), None) == steps.Competition(5, tasks.SINGLE_LABEL, False)
+    assert steps.Competition.of(a_run(training_runs.stage(loss="focal")), None) == steps.Competition(1000, tasks.MULTI_LABEL, True)
+    assert steps.Competition.of(a_run(training_runs.stage(), num_classes=5), tiny_data) == steps.Competition(3, tasks.SINGLE_LABEL, False)
 
 
 def test_the_hosts_rate_on_data(tiny_data, monkeypatch):
@@ -177,10 +178,10 @@ def test_micro_batches_are_a_loop_that_the_compiler_counts_once(stand_in, tmp_pa
 def test_a_batch_that_cores_cannot_share():
     run = a_run(training_runs.stage(batch_size=12), num_classes=5)
     with pytest.raises(UserError, match="--batch_size=12 is not divisible by the 8 cores of v3:2x2"):
-        rows.planned(run, steps.Task.of(run, None), "recipe", "v3:2x2")
+        rows.planned(run, steps.Competition.of(run, None), "recipe", "v3:2x2")
     run = a_run(training_runs.stage(batch_size=24, accumulate=4), num_classes=5)
     with pytest.raises(UserError, match="8 cores of v3:2x2 times --accumulate=4"):
-        rows.planned(run, steps.Task.of(run, None), "recipe", "v3:2x2")
+        rows.planned(run, steps.Competition.of(run, None), "recipe", "v3:2x2")
 
 
 # The table, and all recipes

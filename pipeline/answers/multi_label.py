@@ -1,24 +1,20 @@
 """From probabilities to answers where a picture has several labels: those that reach the threshold."""
 
-from typing import Optional
-
 import numpy as np
 
 from pipeline.answers import fusion, thresholds
-from pipeline.metrics import multi_label
+from pipeline.answers.asked import Asked
+from pipeline.metrics import multi_label as metrics
 from pipeline.records import dataset as datasets
 
 
-def answer(data: datasets.Dataset, blended: fusion.Blend, threshold: Optional[float], min_samples: int,
-           ) -> tuple[list[str], list[list[str]], list[str]]:
+def answer(data: datasets.Dataset, blended: fusion.Blend, asked: Asked) -> tuple[list[str], list[list[str]], list[str]]:
     """(ids, the source ids of the labels of each, those for a picture that can't be read).
 
-    Args:
-      blended: of weights that are the same for all pictures.
-      threshold: None: thresholds.for_submission.
-      min_samples: what fewer train pictures have is not answered.
+    Args: `blended` is of weights that are the same for all pictures.
     """
-    allowed = thresholds.answerable(data, min_samples)
+    allowed = thresholds.answerable(data, asked.min_samples)
+    threshold = asked.threshold
     if threshold is None:
         threshold = thresholds.for_submission(blended, data, allowed)
     print(f"answering labels from a probability of {threshold:.4g}")
@@ -36,7 +32,7 @@ def best_labels(data: datasets.Dataset, mean: fusion.Blend, threshold: float, al
     rows: list[list[str]] = []
     for chunk_ids, log_probabilities in mean.chunks():
         ids += chunk_ids
-        rows += _texts(data, multi_label.answers(thresholds.mask(log_probabilities, allowed), threshold))
+        rows += _texts(data, metrics.answers(thresholds.mask(log_probabilities, allowed), threshold))
     return ids, rows
 
 
@@ -46,7 +42,7 @@ def most_frequent_labels(data: datasets.Dataset, threshold: float, allowed: np.n
     counts = np.array([[one.train_count for one in data.manifest.classes]], np.float64)
     with np.errstate(divide="ignore"):  # log 0
         shares = np.log(counts / data.manifest.split_size(split))
-    return _texts(data, multi_label.answers(thresholds.mask(shares, allowed), threshold))[0]
+    return _texts(data, metrics.answers(thresholds.mask(shares, allowed), threshold))[0]
 
 
 def _texts(data: datasets.Dataset, rows: list[list[int]]) -> list[list[str]]:

@@ -1,0 +1,21 @@
+"""What evaluate.py is asked for, whatever the task."""
+
+import dataclasses
+from typing import Optional, Sequence
+
+from pipeline.answers import blend, priors as prior_layers
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What evaluate.py was asked for, beside the data."""
+
+    predictions: Sequence[str]            # folders or globs
+    blend: str = blend.EQUAL
+    without_tta: Sequence[str] = ()       # folders or globs: the same models by one view
+    priors: prior_layers.Request = prior_layers.Request()
+    out: Optional[str] = None             # JSON
+    report: Optional[str] = None          # HTML
+    model_dirs: Sequence[str] = ()        # empty: those that the predictions name
+    threshold: Optional[float] = None     # with several labels a picture: given; None: fitted
+    min_samples: int = 0                  # with several labels a picture: rarer ones are not answered

@@ -1,0 +1,27 @@
+"""One label a picture: classes that exclude each other."""
+
+from typing import Sequence
+
+import numpy as np
+
+from pipeline.metrics.single_label import SingleLabelScores
+from pipeline.tasks.task import INDEX, SOFTMAX, Task
+
+
+class SingleLabel(Task):
+    """Which one class it is; scored by top-1 and its kin, the losses of a blend are −log p(label)."""
+
+    kind = "single_label"
+    labels = "one label"
+    encoding = INDEX
+    activation = SOFTMAX
+    losses = ("softmax",)
+    monitors = ("val_loss", "val_accuracy", "val_top5")
+
+    def new_scores(self, classes: int) -> SingleLabelScores:
+        return SingleLabelScores(classes)
+
+    def truth_probabilities(self, log_probabilities: np.ndarray, labels: Sequence[Sequence[int]]) -> np.ndarray:
+        """float64 [n, 1]: of the label."""
+        own = np.array([one[0] for one in labels], np.int64)[:, np.newaxis]
+        return np.exp(np.take_along_axis(log_probabilities, own, axis=1)).astype(np.float64)
