@@ -76,7 +76,7 @@ def find_finished(out_dir: str, settings: dict[str, Any]) -> Optional[schema.Man
     if differing:
         raise UserError(f"{out_dir} holds shards made otherwise: {', '.join(differing)}; {advice}")
     damaged = _first_damaged(out_dir, manifest)
-    found = None if damaged else _first_found(out_dir, manifest)
+    found = None if damaged else first_found(out_dir, manifest)
     if damaged or found:
         if damaged:
             logging.warning("%s is missing or was changed: everything is written again", damaged)
@@ -97,7 +97,7 @@ def _first_damaged(out_dir: str, manifest: schema.Manifest) -> Optional[str]:
     return next((path for path, size in shards.items() if files.size_of(path) != size), None)
 
 
-def _first_found(out_dir: str, manifest: schema.Manifest) -> Optional[str]:
+def first_found(out_dir: str, manifest: schema.Manifest) -> Optional[str]:
     """A picture that was set aside as missing and has come since; a fingerprint of JSON alone would not tell."""
     data_dir = manifest.settings.get("data_dir")
     if not data_dir or not manifest.rejected:

@@ -71,6 +71,7 @@ class Competition:
     metric: str
     submission: SubmissionFormat
     places: str = ""  # the file that holds the places of {split}; empty: there are none
+    test_labels: bool = False  # whether those of test are at hand, so that it can be scored too
 
 
 def trained_split(splits: Iterable[str]) -> str:

@@ -92,7 +92,7 @@ def _fail(message: str) -> None:
     _end(USAGE_EXIT_CODE, message)
 
 
-def _parse_flags(argv: Sequence[str]) -> list[str]:
+def _parse_flags(argv: Sequence[str], takes_arguments: bool) -> list[str]:
     try:
         # The mains import little, so flags of absl itself and of the command are all that is known here.
         rest = flags.FLAGS(list(argv))
@@ -100,21 +100,24 @@ def _parse_flags(argv: Sequence[str]) -> list[str]:
         _fail(f"{error} (--help lists the flags)")
     except (OSError, UnicodeDecodeError) as error:
         _fail(f"--flagfile: {error}")
-    if len(rest) > 1:
+    if len(rest) > 1 and not takes_arguments:
         _fail(f"unexpected argument {rest[1]!r}; flags are written --name=value (--help lists them)")
     return rest
 
 
-def run(main: Callable[[], None]) -> None:
-    """Parses the flags and calls `main`; what can be told in one line on stderr ends with the exit code of `outcome`."""
+def run(main: Callable[..., None], takes_arguments: bool = False) -> None:
+    """Parses the flags and calls `main`; what can be told in one line on stderr ends with the exit code of `outcome`.
 
-    def guarded(_: list[str]) -> None:
+    Args: takes_arguments: `main` gets what is no flag, each as an argument of its own; else there may be none.
+    """
+
+    def guarded(argv: list[str]) -> None:
         logging.use_absl_handler()
         logging.set_verbosity(logging.INFO)
         for library in ("matplotlib", "tensorflow"):  # they tell of every font and connection
             standard_logging.getLogger(library).setLevel(standard_logging.WARNING)
         try:
-            main()
+            main(*argv[1:])
         except (Exception, KeyboardInterrupt) as error:
             if isinstance(error, KeyboardInterrupt):
                 signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would cut the line short
@@ -124,4 +127,5 @@ def run(main: Callable[[], None]) -> None:
             _end(*found)
 
     flag_help.define()
-    app.run(guarded, flags_parser=_parse_flags)
+    flags.FLAGS.set_gnu_getopt(takes_arguments)  # flags may stand behind arguments
+    app.run(guarded, flags_parser=lambda argv: _parse_flags(argv, takes_arguments))

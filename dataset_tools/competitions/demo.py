@@ -33,4 +33,5 @@ def fingerprint(data_dir: str) -> str:
     return coco_json.fingerprint(data_dir, [*coco_json.file_names(inat2021.FILES), demo.ANSWERS_FILE])
 
 
-COMPETITION = dataclasses.replace(inat2021.COMPETITION, name="demo", read=read, fingerprint=fingerprint)
+COMPETITION = dataclasses.replace(inat2021.COMPETITION, name="demo", read=read, fingerprint=fingerprint,
+                                  test_labels=True)

@@ -7,7 +7,6 @@ accelerator, so it imports no TensorFlow.
 import contextlib
 import os
 import signal
-import subprocess
 import sys
 from typing import Any, Iterator, Mapping, Sequence
 
@@ -17,12 +16,12 @@ from pipeline import command, files
 from pipeline.answers import by_kind as answers, predictions
 from pipeline.errors import UserError, WorkError
 from pipeline.evaluation import by_kind as evaluation
+from pipeline.experiment import processes
 from pipeline.records import dataset as datasets
 from pipeline.runs import run as runs, seen
 
 RESULT_FILE = "result.json"       # in a fold's directory: its line of the table
 FAILED_FILE = "failed.json"       # there too: why its process ended before it had one
-_PATIENCE = 60                    # seconds that an interrupted process gets to end by itself
 
 
 def run_folds(data_dir: str, model_dir: str, folds: Sequence[int], arguments: Sequence[str]) -> None:
@@ -46,7 +45,7 @@ def run_folds(data_dir: str, model_dir: str, folds: Sequence[int], arguments: Se
     died: dict[int, str] = {}
     for fold in folds:
         # Finished ones too: the process sees in seconds that nothing is to be done, and whether the flags still agree.
-        code = _run_process([sys.executable, *arguments, f"--fold={fold}"])
+        code = processes.run([sys.executable, *arguments, f"--fold={fold}"])
         if code in (command.USAGE_EXIT_CODE, command.INTERRUPTED_EXIT_CODE):
             sys.exit(code)
         if code:
@@ -56,32 +55,6 @@ def run_folds(data_dir: str, model_dir: str, folds: Sequence[int], arguments: Se
     if died:
         told = "; ".join(f"fold {fold} died: {why}" for fold, why in died.items())
         raise WorkError(f"{told}; the same command trains what is left")
-
-
-def _run_process(arguments: Sequence[str]) -> int:
-    """The exit code of a fold's process, which is interrupted where this one is.
-
-    Raises KeyboardInterrupt where nobody has told of the interruption yet.
-    """
-    process = subprocess.Popen(arguments)
-    try:
-        code = process.wait()
-    except KeyboardInterrupt:
-        process.send_signal(signal.SIGINT)  # a terminal has interrupted it too, `kill -INT` has not
-        code = _wait_or_kill(process)
-        if code != command.INTERRUPTED_EXIT_CODE:
-            raise
-    if code == -signal.SIGINT:  # before it could tell so
-        raise KeyboardInterrupt
-    return code
-
-
-def _wait_or_kill(process: subprocess.Popen) -> int:
-    try:
-        return process.wait(_PATIENCE)
-    except (KeyboardInterrupt, subprocess.TimeoutExpired):  # or whoever waits has none left
-        process.kill()
-        return process.wait()
 
 
 def _why(model_dir: str, fold: int, code: int) -> str:

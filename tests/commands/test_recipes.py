@@ -2,13 +2,17 @@
 
 import functools
 import json
+import pathlib
 import subprocess
 import sys
 
+from absl import flags
 import pytest
 import tensorflow as tf
 
 from conftest import ROOT
+from dataset_tools import competitions
+from pipeline.experiment import plan, settings
 from pipeline.geo import runs as geo_runs
 from pipeline.models import zoo
 from pipeline.runs import stages
@@ -20,8 +24,9 @@ OVERRIDES = CONFIGS / "overrides"
 GPU = OVERRIDES / "gpu.flags"
 TPU = sorted((OVERRIDES / "tpu").glob("*.flags"))
 GEO_PRIOR = sorted((CONFIGS / "geo_prior").glob("*.flags"))  # of train_geo_prior.py
+RUN_FLAGS = sorted(CONFIGS.glob("*/run.flags"))            # of run.py
 RECIPES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.flags")
-                 if OVERRIDES not in path.parents and path not in GEO_PRIOR)
+                 if OVERRIDES not in path.parents and path not in (*GEO_PRIOR, *RUN_FLAGS))
 
 # A fresh process, since absl's flags are global; without TensorFlow, which multi_stage_train.py imports late.
 READ = """
@@ -96,13 +101,47 @@ def test_a_geo_prior_recipe_with_an_unknown_flag_is_refused(tmp_path):
     raw_data.assert_one_line_mistake(refused, "stage")
 
 
+def settings_of(path):
+    """What run.py makes of a run.flags: as a competition's own, or as what lies beside its first recipe."""
+    given = flags.FlagValues()
+    settings.define(given)
+    beside = next(iter(sorted(set(path.parent.glob("*.flags")) - {path})), None)
+    environment = {} if path.parent.name in competitions.COMPETITIONS else {"RECIPES": str(beside)}
+    return settings.read(path.parent.name, "DATA", "RUN", given(["run.py"]) and given, environment, str)
+
+
+@pytest.mark.parametrize("path", RUN_FLAGS, ids=lambda path: path.parent.name)
+def test_every_run_flags_names_recipes_that_go_together(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    read_by_run = settings_of(path)
+    assert path.samefile(read_by_run.run_flags)
+    names = [recipe.name for recipe in read_by_run.recipes]
+    for recipe in read_by_run.recipes:
+        assert pathlib.Path(recipe.path).relative_to(CONFIGS if recipe.path.startswith("/") else "configs").as_posix() in RECIPES
+        # The words are as multi_stage_train.py reads them, and what makes boxes stands before what trains on them.
+        parsed = read(ROOT / recipe.path)
+        assert [recipe.value(name) for name in ("fold", "boxes", "model")] == [parsed[name] for name in ("fold", "boxes", "model")]
+        assert not parsed["boxes"] or parsed["boxes"] in names[:names.index(recipe.name)] or path.parent.name == "lite0"
+    assert not read_by_run.geo_prior or ROOT / read_by_run.geo_prior in GEO_PRIOR
+
+
+def test_every_competition_with_recipes_has_a_run_flags():
+    assert {path.parent.name for path in RUN_FLAGS} >= {"demo", "imet2019", "inat2017", "inat2019", "inat2021", "turtle_recall"}
+
+
+def test_records_are_made_as_the_recipes_headers_say(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for competition, told in (("imet2019", "--folds=10 --random_seed=42"), ("turtle_recall", "--folds=5 --random_seed=33")):
+        read_by_run = settings_of(CONFIGS / competition / "run.flags")
+        assert " ".join(plan.record_flags(read_by_run)) == told
+        assert all(told in pathlib.Path(recipe.path).read_text() for recipe in read_by_run.recipes)
+
+
 @pytest.mark.parametrize("name", RECIPES)
-def test_boxes_are_made_by_a_recipe_that_stands_before(name):
-    """The scripts take a competition's recipes in the order of their names."""
+def test_a_recipe_on_boxes_is_the_coarse_one_on_crops(name):
     recipe = read(CONFIGS / name)
     if recipe["boxes"]:
         coarse = (CONFIGS / name).with_name(f"{recipe['boxes']}.flags")
-        assert coarse.is_file() and coarse.name < (CONFIGS / name).name
         assert {**recipe, "boxes": None, "random_seed": 0} == {**read(coarse), "random_seed": 0}  # the crops alone differ
 
 
@@ -118,7 +157,7 @@ def test_the_override_for_one_gpu_follows_any_recipe(name):
 
 @pytest.mark.parametrize("path", TPU, ids=lambda path: path.stem)
 def test_a_solutions_override_for_a_tpu(path):
-    for recipe_path in sorted((CONFIGS / path.stem).glob("*.flags")):
+    for recipe_path in sorted(set((CONFIGS / path.stem).glob("*.flags")) - set(RUN_FLAGS)):
         recipe, on_tpu = read(recipe_path), read(recipe_path, path)
         assert on_tpu["tpu"] == "local" and on_tpu["precision"] in ("float32", "mixed_bfloat16")
         for before, after in zip(recipe["stages"], on_tpu["stages"]):

@@ -1,59 +1,137 @@
 """Which commands the run scripts give, told by a stand-in for Python that writes down what it is asked for."""
 
-import os
-import subprocess
+import json
 
 import pytest
 
-from raw_data import REPOSITORY
+import raw_data
+from stand_in import Scripts
+
+RECIPE = "--model=kecam/EfficientNetV2Tiny\n--stage=name=all,epochs=1,size=32,lr=0.01,train=all\n"
 
 
 @pytest.fixture
-def commands(tmp_path):
-    """A function that runs a script and returns the lines of arguments that it gave to Python."""
-    stand_in, log = tmp_path / "python", tmp_path / "log"
-    stand_in.write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >> "{log}"\n')
-    stand_in.chmod(0o755)
-
-    def run(script, competition, **environment):
-        log.write_text("")
-        done = subprocess.run(["bash", str(REPOSITORY / script), competition, str(tmp_path), f"{tmp_path}/ein Lauf"],
-                              capture_output=True, text=True, timeout=60,
-                              env={**os.environ, "PYTHON": str(stand_in), **environment})
-        assert done.returncode == 0, done.stderr
-        return [line for line in log.read_text().splitlines() if line.split()[0].endswith(".py")]
-
-    return run
+def scripts(tmp_path):
+    return Scripts(tmp_path)
 
 
-def of(lines, script):
-    return [line for line in lines if line.startswith(script)]
+def write_recipes(folder, **recipes):
+    """Flagfiles by name; the text of RECIPES=…."""
+    for name, more in recipes.items():
+        (folder / f"{name}.flags").write_text(RECIPE + more)
+    return {"RECIPES": " ".join(f"{folder}/{name}.flags" for name in recipes)}
 
 
-def test_a_geo_prior_is_trained_and_used_where_there_is_a_recipe(commands, tmp_path):
-    lines = commands("run_inference.sh", "inat2019", GEO_PRIOR="my.flags",
-                     PRIOR_FLAGS="--prior_correction=1 --geo_exponent=fit")
-    prior = f"{tmp_path}/ein Lauf/geo_prior"
-    (training,) = of(lines, "train_geo_prior.py")
-    assert "--flagfile=my.flags --competition=inat2019" in training and f"--model_dir={prior}" in training
-    assert lines.index(training) < lines.index(of(lines, "multi_stage_train.py")[0])
+def read_json(path):
+    return json.loads(path.read_text())
+
+
+def test_a_geo_prior_is_trained_and_used_where_there_is_a_recipe(scripts, tmp_path):
+    (tmp_path / "my.flags").write_text("--epochs=1\n")
+    scripts.run("run_inference.sh", "inat2019", GEO_PRIOR=f"{tmp_path}/my.flags",
+                PRIOR_FLAGS="--prior_correction=1 --geo_exponent=fit")
+    prior = f"{scripts.run_dir}/geo_prior"
+    (training,) = scripts.of("train_geo_prior.py")
+    assert f"--flagfile={tmp_path}/my.flags --competition=inat2019" in training and f"--model_dir={prior}" in training
+    assert scripts.lines.index(training) < scripts.lines.index(scripts.of("multi_stage_train.py")[0])
     for script in ("evaluate.py", "make_submission.py"):  # the same on top, so that the scores are the submission's
-        (line,) = of(lines, script)
+        (line,) = scripts.of(script)
         assert f"--geo_prior={prior} --prior_correction=1 --geo_exponent=fit" in line
 
 
 @pytest.mark.parametrize("competition, environment", [("turtle_recall", {}), ("inat2021", {"GEO_PRIOR": "none"}),
                                                       ("demo", {"GEO_PRIOR": "none"})])
-def test_no_geo_prior_without_a_recipe_or_by_request(commands, competition, environment):
-    lines = commands("run_inference.sh", competition, **environment)
-    assert of(lines, "make_submission.py")
-    assert not [line for line in lines if line.startswith("train_geo_prior.py") or "--geo_prior" in line]
+def test_no_geo_prior_without_a_recipe_or_by_request(scripts, competition, environment):
+    scripts.run("run_inference.sh", competition, **environment)
+    assert scripts.of("make_submission.py")
+    assert not [line for line in scripts.lines if line.startswith("train_geo_prior.py") or "--geo_prior" in line]
 
 
-def test_the_demos_test_pictures_are_scored_by_one_view_too(commands, tmp_path):
-    lines = commands("run_inference.sh", "demo", GEO_PRIOR="my.flags")
-    assert [("--tta=none" in line) for line in of(lines, "predict.py")] == [False, False, True]  # val, test, test
-    val, test = of(lines, "evaluate.py")
+def test_the_demos_test_pictures_are_scored_by_one_view_too(scripts):
+    scripts.run("run_inference.sh", "demo")
+    assert [("--tta=none" in line) for line in scripts.of("predict.py")] == [False, False, True]  # val, test, test
+    val, test = scripts.of("evaluate.py")
     assert "--without_tta" not in val
-    assert f"--without_tta={tmp_path}/ein Lauf/models/demo/predictions/test_one_view" in test
+    assert f"--without_tta={scripts.run_dir}/models/demo/predictions/test_one_view" in test
     assert "--geo_prior=" in test and "test_scores.json" in test
+
+
+# What configs/COMPETITION/run.flags says, and what wins over it
+
+@pytest.mark.parametrize("competition, recipes, records", [
+    ("imet2019", 2, "--folds=10 --random_seed=42"), ("turtle_recall", 6, "--folds=5 --random_seed=33"),
+    ("inat2021", 1, "/records"), ("inat2017", 1, "/records"), ("inat2019", 2, "/records")])
+def test_a_competition_is_made_as_its_recipes_were_published(scripts, competition, recipes, records):
+    scripts.run("run_training.sh", competition)
+    assert scripts.lines[0].startswith("create_tfrecords.py") and scripts.lines[0].endswith(records)
+    assert len(scripts.of("multi_stage_train.py")) == recipes
+
+
+def test_flags_win_over_the_environment_and_both_over_run_flags(scripts):
+    scripts.run("run_training.sh", "imet2019", FOLDS="4", RECORD_FLAGS="--max_side=512")
+    assert scripts.lines[0].endswith("--folds=4 --random_seed=42 --max_side=512")
+    scripts.run("run_training.sh", "imet2019", "--folds=3", run_dir=f"{scripts.run_dir}2", FOLDS="4",
+                RECIPES="configs/imet2019/seresnext50.flags")
+    assert scripts.lines[0].endswith("--folds=3 --random_seed=42")
+    assert len(scripts.of("multi_stage_train.py")) == 1
+
+
+def test_what_stands_beside_the_named_recipes_is_not_trained(scripts, tmp_path):
+    recipes = write_recipes(tmp_path, a="", variant="")
+    (tmp_path / "run.flags").write_text("--train_flags=--batch_size=4 --fold=all\n--folds=3\n")
+    scripts.run("run_training.sh", "inat2018", RECIPES=recipes["RECIPES"].split()[0])
+    assert "--folds=3" in scripts.lines[0]  # recipes from elsewhere bring the run.flags beside them
+    (training,) = scripts.of("multi_stage_train.py")
+    assert f"--flagfile={tmp_path}/a.flags" in training and training.endswith("--batch_size=4 --fold=all")
+
+
+@pytest.mark.parametrize("competition, environment", [("inat2018", {}), ("inat2019", {"RECIPES": "auto"})])
+def test_without_recipes_one_is_picked_and_it_is_said_why(scripts, competition, environment):
+    done = scripts.run("run_training.sh", competition, **environment)
+    (training,) = scripts.of("multi_stage_train.py")
+    assert "--flagfile=configs/base.flags" in training
+    assert "configs/base.flags (as " in done.stdout and "one label" in done.stdout
+
+
+def test_none_is_picked_for_a_task_that_it_is_not_for(scripts):
+    for code in (3, 2):  # once the records tell so, and before anything is done where they stand
+        done = scripts.run("run_training.sh", "imet2019", RECIPES="auto", SEVERAL_LABELS="1", code=code)
+        assert "multi_label no recipe is picked" in done.stderr.splitlines()[-1] and not scripts.of("multi_stage_train.py")
+
+
+@pytest.mark.parametrize("flags, word", [
+    (["--recipes=nowhere.flags"], "nowhere.flags"), (["--train_flags=--flagfile=nowhere.flags"], "nowhere.flags"),
+    (["--train_flags='"], "train_flags"), (["--recipes=configs/base.flags configs/base.flags"], "base"),
+    (["--geo_prior=nowhere.flags"], "nowhere.flags"), (["--foldss=3"], "foldss"), (["--folds=1"], "folds")])
+def test_mistakes_are_told_in_one_line_before_anything_is_done(scripts, flags, word):
+    raw_data.assert_one_line_mistake(scripts.run("run_inference.sh", "inat2021", *flags, code=2), word)
+    assert scripts.lines == []
+
+
+def test_records_of_before_with_other_folds_say_what_to_do(scripts, tmp_path):
+    scripts.run("run_training.sh", "turtle_recall", RECORD_FLAGS="--random_seed=42")
+    done = scripts.run("run_training.sh", "turtle_recall", code=2)
+    raw_data.assert_one_line_mistake(done, "--random_seed=42", "--random_seed=33", "RUN_DIR", "--record_flags")
+    assert scripts.lines == []
+    scripts.run("run_training.sh", "turtle_recall", '--record_flags=--random_seed=42')
+
+
+# Devices
+
+@pytest.mark.parametrize("device", ["--tpu=local", "--tpu local --virtual_replicas=2", "--flagfile=DEVICES.flags"])
+def test_devices_of_training_reach_every_command_that_runs_a_network(scripts, tmp_path, device):
+    (tmp_path / "DEVICES.flags").write_text("--tpu=local\n--batch_size=8\n")
+    recipes = write_recipes(tmp_path, coarse="", fine="--boxes=coarse\n")
+    scripts.run("run_inference.sh", "inat2021", GEO_PRIOR="none", TRAIN_FLAGS=device.replace("DEVICES", f"{tmp_path}/DEVICES"),
+                **recipes)
+    ran = scripts.of("predict.py") + scripts.of("localize.py")
+    assert len(ran) == 5 and all("--tpu=local" in line for line in ran)
+    assert all(("--virtual_replicas=2" in line) == ("replicas" in device) for line in ran)
+    assert not [line for line in ran if "batch_size" in line]
+    assert not [line for line in scripts.of("evaluate.py") + scripts.of("make_submission.py") if "tpu" in line]
+
+
+def test_prediction_may_have_devices_of_its_own(scripts, tmp_path):
+    scripts.run("run_inference.sh", "inat2021", GEO_PRIOR="none", TRAIN_FLAGS="--tpu=local", PREDICT_FLAGS="--tpu=none",
+                **write_recipes(tmp_path, m=""))
+    assert all(line.endswith("--tpu=local --tpu=none") for line in scripts.of("predict.py"))

@@ -41,6 +41,7 @@ def test_the_demo_from_nothing_to_a_scored_submission(tmp_path):
             or "tfrecord" in path.name}
     again = run_script("run_inference.sh", *arguments)
     assert again.returncode == 0, again.stderr
+    assert again.stdout.count(": up to date") == 9 and again.stderr == ""  # no process was started
     assert made == {path: path.stat().st_mtime_ns for path in made}
 
 

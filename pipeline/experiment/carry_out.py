@@ -1,0 +1,212 @@
+"""From a competition's files to its submission: plans, does what is missing, and says what came of it.
+
+Scores are of what is there, and the submission never waits for them; both are made by the same members, blend and priors.
+"""
+
+import os
+import sys
+from typing import Any, Callable, Optional, Sequence
+
+from pipeline import files
+from pipeline.answers import predictions
+from pipeline.errors import UserError, WorkError
+from pipeline.experiment import flag_text, members as of_members, plan
+from pipeline.experiment.digests import Digests
+from pipeline.experiment.members import Group, Member
+from pipeline.experiment.settings import BASE_KIND, BASE_RECIPE, Settings
+from pipeline.experiment.stamps import Step
+from pipeline.experiment.work import Work
+from pipeline.records import dataset as datasets, schema
+from pipeline.runs import record as run_record, run as runs
+
+_ASSUMED_SPLITS = ("train", "val", "test")  # of records that are not made yet
+# Flags of make_submission.py that evaluate.py has too: given to the one alone, the scores are of something else.
+_SCORED_TOO = ("blend", "geo_prior", "geo_exponent", "prior_correction", "threshold", "min_samples")
+_OTHER_FLAGS = ("a model that has begun is trained on with its own flags alone (views and devices may differ): give others "
+                "another RUN_DIR, or the recipe another name")
+
+
+def carry_out(settings: Settings, raw: Callable[[], str], interpreter: str = sys.executable, until_models: bool = False,
+              dry_run: bool = False) -> None:
+    """Does what is missing in the run folder.
+
+    Args:
+      raw: gives a text that changes when the competition's files do.
+      interpreter: what runs the commands.
+      until_models: stop where the models stand.
+      dry_run: print the plan and stop.
+
+    Raises UserError for mistakes, and WorkError at the end where something could not be done.
+    """
+    one = _Experiment(settings, Work(settings.run_dir, Digests(raw), interpreter))
+    one.check_records()
+    one.check_recipes()
+    one.print_plan(until_models)
+    if dry_run:
+        return
+    if not one.work.do(plan.records_step(settings)):
+        raise WorkError(one.work.failures[plan.RECORDS])
+    one.check_recipes()
+    one.train()
+    if until_models:
+        one.tell_models()
+    else:
+        one.answer()
+    if one.work.failures:
+        raise WorkError(f"{'; '.join(one.work.failures.values())}; the same command goes on")
+
+
+class _Experiment:
+    """The settings at work."""
+
+    def __init__(self, settings: Settings, work: Work):
+        self.settings = settings
+        self.work = work
+
+    def _manifest(self) -> Optional[schema.Manifest]:
+        """Of the records; None where there are none yet."""
+        there = files.exists(os.path.join(self.settings.records, schema.DATASET_FILE))
+        return datasets.load(self.settings.records).manifest if there else None
+
+    def _asked_folds(self) -> int:
+        return int(flag_text.last(flag_text.resolve(plan.record_flags(self.settings)), "folds") or 0)
+
+    def check_records(self) -> None:
+        """Raises UserError where run.flags asks for other records than those of before."""
+        manifest = self._manifest()
+        if manifest is None:
+            return
+        asked = flag_text.resolve(plan.record_flags(self.settings))
+        there = {"folds": manifest.folds, **manifest.settings}
+        other = [name for name in ("folds", "random_seed") if name in there and flag_text.last(asked, name) not in
+                 (None, str(there[name]))]
+        if other:
+            had, wanted = (" ".join(f"--{name}={one(name)}" for name in other)
+                           for one in (there.get, lambda name: flag_text.last(asked, name)))
+            raise UserError(f"{self.settings.records} was made with {had}, and {wanted} is asked for"
+                            f"{f' by {self.settings.run_flags}' if self.settings.run_flags else ''}: give another RUN_DIR, or go "
+                            f"on with these by --record_flags=\"{had}\"")
+
+    def check_recipes(self) -> None:
+        """Raises UserError where a recipe that was picked by itself is none for these records."""
+        manifest = self._manifest()
+        if manifest and self.settings.recipes[0].path == BASE_RECIPE and manifest.kind != BASE_KIND:
+            raise UserError(f"{self.settings.records}: of the kind {manifest.kind} no recipe is picked by itself; give --recipes "
+                            "(configs/lite0/imet2019.flags is one for several labels a picture)")
+
+    def _planned(self, folds: int) -> list[Member]:
+        return [of_members.planned(one, self.settings.model_dir(one.name), folds) for one in self.settings.recipes]
+
+    def print_plan(self, until_models: bool) -> None:
+        """What is to be done, as far as it is known before anything is."""
+        settings, manifest = self.settings, self._manifest()
+        steps = [plan.records_step(settings), *plan.training_steps(settings)]
+        if not until_models:
+            splits = manifest.splits if manifest else _ASSUMED_SPLITS
+            members = self._planned(manifest.folds if manifest else self._asked_folds())
+            members = [now if (now := of_members.standing(one)).standing else one for one in members]
+            groups = of_members.scored(members, "val" in splits)
+            steps += plan.prediction_steps(settings, members, groups, splits)
+            steps += self._answer_steps(members, groups, splits, with_geo=bool(settings.geo_prior))
+        print(f"{settings.competition}: {', '.join(one.path for one in settings.recipes)} ({settings.chosen}) → {settings.run_dir}")
+        self.work.print_plan(steps)
+
+    def train(self) -> None:
+        """Models that have begun go first: where a flag of theirs has changed they are refused before others are trained."""
+        steps = plan.training_steps(self.settings)
+        begun = [step for step in steps if self._has_begun(step) and self.work.why_stale(step)]
+        waiting = {step.name for step in steps if self.work.why_stale(step)}
+        first = [step for step in begun if not waiting.intersection(step.needs)]
+        for step in [*first, *(step for step in steps if step not in first)]:
+            self.work.do(step, hint=_OTHER_FLAGS if step in begun else "")
+
+    def _has_begun(self, step: Step) -> bool:
+        return any(files.exists(os.path.join(self.settings.model_dir(one.name), run_record.RUN_FILE))
+                   for one in self.settings.recipes if step.name == f"train {one.name}")
+
+    def tell_models(self) -> None:
+        geo = f", {self.settings.geo_prior_dir}" if self._has_geo() else ""
+        print(f"trained models: {os.path.join(self.settings.run_dir, 'models')}{geo}", flush=True)
+
+    def _has_geo(self) -> bool:
+        return bool(self.settings.geo_prior) and runs.is_done(self.settings.geo_prior_dir)
+
+    def answer(self) -> None:
+        """Predictions of what stands, scores of what is there, and the submission, which waits for neither."""
+        settings, manifest = self.settings, self._manifest()
+        asked = [of_members.standing(one) for one in self._planned(manifest.folds)]
+        members = [one for one in asked if one.standing]
+        groups = of_members.scored(members, "val" in manifest.splits)
+        failed = {one.name for one in members
+                  if not all([self.work.do(step) for step in plan.prediction_steps(settings, [one], groups, manifest.splits)])}
+        members = [one for one in members if one.name not in failed]
+        groups = of_members.scored(members, "val" in manifest.splits)
+        missing = [one.missing or one.name for one in asked if one.missing or one.name in failed]
+        missing += ["the geo prior"] if settings.geo_prior and not self._has_geo() else []
+        differences = self._differences(groups, members)
+        for line in differences:
+            print(f"note: {line}")
+        done = {}
+        for step in self._answer_steps(members, groups, manifest.splits, self._has_geo()):
+            done[step.name] = self._answer_by(step, members, groups, missing, differences)
+        self._tell(members, missing, done)
+
+    def _differences(self, groups: Sequence[Group], members: Sequence[Member]) -> list[str]:
+        """In what the scores are of something else than the submission, in words."""
+        folders = [*(one for group in groups for one in group.predictions), *(one.predicted("test") for one in members)]
+        paths = {one: os.path.join(one, predictions.META_FILE) for one in folders}
+        metas = {one: files.read_json(path) for one, path in paths.items() if files.exists(path)}
+        alone = [flag for flag in flag_text.settled(self.settings.passed_on["submission_flags"]).items() if flag[0] in _SCORED_TOO]
+        flags = [f"the submission alone is made with {' '.join(f'--{name}={value}' for name, value in alone)}"] if alone else []
+        return [*of_members.differences(groups, members, metas), *flags]
+
+    def _answer_steps(self, members: Sequence[Member], groups: Sequence[Group], splits: Sequence[str], with_geo: bool) -> list[Step]:
+        return plan.answer_steps(self.settings, members, groups, splits, with_geo, self._differences(groups, members))
+
+    def _answer_by(self, step: Step, members: Sequence[Member], groups: Sequence[Group], missing: Sequence[str],
+                   differences: Sequence[str]) -> bool:
+        if step.script == "evaluate.py":
+            return self.work.do(step, lambda: _add_warnings(step.marker, step.notes), must=False)
+        return self.work.do(step, lambda: files.write_json(
+            plan.meta_path(self.settings), self._submission_meta(step, members, groups, missing, differences)))
+
+    def _submission_meta(self, step: Step, members: Sequence[Member], groups: Sequence[Group], missing: Sequence[str],
+                         differences: Sequence[str]) -> dict[str, Any]:
+        flags = flag_text.settled(step.arguments)
+        told = [{"name": one.name, **_member_meta(one.predicted("test"))} for one in members]
+        blend, weights = flags["blend"], {}
+        if blend == of_members.FITTED:  # the same fit, on the same predictions
+            scores = os.path.join(self.settings.run_dir, plan.SCORES)
+            weights = files.read_json(scores).get("weights", {}) if files.exists(scores) else {}
+        return {"members": told, "blend": blend, "weights": dict(zip((one.name for one in members), weights.values())) or None,
+                "priors": {name: flags[name] for name in ("geo_prior", "geo_exponent", "prior_correction") if name in flags},
+                "flags": self.settings.passed_on["submission_flags"], "scored_on": [group.told for group in groups],
+                "missing": list(missing), "differences": list(differences)}
+
+    def _tell(self, members: Sequence[Member], missing: Sequence[str], done: dict[str, bool]) -> None:
+        """Where everything lies; the submission last."""
+        settings = self.settings
+        print(f"shards:       {settings.records}\nmodels:       {os.path.join(settings.run_dir, 'models')}")
+        if done.get("scores"):
+            print(f"scores:       {os.path.join(settings.run_dir, plan.SCORES)}, {os.path.join(settings.run_dir, plan.REPORT)}")
+        if not done.get("submission"):
+            print(f"submission:   none, for want of {'test pictures' if members else 'a model that has finished'}", flush=True)
+            return
+        partly = [one.told for one in members if one.told != one.name]
+        told = "; ".join([f"of {', '.join(one.told for one in members)}"] * bool(partly or missing)
+                         + [f"without {', '.join(missing)}"] * bool(missing))
+        print(f"predictions:  {os.path.join(settings.run_dir, 'models', '*', 'predictions')}")
+        print(f"submission:   {os.path.join(settings.run_dir, plan.SUBMISSION)}{f' ({told})' if told else ''}", flush=True)
+
+
+def _member_meta(directory: str) -> dict[str, Any]:
+    meta = files.read_json(os.path.join(directory, predictions.META_FILE))
+    return {"predictions": directory, "model_dir": meta.get("model_dir"), "folds": meta.get("fold"), "views": meta.get("tta"),
+            "size": meta.get("size"), "checkpoint": meta.get("checkpoint"), "average": meta.get("average")}
+
+
+def _add_warnings(path: str, lines: Sequence[str]) -> None:
+    """Puts what is to be told of scores into their `warnings` too."""
+    if lines:
+        scores = files.read_json(path)
+        files.write_json(path, {**scores, "warnings": [*scores.get("warnings", []), *lines]})

@@ -1,0 +1,190 @@
+"""What run.py was asked for: its flags, over the environment's variables, over run.flags, over the defaults.
+
+configs/COMPETITION/run.flags says what the two scripts do by default. Recipes from elsewhere bring the run.flags that lies
+beside them instead; the competition's own is not for them.
+"""
+
+import dataclasses
+import os
+from typing import Callable, Mapping, Optional, Sequence
+
+from absl import flags
+
+from pipeline.errors import UserError
+from pipeline.experiment import flag_text
+
+AUTO = "auto"          # --recipes: pick by the data; --geo_prior: the competition's, where there is one
+NONE = "none"          # --geo_prior: without
+RUN_FLAGS = "run.flags"
+CONFIGS = "configs"
+BASE_RECIPE = os.path.join(CONFIGS, "base.flags")
+BASE_KIND = "single_label"  # of the tasks that it is for
+DEFAULT_FOLDS = 5      # where a recipe trains by folds and nobody says how many there are to be
+_PASSED_ON = {
+    "record_flags": "create_tfrecords.py", "train_flags": "multi_stage_train.py, after each recipe's, which they win over; "
+    "what they say of devices (--tpu, --virtual_replicas) holds for localize.py and predict.py too",
+    "localize_flags": "localize.py, where a recipe trains on boxes", "predict_flags": "predict.py",
+    "prior_flags": "evaluate.py and make_submission.py alike (--prior_correction=1, --geo_exponent=fit, --blend=2:1)",
+    "submission_flags": "make_submission.py alone"}
+NAMES = ("recipes", "folds", "record_seed", "geo_prior", *_PASSED_ON)  # the environment's variables are these in capitals
+
+
+def define(values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines the flags that run.flags may have too."""
+    flags.DEFINE_multi_string(
+        "recipes", None, "Flagfiles of multi_stage_train.py, separated by spaces or repeated; one is one model. auto: picked by "
+        "the data. Default: those that configs/COMPETITION/run.flags names, else auto.", flag_values=values)
+    flags.DEFINE_integer("folds", None, "Folds of the records, where a recipe trains by folds [5].", 2, flag_values=values)
+    flags.DEFINE_integer("record_seed", None, "Seed of the records: of their shuffle and folds [create_tfrecords.py's].", 0,
+                         flag_values=values)
+    flags.DEFINE_string("geo_prior", None, "Flagfile of train_geo_prior.py; none: without. Default: "
+                        "configs/geo_prior/COMPETITION.flags, where there is one.", flag_values=values)
+    for name, of in _PASSED_ON.items():
+        flags.DEFINE_string(name, None, f"Flags for {of}, separated by spaces.", flag_values=values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A model that is to be trained."""
+
+    name: str                        # of its folder in models/
+    path: str                        # of its flagfile
+    flags: Mapping[str, list[str]]   # of the flagfile and --train_flags, by name
+
+    def value(self, name: str) -> Optional[str]:
+        """The value of a flag that counts; None where it is not given."""
+        return flag_text.last(self.flags, name)
+
+    @property
+    def device_flags(self) -> list[str]:
+        """What every command that runs its network must be told of the devices."""
+        return [f"--{name}={self.value(name)}" for name in ("tpu", "virtual_replicas") if self.value(name)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """An experiment: a competition's files, a folder for what is made of them, and how it is made.
+
+    Attributes:
+      competition, data_dir, run_dir: as run.py takes them.
+      recipes: the models, in the order of their training.
+      chosen: in words, where the recipes come from.
+      geo_prior: flagfile of train_geo_prior.py; empty: without.
+      passed_on: flags for each command, by _PASSED_ON's names.
+      run_flags: path of the run.flags that counts; empty: none.
+      score_test: the labels of test are known, and are to be scored by one view and by all.
+    """
+
+    competition: str
+    data_dir: str
+    run_dir: str
+    recipes: tuple[Recipe, ...]
+    chosen: str
+    geo_prior: str
+    folds: Optional[int]
+    record_seed: Optional[int]
+    passed_on: Mapping[str, list[str]]
+    run_flags: str = ""
+    score_test: bool = False
+
+    @property
+    def records(self) -> str:
+        return os.path.join(self.run_dir, "records")
+
+    @property
+    def geo_prior_dir(self) -> str:
+        return os.path.join(self.run_dir, "geo_prior")
+
+    def model_dir(self, name: str) -> str:
+        return os.path.join(self.run_dir, "models", name)
+
+
+def read(competition: str, data_dir: str, run_dir: str, given: flags.FlagValues, environment: Mapping[str, str],
+         find: Callable[[str], str], score_test: bool = False) -> Settings:
+    """Puts the layers together.
+
+    Args:
+      given: the flags of the command, as `define` defines them.
+      find: gives the path of a file that a person has named.
+
+    Raises UserError for a recipe or run.flags that can't be read, and for two recipes of one name.
+    """
+    asked = {name: given[name].value for name in NAMES if given[name].present}
+    named = [("recipes", asked.get("recipes")), ("RECIPES", _words(environment.get("RECIPES")))]
+    elsewhere = next((_paths(paths, find) for _, paths in named if paths), None)
+    own = os.path.join(CONFIGS, competition, RUN_FLAGS)
+    run_flags = own if elsewhere in (None, [AUTO]) else _beside(elsewhere)
+    layer = _read_layer(run_flags) if os.path.exists(run_flags) else {}
+    values = {**layer, **_of_environment(environment), **asked}
+    recipes, chosen = _choose(competition, elsewhere, _paths(layer.get("recipes"), find), run_flags)
+    passed_on = {name: flag_text.split(values.get(name) or "", name) for name in _PASSED_ON}
+    return Settings(
+        competition, data_dir, run_dir, _read_recipes(recipes, passed_on["train_flags"]), chosen,
+        _geo_prior(values.get("geo_prior"), competition, find), values.get("folds"), values.get("record_seed"), passed_on,
+        run_flags if layer else "", score_test)
+
+
+def _words(text: Optional[str]) -> list[str]:
+    return flag_text.split(text, "recipes") if text else []
+
+
+def _paths(values: Optional[Sequence[str]], find: Callable[[str], str]) -> list[str]:
+    return [one if one == AUTO else find(one) for value in values or () for one in _words(value)]
+
+
+def _beside(recipes: Sequence[str]) -> str:
+    """The run.flags of the first folder of recipes that has one; empty where none has."""
+    beside = [os.path.join(os.path.dirname(one), RUN_FLAGS) for one in recipes]
+    return next((one for one in beside if os.path.exists(one)), "")
+
+
+def _read_layer(path: str) -> dict[str, object]:
+    """The values that a run.flags gives. Raises UserError."""
+    values = flags.FlagValues()
+    define(values)
+    try:
+        rest = values(["run.py", f"--flagfile={path}"])
+    except (flags.Error, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: {error}") from None
+    if rest[1:]:
+        raise UserError(f"{path}: unexpected {rest[1]!r}; flags are written --name=value")
+    return {name: values[name].value for name in NAMES if values[name].present}
+
+
+def _of_environment(environment: Mapping[str, str]) -> dict[str, object]:
+    """The flags that the environment's variables stand for; an empty one is none. Raises UserError."""
+    values = flags.FlagValues()
+    define(values)
+    given = {name: environment[name.upper()] for name in NAMES if environment.get(name.upper())}
+    for name, text in given.items():
+        try:
+            values[name].parse(text)
+        except flags.Error as error:
+            raise UserError(f"{name.upper()}={text}: {error}") from None
+    return {name: values[name].value for name in given}
+
+
+def _choose(competition: str, elsewhere: Optional[list[str]], own: list[str], run_flags: str) -> tuple[list[str], str]:
+    """(paths of the recipes, in words why these)."""
+    if elsewhere and elsewhere != [AUTO]:
+        return elsewhere, "as asked for"
+    if own and own != [AUTO] and not elsewhere:
+        return own, f"by {run_flags}"
+    why = "as asked for by auto" if elsewhere or own else f"as {os.path.join(CONFIGS, competition)}/ names none"
+    return [BASE_RECIPE], f"{why}: a good start where a picture has one label"
+
+
+def _read_recipes(paths: Sequence[str], train_flags: Sequence[str]) -> tuple[Recipe, ...]:
+    names = [os.path.basename(path).removesuffix(".flags") for path in paths]
+    twice = next((name for position, name in enumerate(names) if name in names[:position]), None)
+    if twice:
+        raise UserError(f"--recipes: two are named {twice}, and would be one model; rename one")
+    return tuple(Recipe(name, path, flag_text.resolve([f"--flagfile={path}", *train_flags]))
+                 for name, path in zip(names, paths))
+
+
+def _geo_prior(value: Optional[str], competition: str, find: Callable[[str], str]) -> str:
+    default = os.path.join(CONFIGS, "geo_prior", f"{competition}.flags")
+    if value in (None, "", AUTO):
+        return default if os.path.exists(default) else ""
+    return "" if value == NONE else find(value)

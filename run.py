@@ -1,0 +1,78 @@
+"""From a competition's raw files to its submission, making what is missing on the way:
+
+  python run.py [COMPETITION DATA_DIR [RUN_DIR]]       without arguments the embedded demo
+
+Writes RUN_DIR (runs/COMPETITION): records/ with the shards, geo_prior/, a folder for each recipe in models/, scores.json,
+report.html, submission.csv and submission.meta.json. configs/COMPETITION/run.flags says how; the environment's variables
+(RECIPES, TRAIN_FLAGS, …) win over it, and flags over both.
+"""
+
+import os
+import sys
+
+from absl import flags
+
+from pipeline import command, files
+from pipeline.errors import UserError
+from pipeline.experiment import settings as run_settings
+
+USAGE = "usage: bash run_inference.sh [COMPETITION DATA_DIR [RUN_DIR]] (run_training.sh, python run.py: the same; --help)"
+DEMO = ("demo", os.path.join("runs", "demo", "raw"), os.path.join("runs", "demo"))  # of the project's folder
+ROOT = os.path.dirname(os.path.abspath(__file__))
+
+FLAGS = flags.FLAGS
+run_settings.define()
+flags.DEFINE_enum("until", "submission", ("models", "submission"), "Stop where the models are trained, or go all the way.")
+flags.DEFINE_boolean("dry_run", False, "Print what stands and what is to be done, and stop.")
+
+
+def _absolute(path: str) -> str:
+    """Of a path as the caller wrote it; gs://… stays."""
+    return path if "://" in path else os.path.abspath(os.path.expanduser(path))
+
+
+def _find(path: str, caller: str) -> str:
+    """A flagfile that the caller has named: from where he stands, else of the project, whose folder we are in."""
+    theirs = os.path.join(caller, os.path.expanduser(path))
+    if os.path.isabs(os.path.expanduser(path)) or os.path.exists(theirs) and not os.path.samefile(caller, ROOT):
+        path = theirs
+    if not os.path.exists(path):
+        raise UserError(f"{path} does not exist; give a flagfile of this folder or of the project's, such as "
+                        f"{run_settings.BASE_RECIPE}")
+    return path
+
+
+def _raw_digest(competition, data_dir: str, records: str) -> str:
+    """Changes when the competition's files do, and when a picture has come that was missing from the records."""
+    from dataset_tools import manifest
+    from pipeline.records import schema
+
+    found = None
+    path = os.path.join(records, schema.DATASET_FILE)
+    if files.exists(path):
+        found = manifest.first_found(records, schema.Manifest.from_json(files.read_json(path)))
+    return f"{competition.fingerprint(data_dir)} {found}"
+
+
+def main(*arguments: str) -> None:
+    if len(arguments) not in (0, 2, 3):
+        print(USAGE, file=sys.stderr)
+        sys.exit(command.USAGE_EXIT_CODE)
+    caller = os.getcwd()
+    name, data_dir, *rest = arguments or DEMO
+    if arguments:  # the demo's are of the project's folder, as is the run folder that nobody has named
+        data_dir, rest = _absolute(data_dir), [_absolute(one) for one in rest]
+    run_dir = rest[0] if rest else os.path.join("runs", name)
+    os.chdir(ROOT)  # where the commands run, and where configs/ lies
+    from dataset_tools import competitions  # late: pandas takes a moment, and a mistyped flag should not
+    from pipeline.experiment import carry_out
+
+    competition = competitions.find(name)
+    settings = run_settings.read(name, data_dir, run_dir, FLAGS, os.environ, lambda path: _find(path, caller),
+                                 competition.test_labels)
+    carry_out.carry_out(settings, lambda: _raw_digest(competition, data_dir, settings.records),
+                        os.environ.get("PYTHON") or sys.executable, FLAGS.until == "models", FLAGS.dry_run)
+
+
+if __name__ == "__main__":
+    command.run(main, takes_arguments=True)
