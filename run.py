@@ -12,7 +12,7 @@ import sys
 
 from absl import flags
 
-from pipeline import command, files
+from pipeline import command, files, flag_help
 from pipeline.errors import UserError
 from pipeline.experiment import settings as run_settings
 
@@ -21,9 +21,11 @@ DEMO = ("demo", os.path.join("runs", "demo", "raw"), os.path.join("runs", "demo"
 ROOT = os.path.dirname(os.path.abspath(__file__))
 
 FLAGS = flags.FLAGS
+flag_help.heading("Passed on, and other")
 run_settings.define()
 flags.DEFINE_enum("until", "submission", ("models", "submission"), "Stop where the models are trained, or go all the way.")
 flags.DEFINE_boolean("dry_run", False, "Print what stands and what is to be done, and stop.")
+flag_help.usual("recipes", "train_flags", "folds", "dry_run")
 
 
 def _absolute(path: str) -> str:

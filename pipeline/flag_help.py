@@ -4,6 +4,7 @@ A command says `heading(…)` where the flags of a subject begin, and `usual(…
 (--helpfull stays absl's own and has everything, its own flags too.)
 """
 
+import os
 import re
 import shutil
 import sys
@@ -56,8 +57,11 @@ class _Telling(flags.BooleanFlag):
 
     def parse(self, argument):
         if self._parse(argument):
-            print(self._tell())
-            sys.stdout.flush()
+            try:
+                print(self._tell())
+                sys.stdout.flush()
+            except BrokenPipeError:  # whoever reads has seen enough, as `| head` does
+                os._exit(0)  # what is left in the buffer can't be written any more
             sys.exit(0)
 
 
