@@ -2,8 +2,8 @@
 # Shards and trained models of a competition, as far as they are missing:
 #   bash run_training.sh [COMPETITION DATA_DIR [RUN_DIR]]        without arguments the embedded demo
 # Writes RUN_DIR (runs/COMPETITION): records/ with the shards, models/RECIPE/ for each recipe that
-# configs/COMPETITION/run.flags names, geo_prior/ where it is to have one. These win over run.flags, and are flags of run.py too
-# (--recipes=…), which win over them:
+# configs/COMPETITION/run.flags names, geo_prior/ where it is to have one. These win over run.flags, and are flags of run.py
+# too (--recipes=…), which win over them:
 #   RECIPES="configs/…/a.flags b.flags"  these recipes, with the run.flags beside them; auto: picked by the data
 #   TRAIN_FLAGS="--batch_size=16 …"      flags after each recipe's, which win (also --flagfile=OVERRIDES.flags)
 #   RECORD_FLAGS="--max_side=512 …"      flags for create_tfrecords.py

@@ -92,7 +92,7 @@ def _fail(message: str) -> None:
     _end(USAGE_EXIT_CODE, message)
 
 
-def _parse_flags(argv: Sequence[str], takes_arguments: bool) -> list[str]:
+def _parse_flags(argv: Sequence[str]) -> list[str]:
     try:
         # The mains import little, so flags of absl itself and of the command are all that is known here.
         rest = flags.FLAGS(list(argv))
@@ -100,7 +100,7 @@ def _parse_flags(argv: Sequence[str], takes_arguments: bool) -> list[str]:
         _fail(f"{error} (--help lists the flags)")
     except (OSError, UnicodeDecodeError) as error:
         _fail(f"--flagfile: {error}")
-    if len(rest) > 1 and not takes_arguments:
+    if len(rest) > 1 and not flags.FLAGS.is_gnu_getopt():
         _fail(f"unexpected argument {rest[1]!r}; flags are written --name=value (--help lists them)")
     return rest
 
@@ -110,6 +110,7 @@ def run(main: Callable[..., None], takes_arguments: bool = False) -> None:
 
     Args: takes_arguments: `main` gets what is no flag, each as an argument of its own; else there may be none.
     """
+    flags.FLAGS.set_gnu_getopt(takes_arguments)  # flags may stand behind arguments
 
     def guarded(argv: list[str]) -> None:
         logging.use_absl_handler()
@@ -127,5 +128,4 @@ def run(main: Callable[..., None], takes_arguments: bool = False) -> None:
             _end(*found)
 
     flag_help.define()
-    flags.FLAGS.set_gnu_getopt(takes_arguments)  # flags may stand behind arguments
-    app.run(guarded, flags_parser=lambda argv: _parse_flags(argv, takes_arguments))
+    app.run(guarded, flags_parser=_parse_flags)

@@ -1,7 +1,7 @@
 """A stand-in for the Python that run.py starts commands with: it notes them down and writes what they would, in no time.
 
-As a program: stand_in.py LOG COMMAND FLAG…. The environment tells what goes wrong: FAULTS="1:9" lets fold 1 of every model die,
-FAULTS="predict.py m/:3" ends commands whose line has those words in this order with 3.
+As a program: stand_in.py LOG COMMAND FLAG…. The environment tells what goes wrong: FAULTS="1:9" lets fold 1 of every model
+die, FAULTS="predict.py m/:3" ends commands whose line has those words in this order with 3.
 """
 
 import glob
@@ -22,17 +22,18 @@ class Scripts:
         self.folder, self.run_dir = folder, folder / "ein Lauf"
         self._python, self._log = folder / "python", folder / "log"
         self._python.write_text(f'#!/bin/sh\ncase "$1" in *run.py) exec "{sys.executable}" "$@";; esac\n'
-                                f'exec "{sys.executable}" -SE "{__file__}" "{self._log}" "$@"\n')  # without packages: in no time
+                                # Without packages: in no time.
+                                f'exec "{sys.executable}" -SE "{__file__}" "{self._log}" "$@"\n')
         self._python.chmod(0o755)
         (folder / "raw").mkdir()  # with what says that the demo is drawn
         (folder / "raw" / "train.json").write_text('{"info": {"description": "Fieldmark\'s demo: drawn butterflies"}}')
 
     def run(self, script: str, competition: str, *flags: str, code: int = 0, run_dir: str = "", **environment: str):
-        """Runs a script; `lines` are then the commands that it gave. Returns the finished process, which ends with `code`."""
+        """Runs a script; `lines` are then the commands that it gave. Returns the process, which ended with `code`."""
         self._log.write_text("")
-        self.done = subprocess.run(["bash", str(ROOT / script), competition, str(self.folder / "raw"), run_dir or str(self.run_dir),
-                                    *flags], capture_output=True, text=True, timeout=120, check=False,
-                                   env={**os.environ, "PYTHON": str(self._python), **environment})
+        arguments = [competition, str(self.folder / "raw"), run_dir or str(self.run_dir), *flags]
+        self.done = subprocess.run(["bash", str(ROOT / script), *arguments], capture_output=True, text=True,
+                                   timeout=120, check=False, env={**os.environ, "PYTHON": str(self._python), **environment})
         self.lines = self._log.read_text().splitlines()
         assert self.done.returncode == code, self.done.stderr + self.done.stdout
         return self.done
@@ -70,7 +71,8 @@ def _values(arguments) -> dict[str, list[str]]:
     for argument in arguments:
         name, _, value = argument.lstrip("-").partition("=")
         if name == "flagfile":
-            for key, more in _values([line.strip() for line in open(value, encoding="utf-8") if line.startswith("--")]).items():
+            lines = pathlib.Path(value).read_text(encoding="utf-8").splitlines()
+            for key, more in _values([line for line in lines if line.startswith("--")]).items():
                 values.setdefault(key, []).extend(more)
         values.setdefault(name, []).append(value)
     return values
@@ -109,7 +111,8 @@ def _multi_stage_train(values, faults):
     run_file = os.path.join(model_dir, "run.json")
     if os.path.exists(_local(run_file)) and _read(run_file)["same"] != same:
         _fail("--model_dir holds another run", 2)
-    _write(run_file, {"same": same, "free": {"folds": count, "stage_dirs": ["stage_1_all"], "tta": _last(values, "tta", "none")}})
+    free = {"folds": count, "stage_dirs": ["stage_1_all"], "tta": _last(values, "tta", "none")}
+    _write(run_file, {"same": same, "free": free})
     stand = [fold for fold in folds if str(fold) not in faults]
     for fold in stand:
         for name in ("DONE", "best/checkpoint"):
@@ -134,7 +137,8 @@ def _predict(values, faults):
     model_dir, split = _last(values, "model_dir"), _last(values, "split")
     done = glob.glob(f"{_local(model_dir)}/fold_*/stage_1_all/DONE")
     folds = sorted(int(one.rpartition("fold_")[2].partition("/")[0]) for one in done)
-    _predictions(_last(values, "out", os.path.join(model_dir, "predictions", split)), split, folds or None, model_dir, values)
+    out = _last(values, "out", os.path.join(model_dir, "predictions", split))
+    _predictions(out, split, folds or None, model_dir, values)
 
 
 def _evaluate(values, faults):

@@ -83,16 +83,16 @@ class _Experiment:
         if other:
             had, wanted = (" ".join(f"--{name}={one(name)}" for name in other)
                            for one in (there.get, lambda name: flag_text.last(asked, name)))
-            raise UserError(f"{self.settings.records} was made with {had}, and {wanted} is asked for"
-                            f"{f' by {self.settings.run_flags}' if self.settings.run_flags else ''}: give another RUN_DIR, or go "
-                            f"on with these by --record_flags=\"{had}\"")
+            whose = f" by {self.settings.run_flags}" if self.settings.run_flags else ""
+            raise UserError(f"{self.settings.records} was made with {had}, and {wanted} is asked for{whose}: give "
+                            f"another RUN_DIR, or go on with these by --record_flags=\"{had}\"")
 
     def check_recipes(self) -> None:
         """Raises UserError where a recipe that was picked by itself is none for these records."""
         manifest = self._manifest()
         if manifest and self.settings.recipes[0].path == BASE_RECIPE and manifest.kind != BASE_KIND:
-            raise UserError(f"{self.settings.records}: of the kind {manifest.kind} no recipe is picked by itself; give --recipes "
-                            "(configs/lite0/imet2019.flags is one for several labels a picture)")
+            raise UserError(f"{self.settings.records}: of the kind {manifest.kind} no recipe is picked by itself; give "
+                            "--recipes (configs/lite0/imet2019.flags is one for several labels a picture)")
 
     def _planned(self, folds: int) -> list[Member]:
         return [of_members.planned(one, self.settings.model_dir(one.name), folds) for one in self.settings.recipes]
@@ -108,7 +108,8 @@ class _Experiment:
             groups = of_members.scored(members, "val" in splits)
             steps += plan.prediction_steps(settings, members, groups, splits)
             steps += self._answer_steps(members, groups, splits, with_geo=bool(settings.geo_prior))
-        print(f"{settings.competition}: {', '.join(one.path for one in settings.recipes)} ({settings.chosen}) → {settings.run_dir}")
+        paths = ", ".join(one.path for one in settings.recipes)
+        print(f"{settings.competition}: {paths} ({settings.chosen}) → {settings.run_dir}")
         self.work.print_plan(steps)
 
     def train(self) -> None:
@@ -137,8 +138,8 @@ class _Experiment:
         asked = [of_members.standing(one) for one in self._planned(manifest.folds)]
         members = [one for one in asked if one.standing]
         groups = of_members.scored(members, "val" in manifest.splits)
-        failed = {one.name for one in members
-                  if not all([self.work.do(step) for step in plan.prediction_steps(settings, [one], groups, manifest.splits)])}
+        steps_of = {one.name: plan.prediction_steps(settings, [one], groups, manifest.splits) for one in members}
+        failed = {name for name, steps in steps_of.items() if not all([self.work.do(step) for step in steps])}
         members = [one for one in members if one.name not in failed]
         groups = of_members.scored(members, "val" in manifest.splits)
         missing = [one.missing or one.name for one in asked if one.missing or one.name in failed]
@@ -156,11 +157,13 @@ class _Experiment:
         folders = [*(one for group in groups for one in group.predictions), *(one.predicted("test") for one in members)]
         paths = {one: os.path.join(one, predictions.META_FILE) for one in folders}
         metas = {one: files.read_json(path) for one, path in paths.items() if files.exists(path)}
-        alone = [flag for flag in flag_text.settled(self.settings.passed_on["submission_flags"]).items() if flag[0] in _SCORED_TOO]
-        flags = [f"the submission alone is made with {' '.join(f'--{name}={value}' for name, value in alone)}"] if alone else []
+        alone = " ".join(f"--{name}={value}" for name, value in flag_text.settled(
+            self.settings.passed_on["submission_flags"]).items() if name in _SCORED_TOO)
+        flags = [f"the submission alone is made with {alone}"] if alone else []
         return [*of_members.differences(groups, members, metas), *flags]
 
-    def _answer_steps(self, members: Sequence[Member], groups: Sequence[Group], splits: Sequence[str], with_geo: bool) -> list[Step]:
+    def _answer_steps(self, members: Sequence[Member], groups: Sequence[Group], splits: Sequence[str],
+                      with_geo: bool) -> list[Step]:
         return plan.answer_steps(self.settings, members, groups, splits, with_geo, self._differences(groups, members))
 
     def _answer_by(self, step: Step, members: Sequence[Member], groups: Sequence[Group], missing: Sequence[str],
@@ -178,7 +181,8 @@ class _Experiment:
         if blend == of_members.FITTED:  # the same fit, on the same predictions
             scores = os.path.join(self.settings.run_dir, plan.SCORES)
             weights = files.read_json(scores).get("weights", {}) if files.exists(scores) else {}
-        return {"members": told, "blend": blend, "weights": dict(zip((one.name for one in members), weights.values())) or None,
+        named = dict(zip((one.name for one in members), weights.values()))
+        return {"members": told, "blend": blend, "weights": named or None,
                 "priors": {name: flags[name] for name in ("geo_prior", "geo_exponent", "prior_correction") if name in flags},
                 "flags": self.settings.passed_on["submission_flags"], "scored_on": [group.told for group in groups],
                 "missing": list(missing), "differences": list(differences)}
@@ -188,9 +192,11 @@ class _Experiment:
         settings = self.settings
         print(f"shards:       {settings.records}\nmodels:       {os.path.join(settings.run_dir, 'models')}")
         if done.get("scores"):
-            print(f"scores:       {os.path.join(settings.run_dir, plan.SCORES)}, {os.path.join(settings.run_dir, plan.REPORT)}")
+            scores, report = (os.path.join(settings.run_dir, name) for name in (plan.SCORES, plan.REPORT))
+            print(f"scores:       {scores}, {report}")
         if not done.get("submission"):
-            print(f"submission:   none, for want of {'test pictures' if members else 'a model that has finished'}", flush=True)
+            want = "test pictures" if members else "a model that has finished"
+            print(f"submission:   none, for want of {want}", flush=True)
             return
         partly = [one.told for one in members if one.told != one.name]
         told = "; ".join([f"of {', '.join(one.told for one in members)}"] * bool(partly or missing)
@@ -201,8 +207,9 @@ class _Experiment:
 
 def _member_meta(directory: str) -> dict[str, Any]:
     meta = files.read_json(os.path.join(directory, predictions.META_FILE))
-    return {"predictions": directory, "model_dir": meta.get("model_dir"), "folds": meta.get("fold"), "views": meta.get("tta"),
-            "size": meta.get("size"), "checkpoint": meta.get("checkpoint"), "average": meta.get("average")}
+    return {"predictions": directory, "model_dir": meta.get("model_dir"), "folds": meta.get("fold"),
+            "views": meta.get("tta"), "size": meta.get("size"),
+            "checkpoint": meta.get("checkpoint"), "average": meta.get("average")}
 
 
 def _add_warnings(path: str, lines: Sequence[str]) -> None:

@@ -58,5 +58,6 @@ def _difference(name: str, before: object, after: object) -> str:
     if isinstance(before, list) and isinstance(after, list):  # of repeated ones, those that differ
         before, after = ([one for one in these if one not in others] for these, others in ((before, after), (after, before)))
         before, after = ("; ".join(one) or "other places" for one in (before, after))
-    told = [f"not given {when}" if value is None else f"{value} {when}" for value, when in ((before, "before"), (after, "now"))]
+    told = [f"not given {when}" if value is None else f"{value} {when}"
+            for value, when in ((before, "before"), (after, "now"))]
     return f"--{name}: {', '.join(told)}"

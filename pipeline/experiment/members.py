@@ -1,4 +1,4 @@
-"""The models of an experiment as they stand: which folds have finished, what they are scored on, how they are put together."""
+"""The models of an experiment as they stand: which folds have finished, what they are scored on, how they are blended."""
 
 import dataclasses
 import os
@@ -45,7 +45,8 @@ class Member:
     def told(self) -> str:
         """Its name, with its folds where not all of them count."""
         folds = [fold for fold in self.standing if fold is not None]
-        return self.name if len(folds) == self.total or not folds else f"{self.name} (folds {_numbers(folds)} of {self.total})"
+        partly = folds and len(folds) < self.total
+        return f"{self.name} (folds {_numbers(folds)} of {self.total})" if partly else self.name
 
     @property
     def missing(self) -> str:
@@ -166,5 +167,6 @@ def _how_made(meta: Optional[Mapping[str, Any]]) -> dict[str, str]:
     folds = len(meta["fold"]) if isinstance(meta.get("fold"), list) and not meta.get("out_of_fold") else 1
     checkpoint = meta.get("checkpoint")
     epochs = len(checkpoint) if isinstance(checkpoint, list) and not isinstance(meta.get("fold"), list) else 1
-    return {"views": f"--tta={meta.get('tta')}", "size": f"{meta.get('size')} px", "average": f"--average={meta.get('average')}",
+    return {"views": f"--tta={meta.get('tta')}", "size": f"{meta.get('size')} px",
+            "average": f"--average={meta.get('average')}",
             "models": f"{folds} model{'s' * (folds > 1)} a picture", "epochs": f"{epochs} checkpoint{'s' * (epochs > 1)}"}

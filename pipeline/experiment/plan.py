@@ -115,8 +115,8 @@ def answer_steps(settings: Settings, members: Sequence[Member], groups: Sequence
                  with_geo: bool, differences: Sequence[str]) -> list[Step]:
     """Scores, and the submission by the same members, blend and priors."""
     blend = of_members.blend_of(groups, members)
-    steps = [_scores_step(settings, group, blend, with_geo, differences, SCORES if index == 0 else f"scores_{group.told}.json")
-             for index, group in enumerate(groups)]
+    names = [SCORES, *(f"scores_{group.told}.json" for group in groups[1:])]
+    steps = [_scores_step(settings, group, blend, with_geo, differences, name) for group, name in zip(groups, names)]
     if "test" not in splits or not members:
         return steps
     if settings.score_test:
@@ -124,7 +124,8 @@ def answer_steps(settings: Settings, members: Sequence[Member], groups: Sequence
     return [*steps, _submission_step(settings, members, groups, with_geo, differences)]
 
 
-def _scores_step(settings: Settings, group: Group, blend: str, with_geo: bool, differences: Sequence[str], name: str) -> Step:
+def _scores_step(settings: Settings, group: Group, blend: str, with_geo: bool, differences: Sequence[str],
+                 name: str) -> Step:
     out = os.path.join(settings.run_dir, name)
     report = [os.path.join(settings.run_dir, REPORT)] if name == SCORES else []
     return Step(name.removesuffix(".json").replace("_", " ", 1), "evaluate.py",

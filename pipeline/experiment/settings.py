@@ -32,8 +32,8 @@ NAMES = ("recipes", "folds", "record_seed", "geo_prior", *_PASSED_ON)  # the env
 def define(values: flags.FlagValues = flags.FLAGS) -> None:
     """Defines the flags that run.flags may have too."""
     flags.DEFINE_multi_string(
-        "recipes", None, "Flagfiles of multi_stage_train.py, separated by spaces or repeated; one is one model. auto: picked by "
-        "the data. Default: those that configs/COMPETITION/run.flags names, else auto.", flag_values=values)
+        "recipes", None, "Flagfiles of multi_stage_train.py, separated by spaces or repeated; one is one model. auto: "
+        "picked by the data. Default: those that configs/COMPETITION/run.flags names, else auto.", flag_values=values)
     flags.DEFINE_integer("folds", None, "Folds of the records, where a recipe trains by folds [5].", 2, flag_values=values)
     flags.DEFINE_integer("record_seed", None, "Seed of the records: of their shuffle and folds [create_tfrecords.py's].", 0,
                          flag_values=values)

@@ -1,6 +1,7 @@
 """Whether a step has to be done: a stamp, written after it was done, tells what it was done with and what came of it.
 
-Digests decide, never the times of files nor the revision of the code, so that a new checkout, or files that were copied there and back, make nothing anew.
+Digests decide, never the times of files nor the revision of the code, so that a new checkout, or files that were
+copied there and back, make nothing anew.
 """
 
 import dataclasses

@@ -34,7 +34,8 @@ def test_scores_and_submission_are_of_the_same_members_blend_and_priors(scripts,
     for line in (scored, submitted):
         assert "--blend=oof" in line and "--prior_correction=1" in line
     told = meta(scripts)
-    assert [(one["name"], one["folds"], one["views"]) for one in told["members"]] == [("a", [0, 1, 2], "flip"), ("b", [0, 1, 2], "flip")]
+    assert [(one["name"], one["folds"], one["views"]) for one in told["members"]] == [
+        ("a", [0, 1, 2], "flip"), ("b", [0, 1, 2], "flip")]
     assert (told["blend"], told["weights"], told["priors"]) == ("oof", {"a": 0.5, "b": 0.5}, {"prior_correction": "1"})
     assert told["missing"] == [] and done.stdout.splitlines()[-1].endswith("/submission.csv")
     # What can't be avoided is said: a picture that was held out has one model, one of test three.
@@ -66,7 +67,8 @@ def test_some_of_the_folds_are_scored_and_submitted(scripts, tmp_path):
 
 
 def test_the_last_run_by_folds_on_all_that_has_labels_is_submitted(scripts, tmp_path):
-    scripts.run("run_inference.sh", "inat2021", **BY_FOLDS, **write_recipes(tmp_path, m="--train_split=train+val\n--fold=all\n"))
+    recipes = write_recipes(tmp_path, m="--train_split=train+val\n--fold=all\n")
+    scripts.run("run_inference.sh", "inat2021", **BY_FOLDS, **recipes)
     assert [line.count("--split=val") for line in scripts.of("predict.py")] == [0]  # no fold held it out
     assert predictions(scripts.of("evaluate.py")[0]) == ["m/out_of_fold"]
     assert scripts.of("make_submission.py")

@@ -122,8 +122,8 @@ def test_records_of_before_with_other_folds_say_what_to_do(scripts, tmp_path):
 def test_devices_of_training_reach_every_command_that_runs_a_network(scripts, tmp_path, device):
     (tmp_path / "DEVICES.flags").write_text("--tpu=local\n--batch_size=8\n")
     recipes = write_recipes(tmp_path, coarse="", fine="--boxes=coarse\n")
-    scripts.run("run_inference.sh", "inat2021", GEO_PRIOR="none", TRAIN_FLAGS=device.replace("DEVICES", f"{tmp_path}/DEVICES"),
-                **recipes)
+    scripts.run("run_inference.sh", "inat2021", GEO_PRIOR="none", **recipes,
+                TRAIN_FLAGS=device.replace("DEVICES", f"{tmp_path}/DEVICES"))
     ran = scripts.of("predict.py") + scripts.of("localize.py")
     assert len(ran) == 5 and all("--tpu=local" in line for line in ran)
     assert all(("--virtual_replicas=2" in line) == ("replicas" in device) for line in ran)

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow
 
 RECIPE = ("--model=kecam/EfficientNetV2Tiny\n--stage=name=all,epochs=1,size=32,lr=0.01,train=all\n--optimizer=adam\n"
           "--batch_size=10\n")
+FLAGS = {"PYTHON": sys.executable, "GEO_PRIOR": "none", "FOLDS": "3"}
 
 
 def run_script(folder, *recipes, code=0, **environment):
@@ -32,7 +33,7 @@ def run_script(folder, *recipes, code=0, **environment):
     done = subprocess.run(
         ["bash", str(REPOSITORY / "run_inference.sh"), "inat2021", str(folder / "raw"), str(folder / "run")],
         capture_output=True, text=True, timeout=900, check=False,
-        env={**os.environ, "PYTHON": sys.executable, "GEO_PRIOR": "none", "FOLDS": "3", "RECIPES": " ".join(names), **environment})
+        env={**os.environ, **FLAGS, "RECIPES": " ".join(names), **environment})
     assert done.returncode == code, done.stderr
     return done.stdout
 
@@ -56,8 +57,8 @@ def test_some_folds_beside_a_model_without(folder):
     told = run_script(folder, ["--fold=0:2"])
     assert told.splitlines()[-1].endswith("(of m0 (folds 0, 2 of 3))")
     check_submission(folder)
-    assert read(folder, "scores.json")["examples"] == sum(
-        len((folder / "run" / "models" / "m0" / f"fold_{fold}" / "out_of_fold" / "ids.txt").read_text().split()) for fold in (0, 2))
+    held_out = [folder / "run" / "models" / "m0" / f"fold_{fold}" / "out_of_fold" / "ids.txt" for fold in (0, 2)]
+    assert read(folder, "scores.json")["examples"] == sum(len(path.read_text().split()) for path in held_out)
     run_script(folder, ["--fold=0:2"], [])
     check_submission(folder)
     scores = read(folder, "scores.json")
@@ -78,7 +79,7 @@ def test_an_interrupted_run_goes_on(folder):
     """Ctrl-C, then kill, then to the end."""
     (folder / "m0.flags").write_text(RECIPE.replace("epochs=1", "epochs=300") + "--fold=all\n")
     command = ["bash", str(REPOSITORY / "run_inference.sh"), "inat2021", str(folder / "raw"), str(folder / "run")]
-    environment = {**os.environ, "PYTHON": sys.executable, "GEO_PRIOR": "none", "FOLDS": "3", "RECIPES": f"{folder}/m0.flags"}
+    environment = {**os.environ, **FLAGS, "RECIPES": f"{folder}/m0.flags"}
     last = folder / "run" / "models" / "m0" / "fold_0" / "stage_1_all" / "last"
     for number in (signal.SIGINT, signal.SIGTERM):
         before = set(last.glob("*"))

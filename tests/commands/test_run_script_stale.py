@@ -19,7 +19,8 @@ def made(tmp_path):
     scripts = Scripts(tmp_path)
     flags = {"GEO_PRIOR": "none", **write_recipes(tmp_path, a="--tta=flip\n", b="--tta=flip\n")}
     scripts.run(*OF, **flags)
-    assert scripts.kinds() == ["create_tfrecords", *["multi_stage_train"] * 2, *["predict"] * 4, "evaluate", "make_submission"]
+    assert scripts.kinds() == ["create_tfrecords", *["multi_stage_train"] * 2, *["predict"] * 4, "evaluate",
+                               "make_submission"]
     return scripts, flags
 
 
@@ -33,7 +34,7 @@ def test_what_stands_starts_no_process(made, tmp_path):
 
 
 @pytest.mark.parametrize("changed, kinds", [
-    ({"SUBMISSION_FLAGS": "--min_samples=0 --open_set=sum"}, ["evaluate", "make_submission"]),  # the scores tell of the difference
+    ({"SUBMISSION_FLAGS": "--min_samples=0 --open_set=sum"}, ["evaluate", "make_submission"]),  # the scores tell of it
     ({"SUBMISSION_FLAGS": "--open_set=sum"}, ["make_submission"]),
     ({"PRIOR_FLAGS": "--prior_correction=1"}, ["evaluate", "make_submission"]),
     ({"PREDICT_FLAGS": "--tta=six"}, [*["predict"] * 4, "evaluate", "make_submission"])])

@@ -20,12 +20,14 @@ def test_flagfiles_stand_in_their_place(tmp_path):
     values = flag_text.resolve([f"--flagfile={tmp_path}/outer.flags", "--tpu", "local", "--dry_run", "-fold=0:2"])
     assert values == {"lr": ["1", "2"], "stage": ["name=a", "name=b"], "tpu": ["local"], "dry_run": [""], "fold": ["0:2"]}
     assert flag_text.last(values, "lr") == "2" and flag_text.last(values, "model") is None
-    assert flag_text.settled(["--b=1", "--a=1", "--b=2", "--stage=x", "--stage=y"]) == {"a": "1", "b": "2", "stage": ["x", "y"]}
+    settled = flag_text.settled(["--b=1", "--a=1", "--b=2", "--stage=x", "--stage=y"])
+    assert settled == {"a": "1", "b": "2", "stage": ["x", "y"]}
 
 
 def test_differences_name_the_flags():
     old, new = ({"lr": "1", "stage": ["a", lines], "same": "x"} for lines in ("b", "c"))
-    assert flag_text.differences(old, {**new, "ema": "0.9"}) == ["--stage: b before, c now", "--ema: not given before, 0.9 now"]
+    assert flag_text.differences(old, {**new, "ema": "0.9"}) == [
+        "--stage: b before, c now", "--ema: not given before, 0.9 now"]
     assert flag_text.differences(old, dict(old)) == []
 
 
@@ -35,8 +37,9 @@ def test_differences_name_the_flags():
 def project(tmp_path, monkeypatch):
     """A project's folder with a competition `mine`, and another's recipe."""
     monkeypatch.chdir(tmp_path)
-    for path, text in {"configs/base.flags": "--model=base", "configs/mine/a.flags": "--model=a", "configs/mine/b.flags": "--model=b",
-                       "configs/mine/run.flags": "--recipes=configs/mine/a.flags\n--folds=4\n--predict_flags=--size=8 --tta=flip\n",
+    for path, text in {"configs/base.flags": "--model=base", "configs/mine/a.flags": "--model=a",
+                       "configs/mine/b.flags": "--model=b", "configs/mine/run.flags":
+                       "--recipes=configs/mine/a.flags\n--folds=4\n--predict_flags=--size=8 --tta=flip\n",
                        "configs/geo_prior/mine.flags": "--epochs=1", "else/c.flags": "--fold=all",
                        "else/run.flags": "--folds=7"}.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +56,8 @@ def read(*arguments, competition="mine", **environment):
 
 def test_flags_win_over_environment_over_run_flags(project):
     assert [recipe.name for recipe in read().recipes] == ["a"] and read().folds == 4
-    assert read().passed_on["predict_flags"] == ["--size=8", "--tta=flip"] and read().geo_prior == "configs/geo_prior/mine.flags"
+    assert read().passed_on["predict_flags"] == ["--size=8", "--tta=flip"]
+    assert read().geo_prior == "configs/geo_prior/mine.flags"
     assert read(FOLDS="5", PREDICT_FLAGS="").folds == 5
     assert read("--folds=6", FOLDS="5").folds == 6
     assert read(GEO_PRIOR="none").geo_prior == "" and read(GEO_PRIOR="x.flags").geo_prior == "x.flags"
@@ -123,8 +127,9 @@ def test_contents_decide(stamped, name, told, text):
 
 
 def test_a_step_that_was_begun_is_to_be_finished(stamped):
-    stamps.begin("run", dataclasses.replace(STEP, arguments=("--size=9",)))
-    assert why() == "--size: 9 before, 8 now" and why(dataclasses.replace(STEP, arguments=("--size=9",))) == "begun, not finished"
+    begun = dataclasses.replace(STEP, arguments=("--size=9",))
+    stamps.begin("run", begun)
+    assert why() == "--size: 9 before, 8 now" and why(begun) == "begun, not finished"
     assert stamps.seconds_before("run", dataclasses.replace(STEP, name="predict n test"), [STEP]) == 5.0
 
 
