@@ -230,9 +230,10 @@ def check_start(run: runs.Run, data: datasets.Dataset) -> None:
     seen = theirs.among(held_out, fold)
     if len(seen):
         model = run.init_from if fold is None else f"fold {fold} of {run.init_from}"
-        raise UserError(f"--init_from: {model} was trained on {len(seen)} of the {held_out.size} pictures that are held out "
-                        f"here, such as {seen['id'].iloc[0]}: scores on them would be too good. Start from a run that held "
-                        "out the same ones (the same folds of the same records), or give --allow_seen")
+        who = "are held out here" if run.fold is None else f"fold {run.fold} holds out here"
+        raise UserError(f"--init_from: {model} was trained on {len(seen)} of the {held_out.size} pictures that {who}, such as "
+                        f"{seen['id'].iloc[0]}: scores on them would be too good. Start from a run that held out the same "
+                        "ones (the same folds of the same records), or give --allow_seen")
 
 
 def _is_made_anew(record: dict[str, Any], data: datasets.Dataset) -> bool:

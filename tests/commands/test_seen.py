@@ -84,6 +84,13 @@ def test_another_fold_has_seen_what_is_held_out(folder, fold_0):
     assert not (folder / "next").exists()
 
 
+def test_a_fold_that_the_ancestor_lacks_is_told_before_any_other_is_trained(folder, fold_0):
+    """Fold 0 was trained first, and fold 1's mistake then ended all of them."""
+    done = train(folder, "all_next", "--fold=all", f"--init_from={fold_0}")
+    assert_one_line_mistake(done, "--init_from", "that fold 1 holds out here", "--allow_seen")
+    assert not (folder / "all_next").exists()
+
+
 def test_the_same_fold_has_not(folder, fold_0):
     done = train(folder, "next", "--fold=0", f"--init_from={fold_0}")
     assert done.returncode == 0, done.stderr
