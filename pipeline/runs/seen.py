@@ -197,20 +197,36 @@ def _is_of(record: dict[str, Any], data: datasets.Dataset) -> bool:
 
 
 def write(model_dir: str, seen: Seen) -> None:
-    """Writes seen.npy; its summary goes into run.json."""
+    """Writes seen.npy of the run that run.json tells of; the summary stands there."""
     buffer = io.BytesIO()
-    np.save(buffer, seen.pictures, allow_pickle=False)
+    np.save(buffer, _as_begun(model_dir, seen.pictures), allow_pickle=False)
     files.write_whole(os.path.join(model_dir, SEEN_FILE), buffer.getvalue())
+
+
+def _as_begun(model_dir: str, pictures: np.ndarray) -> np.ndarray:
+    """The lines, with what folds that have begun were said to have seen: meanwhile the ancestor may have got the fold that
+    it lacked when they began with another one's model."""
+    begun = run_record.begun_folds(model_dir)
+    if not begun or not files.exists(os.path.join(model_dir, SEEN_FILE)):
+        return pictures
+    try:
+        before = _read(model_dir)
+    except UserError:  # damaged: it is written anew
+        return pictures
+    if not np.array_equal(before["place"], pictures["place"]):
+        return pictures
+    stays = np.isin(pictures["fold"], begun) & (before["fold"] == EVERY_FOLD)
+    return np.where(stays, before, pictures)
 
 
 def _read(model_dir: str) -> np.ndarray:
     path = os.path.join(model_dir, SEEN_FILE)
     try:
         with files.open_file(path, "rb") as file:
-            pictures = np.load(io.BytesIO(file.read()), allow_pickle=False)
+            pictures = np.load(io.BytesIO(file.read()), allow_pickle=False).astype(_LINE, casting="no")
     except FileNotFoundError:
         raise UserError(f"{path} is missing; give its training command again, which writes it") from None
-    except (ValueError, EOFError):
+    except (ValueError, EOFError, TypeError):  # TypeError: an array, but of something else
         raise UserError(f"{path} is damaged; delete it and give its training command again, which writes it") from None
     return pictures
 
