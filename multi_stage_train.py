@@ -61,16 +61,18 @@ def make_run(resolved: list[stages.Stage], fold: Optional[int]) -> "runs.Run":
         steps_per_execution=FLAGS.steps_per_execution, dry_run=FLAGS.dry_run)
 
 
-def _run_folds(folds: Sequence[int]) -> None:
+def _run_folds(resolved: list[stages.Stage], folds: Sequence[int]) -> None:
     """A process each, which makes devices of its own: this one has none."""
     from pipeline.devices import cluster
     from pipeline.experiment import fold_runs
+    from pipeline.runs import seen
 
     cluster.refuse_folds()
     if FLAGS.training_files:
         _adopt_records()
         sixth_place_flags.check_counts(FLAGS.data_dir)
-    fold_runs.run_folds(FLAGS.data_dir, FLAGS.model_dir, folds, sys.argv)
+    fold_runs.run_folds(FLAGS.data_dir, FLAGS.model_dir, folds, sys.argv,
+                        lambda data, fold: seen.check_start(make_run(resolved, fold), data))
 
 
 def main() -> None:
@@ -84,7 +86,7 @@ def main() -> None:
 
     folds = parse_folds(FLAGS.fold) if FLAGS.fold else ()
     if folds == ALL_FOLDS or len(folds) > 1:
-        _run_folds(() if folds == ALL_FOLDS else folds)
+        _run_folds(resolved, () if folds == ALL_FOLDS else folds)
         return
     from pipeline.experiment import fold_runs  # late: TensorFlow takes seconds to import, and a mistyped flag should not
     from pipeline.runs import run as runs

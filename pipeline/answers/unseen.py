@@ -21,7 +21,7 @@ def _by_splits(one: predictions.Predictions) -> Optional[int]:
     if not files.exists(os.path.join(model_dir, run_record.RUN_FILE)):
         return None
     same = run_record.read(model_dir)["same"]
-    if "train_split" not in same:
+    if "train_split" not in same or same.get("init_from"):  # what that one has seen, predict.py alone works out
         return None
     trained, split = same["train_split"], one.meta["split"]
     held_out = same.get("by_folds") and split == trained  # each picture by the fold that did not see it

@@ -8,7 +8,7 @@ import contextlib
 import os
 import signal
 import sys
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
 from absl import logging
 
@@ -24,23 +24,28 @@ RESULT_FILE = "result.json"       # in a fold's directory: its line of the table
 FAILED_FILE = "failed.json"       # there too: why its process ended before it had one
 
 
-def run_folds(data_dir: str, model_dir: str, folds: Sequence[int], arguments: Sequence[str]) -> None:
+def run_folds(data_dir: str, model_dir: str, folds: Sequence[int], arguments: Sequence[str],
+              check: Callable[[datasets.Dataset, int], None]) -> None:
     """Trains the folds one after another by running this same command with --fold=K, then prints their table.
 
     Args:
       folds: their numbers; empty for all that the data has.
       arguments: of this command; a --fold after them wins.
+      check: raises UserError for a mistake that may be one fold's alone; asked of all before the first trains for hours.
 
     A mistake, which a fold's process has told, is the same for every fold and ends this one too, and so does an
     interruption; a fold that dies otherwise takes none of the others along.
 
     Raises UserError where a fold doesn't exist; WorkError where one died, after all others were tried.
     """
-    count = datasets.load(data_dir).manifest.folds
+    data = datasets.load(data_dir)
+    count = data.manifest.folds
     folds = list(folds) or list(range(count))
     if not folds or max(folds) >= count:
         has = f"folds 0 to {count - 1}" if count else "no folds"
         raise UserError(f"--fold: {data_dir} has {has} (create_tfrecords.py --folds makes them)")
+    for fold in folds:
+        check(data, fold)
     command.begin_work()
     died: dict[int, str] = {}
     for fold in folds:

@@ -83,8 +83,17 @@ def has_started(model_dir: str, program: str = CLASSIFIER_PROGRAM) -> bool:
         return False
     free = read(model_dir, program)["free"]
     folders = [model_dir, *(os.path.join(model_dir, f"fold_{fold}") for fold in range(free.get("folds", 0)))]
-    return any(files.exists(os.path.join(folder, stage, "last", "checkpoint"))
-               for folder in folders for stage in free.get("stage_dirs", [""]))
+    return any(_has_checkpoint(free, folder) for folder in folders)
+
+
+def _has_checkpoint(free: dict[str, Any], folder: str) -> bool:
+    return any(files.exists(os.path.join(folder, stage, "last", "checkpoint")) for stage in free.get("stage_dirs", [""]))
+
+
+def begun_folds(model_dir: str) -> list[int]:
+    """The folds of which a checkpoint of any stage stands."""
+    free = read(model_dir)["free"]
+    return [fold for fold in range(free["folds"]) if _has_checkpoint(free, os.path.join(model_dir, f"fold_{fold}"))]
 
 
 def read(model_dir: str, program: str = CLASSIFIER_PROGRAM) -> dict[str, Any]:

@@ -220,20 +220,36 @@ def _is_of(record: dict[str, Any], data: datasets.Dataset) -> bool:
 
 
 def write(model_dir: str, seen: Seen) -> None:
-    """Writes seen.npy; its summary goes into run.json."""
+    """Writes seen.npy of the run that run.json tells of; the summary stands there."""
     buffer = io.BytesIO()
-    np.save(buffer, seen.pictures, allow_pickle=False)
+    np.save(buffer, _as_begun(model_dir, seen.pictures), allow_pickle=False)
     files.write_whole(os.path.join(model_dir, SEEN_FILE), buffer.getvalue())
+
+
+def _as_begun(model_dir: str, pictures: np.ndarray) -> np.ndarray:
+    """The lines, with what folds that have begun were said to have seen: meanwhile the ancestor may have got the fold that
+    it lacked when they began with another one's model."""
+    begun = run_record.begun_folds(model_dir)
+    if not begun or not files.exists(os.path.join(model_dir, SEEN_FILE)):
+        return pictures
+    try:
+        before = _read(model_dir)
+    except UserError:  # damaged: it is written anew
+        return pictures
+    if not np.array_equal(before["place"], pictures["place"]):
+        return pictures
+    stays = np.isin(pictures["fold"], begun) & (before["fold"] == EVERY_FOLD)
+    return np.where(stays, before, pictures)
 
 
 def _read(model_dir: str) -> np.ndarray:
     path = os.path.join(model_dir, SEEN_FILE)
     try:
         with files.open_file(path, "rb") as file:
-            pictures = np.load(io.BytesIO(file.read()), allow_pickle=False)
+            pictures = np.load(io.BytesIO(file.read()), allow_pickle=False).astype(_LINE, casting="no")
     except FileNotFoundError:
         raise UserError(f"{path} is missing; give its training command again, which writes it") from None
-    except (ValueError, EOFError):
+    except (ValueError, EOFError, TypeError):  # TypeError: an array, but of something else
         raise UserError(f"{path} is damaged; delete it and give its training command again, which writes it") from None
     return pictures
 
@@ -253,9 +269,10 @@ def check_start(run: runs.Run, data: datasets.Dataset) -> None:
     seen = theirs.among(held_out, fold)
     if len(seen):
         model = run.init_from if fold is None else f"fold {fold} of {run.init_from}"
-        raise UserError(f"--init_from: {model} was trained on {len(seen)} of the {held_out.size} pictures that are held out "
-                        f"here, such as {seen['id'].iloc[0]}: scores on them would be too good. Start from a run that held "
-                        "out the same ones (the same folds of the same records), or give --allow_seen")
+        who = "are held out here" if run.fold is None else f"fold {run.fold} holds out here"
+        raise UserError(f"--init_from: {model} was trained on {len(seen)} of the {held_out.size} pictures that {who}, such as "
+                        f"{seen['id'].iloc[0]}: scores on them would be too good. Start from a run that held out the same "
+                        "ones (the same folds of the same records), or give --allow_seen")
 
 
 def _is_made_anew(record: dict[str, Any], data: datasets.Dataset) -> bool:

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import tiny_records
+from pipeline.errors import UserError
+from pipeline.records import dataset as datasets
 from pipeline.runs import seen
 from predicted_data import make_dataset, random_logs, write_predictions
 from raw_data import assert_one_line_mistake, run_command
@@ -84,6 +86,13 @@ def test_another_fold_has_seen_what_is_held_out(folder, fold_0):
     assert not (folder / "next").exists()
 
 
+def test_a_fold_that_the_ancestor_lacks_is_told_before_any_other_is_trained(folder, fold_0):
+    """Fold 0 was trained first, and fold 1's mistake then ended all of them."""
+    done = train(folder, "all_next", "--fold=all", f"--init_from={fold_0}")
+    assert_one_line_mistake(done, "--init_from", "that fold 1 holds out here", "--allow_seen")
+    assert not (folder / "all_next").exists()
+
+
 def test_the_same_fold_has_not(folder, fold_0):
     done = train(folder, "next", "--fold=0", f"--init_from={fold_0}")
     assert done.returncode == 0, done.stderr
@@ -97,6 +106,23 @@ def test_allow_seen_starts_and_records_it(folder, fold_0):
     assert done.returncode == 0, done.stderr
     held_out = json.loads((folder / "allowed" / "fold_1" / "out_of_fold" / "meta.json").read_text())
     assert held_out["seen"]["pictures"] == held_out["examples"] > 0  # fold 0's model was trained on all of them
+    shutil.copytree(fold_0 / "fold_0", fold_0 / "fold_1")  # the ancestor gets its fold 1 later, which changes nothing here
+    assert train(folder, "allowed", "--fold=1", f"--init_from={fold_0}", "--allow_seen").returncode == 0
+    shutil.rmtree(fold_0 / "fold_1")
+    assert json.loads((folder / "allowed" / "fold_1" / "out_of_fold" / "meta.json").read_text()) == held_out
+
+
+@pytest.mark.parametrize("contents, word", [(None, "is missing"), (np.zeros(3), "is damaged"), ("", "is damaged")])
+def test_a_broken_list_of_what_was_seen_is_a_mistake(contents, word, folder, fold_0):
+    whole = (fold_0 / "seen.npy").read_bytes()
+    (fold_0 / "seen.npy").unlink()
+    if isinstance(contents, str):
+        (fold_0 / "seen.npy").write_text(contents)
+    elif contents is not None:
+        np.save(fold_0 / "seen.npy", contents)
+    with pytest.raises(UserError, match=f"seen.npy {word}"):
+        seen.of_model(str(fold_0), datasets.load(str(folder / "records")))
+    (fold_0 / "seen.npy").write_bytes(whole)
 
 
 def test_a_run_without_folds_has_seen_what_a_fold_holds_out(folder, whole):
@@ -245,6 +271,13 @@ def test_runs_and_predictions_of_before_are_read(folder, whole, fold_0):
     succeed("predict.py", f"--data_dir={folder}/records", f"--model_dir={folder}/old_whole", "--split=val", "--tta=none")
     assert json.loads((old / "meta.json").read_text())["seen"]["pictures"] == 8
     assert (old / "log_probabilities.npy").stat().st_mtime_ns == matrix
+    run = json.loads((folder / "old_whole" / "run.json").read_text())
+    run["same"].update(init_from=str(fold_0), train_split="train")  # what that one has seen, meta.json alone would tell
+    (folder / "old_whole" / "run.json").write_text(json.dumps(run))
+    older_meta = {**json.loads((old / "meta.json").read_text()), "seen": None}
+    (old / "meta.json").write_text(json.dumps(older_meta))
+    scored = succeed("evaluate.py", f"--data_dir={folder}/records", f"--predictions={old}")
+    assert "does not tell what its model was trained on" in scored.stdout
     again = train(folder, "old_fold_0", "--fold=0", "--tta=flip")
     assert again.returncode == 0, again.stderr
     assert json.loads((folder / "old_fold_0" / "run.json").read_text())["seen"] == json.loads(
