@@ -65,14 +65,14 @@ def _run_folds(resolved: list[stages.Stage], folds: Sequence[int]) -> None:
     """A process each, which makes devices of its own: this one has none."""
     from pipeline.devices import cluster
     from pipeline.experiment import fold_runs
-    from pipeline.runs import seen
+    from pipeline.runs import seen_checks
 
     cluster.refuse_folds()
     if FLAGS.training_files:
         _adopt_records()
         sixth_place_flags.check_counts(FLAGS.data_dir)
     fold_runs.run_folds(FLAGS.data_dir, FLAGS.model_dir, folds, sys.argv,
-                        lambda data, fold: seen.check_start(make_run(resolved, fold), data))
+                        lambda data, fold: seen_checks.check_start(make_run(resolved, fold), data))
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from pipeline.ops import tta
 from pipeline.prediction import map_to_box, predict
 from pipeline.progress import progress
 from pipeline.records import boxes as boxes_of, dataset as datasets, input as inputs
-from pipeline.runs import checkpoint, record as run_record, run as runs, seen
+from pipeline.runs import checkpoint, record as run_record, run as runs, seen_checks
 
 Fold = Optional[int]  # None: a model without folds
 
@@ -58,7 +58,7 @@ def run_localization(data_dir: str, request: Request) -> boxes_of.Boxes:
         print(f"boxes are up to date: {boxes_of.path(data_dir, request.name)}")
         return standing
     for split in set(missing) & set(record["same"]["train_split"].split("+")) if folds != [None] else ():
-        seen.check_out_of_fold(request.model_dir, data, split, folds)
+        seen_checks.check_out_of_fold(request.model_dir, data, split, folds)
     tasks = [task for split in missing for task in _tasks(data.part(split), record, folds)]
     strategies.log(strategy, [request.batch_size])
     maps = _Maps(request.model_dir, record, size, strategy, data.task.activation)

@@ -17,7 +17,7 @@ from pipeline.ops import tta
 from pipeline.prediction import weight_mean
 from pipeline.progress import progress
 from pipeline.records import dataset as datasets, input as inputs
-from pipeline.runs import checkpoint, record as run_record, run as runs, seen
+from pipeline.runs import checkpoint, record as run_record, run as runs, seen, seen_checks
 from pipeline.tasks.task import SIGMOID, SOFTMAX
 from pipeline.training.step import apply
 
@@ -102,7 +102,7 @@ def run_prediction(data_dir: str, request: Request) -> None:
         raise UserError(f"--split={request.split} was trained on as a part of {record['same']['train_split']}; predict that")
     members = []
     if out_of_fold:
-        seen.check_out_of_fold(request.model_dir, data, request.split, folds)
+        seen_checks.check_out_of_fold(request.model_dir, data, request.split, folds)
     for fold in folds:
         part = _cropped(data.held_out(request.split, fold), record) if out_of_fold else whole
         members.append(_predict_part(part, fold, os.path.join(request.out, f"fold_{fold}"), request, record, strategy))

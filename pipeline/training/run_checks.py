@@ -8,7 +8,7 @@ from pipeline.errors import UserError
 from pipeline.models import classifier as classifiers, weights, zoo
 from pipeline.ops import decode, randaugment, tta
 from pipeline.records import dataset as datasets
-from pipeline.runs import record as run_record, run as runs, seen, stages
+from pipeline.runs import record as run_record, run as runs, seen_checks, stages
 from pipeline.runs.stages import Stage
 from pipeline.training import layer_rates, patience
 
@@ -43,8 +43,8 @@ def check(run: runs.Run, data: datasets.Dataset) -> None:
     _check_first_weights(run)
     _check_parts(run, data)
     _check_kept(run, data)
-    seen.check_held_out(run, data)
-    seen.check_start(run, data)
+    seen_checks.check_held_out(run, data)
+    seen_checks.check_start(run, data)
     for stage in run.stages:
         _check_warmup(stage, runs.plan_stage(run, stage, data))
         patience.check(stage, has_validation=runs.held_out_part(run, data) is not None)
