@@ -7,6 +7,7 @@ damaged shard), 130 where it was interrupted. A bug of ours ends with its traceb
 import errno
 import logging as standard_logging
 import os
+import re
 import signal
 import sys
 from typing import Callable, Optional, Sequence
@@ -76,7 +77,8 @@ def _line_of(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).split("\n") if line.strip()] or [type(error).__name__]
     # From a compiled step, what happened comes after where, just before the node's name.
     node = next((number for number, line in enumerate(lines) if line.startswith("[[")), 0)
-    return lines[max(node - 1, 0)][:400]
+    # {{function_node …}} and [Op:…] are TensorFlow's names for its own parts.
+    return re.sub(r"\{\{.*?\}\} ?| ?\[Op:\w+\]", "", lines[max(node - 1, 0)])[:400]
 
 
 def _end(code: int, message: str) -> None:

@@ -61,10 +61,22 @@ def replacing(path: str) -> Iterator[str]:
     """
     temporary = f"{path}.{uuid.uuid4().hex[:8]}{TEMPORARY}"
     try:
-        yield temporary
-        rename(temporary, path)
+        with named_in_errors(path):
+            yield temporary
+            rename(temporary, path)
     except BaseException:
         _try_to_remove(temporary)
+        raise
+
+
+@contextlib.contextmanager
+def named_in_errors(path: str) -> Iterator[None]:
+    """Has an OSError of the block name the file, which that of a write (to a full disk, say) does not by itself."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, error.strerror, path) from error
         raise
 
 

@@ -36,7 +36,8 @@ class Writer:
         self._ids: list[str] = []
         files.make_dirs(directory)
         files.remove(os.path.join(directory, META_FILE))  # while rows are being written it's not whole
-        self._file = files.open_file(os.path.join(directory, MATRIX_FILE), "wb")
+        self._path = os.path.join(directory, MATRIX_FILE)
+        self._file = files.open_file(self._path, "wb")
         header = {"descr": "<f2", "fortran_order": False, "shape": (examples, classes)}
         np.lib.format.write_array_header_1_0(_WithWrite(self._file), header)
 
@@ -50,12 +51,14 @@ class Writer:
                             "train it anew at a lower rate")
         if log_probabilities.min(initial=0) < LOWEST:
             log_probabilities = np.maximum(log_probabilities, LOWEST)
-        self._file.write(log_probabilities.astype("<f2").tobytes())
+        with files.named_in_errors(self._path):
+            self._file.write(log_probabilities.astype("<f2").tobytes())
         self._ids.extend(ids)
 
     def finish(self, meta: dict[str, Any]) -> None:
         """Raises ValueError where the number of rows is not the one that was announced."""
-        self._file.close()
+        with files.named_in_errors(self._path):
+            self._file.close()
         if len(self._ids) != self._examples:
             raise ValueError(f"{len(self._ids)} rows were written, {self._examples} announced")
         files.write_whole(os.path.join(self._directory, IDS_FILE), "".join(f"{one}\n" for one in self._ids))

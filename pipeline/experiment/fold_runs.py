@@ -155,7 +155,8 @@ def _merge(data: datasets.Dataset, model_dir: str, folds: Sequence[int]) -> str:
     places = [os.path.join(model_dir, f"fold_{fold}", predictions.OUT_OF_FOLD) for fold in folds]
     members = [predictions.Predictions(place) for place in places]
     out = os.path.join(model_dir, predictions.OUT_OF_FOLD)
-    meta = {**members[0].meta, "fold": list(folds), "out_of_fold": True,
+    views = sorted({member.meta["tta"] for member in members})  # a fold of another day may have had another --oof_tta
+    meta = {**members[0].meta, "fold": list(folds), "out_of_fold": True, "tta": " and ".join(views),
             "examples": sum(len(member.ids) for member in members),
             "seen": seen.together([member.meta.get("seen") for member in members], out_of_fold=True)}
     predictions.write(out, (chunk for member in members for chunk in member.chunks()),

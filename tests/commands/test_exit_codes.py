@@ -136,6 +136,8 @@ Hint: If you want to see a list of allocated tensors"""
     (raised_from(UserError("can't write x.csv"), FULL), 3, 3, "can't write x.csv"),
     (MemoryError("Unable to allocate 9 GiB"), 3, 3, "out of memory Unable to allocate 9 GiB"),
     (tf.errors.ResourceExhaustedError(None, None, IN_A_STEP), 3, 3, "OOM when allocating tensor with shape[32,64]"),
+    (tf.errors.DataLossError(None, None, "{{function_node __wrapped__SaveV2_device_/CPU:0}} m/ckpt-1; File too large [Op:SaveV2]"),
+     2, 3, "m/ckpt-1; File too large"),
     (tf.errors.UnavailableError(None, None, "storage.googleapis.com is gone"), 2, 3, "storage.googleapis.com is gone"),
     (KeyboardInterrupt(), 130, 130, "interrupted"),
 ])
@@ -143,7 +145,7 @@ def test_the_exit_code_of_what_ends_a_command(error, before, later, told, monkey
     for has_begun, code in ((False, before), (True, later)):
         monkeypatch.setattr(command, "_work_has_begun", has_begun)
         found, line = command.outcome(error)
-        assert found == code and told in line
+        assert found == code and told in line and "{{" not in line
 
 
 @pytest.mark.parametrize("error", [ValueError("shapes"), KeyError("x"),
@@ -158,4 +160,15 @@ def test_a_full_disk_is_told_of_the_file_and_leaves_nothing(tmp_path, monkeypatc
     (tmp_path / "scores.json.00000000.tmp").symlink_to("/dev/full")
     with pytest.raises(OSError) as raised:
         files.write_json(str(tmp_path / "scores.json"), {"top1": 1})
-    assert command.outcome(raised.value)[0] == 3 and not list(tmp_path.iterdir())
+    code, line = command.outcome(raised.value)
+    assert code == 3 and f"{tmp_path}/scores.json" in line and not list(tmp_path.iterdir())
+
+
+def test_a_full_disk_is_told_of_the_predictions_too(sound, tmp_path):
+    """The line was "[Errno 28] No space left on device", of whatever file."""
+    data, logs = sound
+    (tmp_path / "log_probabilities.npy").symlink_to("/dev/full")
+    with pytest.raises(OSError) as raised:
+        predicted_data.write_predictions(tmp_path, data, logs)
+    code, line = command.outcome(raised.value)
+    assert code == 3 and f"{tmp_path}/log_probabilities.npy" in line

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 
 import tiny_records
+from pipeline import files
 from pipeline.answers import predictions
+from pipeline.experiment import fold_runs
 from raw_data import REPOSITORY, assert_one_line, assert_one_line_mistake, heed_interrupts, run_command
 
 FLAGS = ("--model=kecam/EfficientNetV2Tiny", "--stage=name=all,epochs=1,size=32,lr=0.01,train=all", "--optimizer=adam",
@@ -174,3 +177,12 @@ def test_the_last_run_takes_the_epochs_that_the_folds_found(by_folds, data, tmp_
     done = run_command("multi_stage_train.py", f"--data_dir={data.directory}", f"--model_dir={tmp_path}/m", *FLAGS,
                        f"--epochs_from={model_dir}", "--train_split=train+val", "--dry_run")
     assert done.returncode == 0 and "3 epoch(s) of 6 steps" in done.stderr  # (50 + 11) // 10
+
+
+def test_folds_by_different_views_say_so_together(data, by_folds, tmp_path):
+    """All were told to be by the first one's views."""
+    model_dir = shutil.copytree(by_folds[0], tmp_path / "model")
+    meta = model_dir / "fold_1" / "out_of_fold" / "meta.json"
+    files.write_json(str(meta), {**json.loads(meta.read_text()), "tta": "flip"})
+    fold_runs.print_table(data.directory, str(model_dir), {})
+    assert json.loads((model_dir / "out_of_fold" / "meta.json").read_text())["tta"] == "flip and none"
