@@ -1,7 +1,7 @@
 """What examples.csv knows of the pictures that were predicted: labels, places, groups to cross-fit by."""
 
 import zlib
-from typing import Optional, Sequence
+from typing import Sequence
 
 import numpy as np
 
@@ -13,31 +13,40 @@ CROSS_FIT_GROUPS = 5  # where the examples are in no folds, or all in one
 
 
 class ExampleTable:
-    """The examples of a split, or of one of its folds, by id.
+    """The examples of a split, or of some of its folds, by id.
 
     Attributes:
       data, split: where they are from.
+      folds: the examples are of these alone; empty: of all there are.
       ids: of all examples of the split.
-      label_lists: class indices by id, of those that have a label and are of the fold.
+      label_lists: class indices by id, of those that have a label and are of the folds.
       labels: the first of them.
     """
 
-    def __init__(self, data: datasets.Dataset, split: str, fold: Optional[int] = None):
+    def __init__(self, data: datasets.Dataset, split: str, folds: Sequence[int] = ()):
         self.data = data
         self.split = split
+        self.folds: Sequence[int] = ()
         self._examples = data.examples(split).set_index("id", drop=False)
         self.ids = list(self._examples["id"])
         ours = self._examples
-        if fold is not None and (ours["fold"] == fold).any():
-            ours = ours[ours["fold"] == fold]
+        if ours["fold"].isin(folds).any():
+            self.folds = folds
+            ours = ours[ours["fold"].isin(folds)]
         self.label_lists: dict[str, list[int]] = {one: labels for one, labels in zip(ours["id"], ours["labels"]) if labels}
         self.labels = {one: labels[0] for one, labels in self.label_lists.items()}
 
     @classmethod
     def of(cls, predicted: predictions.Predictions, data: datasets.Dataset) -> "ExampleTable":
-        """The examples that were predicted; only a fold's where one fold predicted what it held out."""
+        """The examples that were predicted; only some folds' where these predicted what they held out."""
         fold = predicted.meta.get("fold")
-        return cls(data, predicted.meta["split"], fold if isinstance(fold, int) else None)
+        folds = fold if predicted.meta.get("out_of_fold") else [fold] if isinstance(fold, int) else ()
+        return cls(data, predicted.meta["split"], folds)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no fold is left out."""
+        return not self.folds or set(self.folds) == set(range(self.data.manifest.folds))
 
     def label_indices(self, ids: Sequence[str]) -> np.ndarray:
         """Int [ids]: the class index of each, −1 where it has no label."""
