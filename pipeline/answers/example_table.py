@@ -17,6 +17,7 @@ class ExampleTable:
 
     Attributes:
       data, split: where they are from.
+      folds: the examples are of these alone; empty: of all there are.
       ids: of all examples of the split.
       label_lists: class indices by id, of those that have a label and are of the folds.
       labels: the first of them.
@@ -25,20 +26,27 @@ class ExampleTable:
     def __init__(self, data: datasets.Dataset, split: str, folds: Sequence[int] = ()):
         self.data = data
         self.split = split
+        self.folds: Sequence[int] = ()
         self._examples = data.examples(split).set_index("id", drop=False)
         self.ids = list(self._examples["id"])
         ours = self._examples
         if ours["fold"].isin(folds).any():
+            self.folds = folds
             ours = ours[ours["fold"].isin(folds)]
         self.label_lists: dict[str, list[int]] = {one: labels for one, labels in zip(ours["id"], ours["labels"]) if labels}
         self.labels = {one: labels[0] for one, labels in self.label_lists.items()}
 
     @classmethod
     def of(cls, predicted: predictions.Predictions, data: datasets.Dataset) -> "ExampleTable":
-        """The examples that were predicted: only the folds' where each predicted what it held out."""
+        """The examples that were predicted; only some folds' where these predicted what they held out."""
         fold = predicted.meta.get("fold")
-        folds = [fold] if isinstance(fold, int) else fold if predicted.meta.get("out_of_fold") else ()
+        folds = fold if predicted.meta.get("out_of_fold") else [fold] if isinstance(fold, int) else ()
         return cls(data, predicted.meta["split"], folds)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether no fold is left out."""
+        return not self.folds or set(self.folds) == set(range(self.data.manifest.folds))
 
     def label_indices(self, ids: Sequence[str]) -> np.ndarray:
         """Int [ids]: the class index of each, −1 where it has no label."""

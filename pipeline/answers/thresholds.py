@@ -75,13 +75,13 @@ def refresh(directory: str, data: datasets.Dataset) -> None:
 def for_submission(blended: fusion.Blend, data: datasets.Dataset, allowed: np.ndarray) -> float:
     """The threshold for a blend without labels.
 
-    It is fitted on the same models' blend where their predictions with labels are at hand and of the same pictures;
-    else it is the mean of what the members' meta.json say. Raises UserError where they say nothing.
+    It is fitted on the same models' blend where their predictions with labels, and the labels, are at hand and of the same
+    pictures; else it is the mean of what the members' meta.json say. Raises UserError where they say nothing.
     """
     labelled = _labelled_alike(blended.members)
-    if labelled:
+    labels = labels_by_id(data, labelled[0].meta["split"]) if labelled else {}  # none in records of the test pictures alone
+    if labels:
         how_made.tell_differences("--threshold", labelled, blended.members)
-        labels = labels_by_id(data, labelled[0].meta["split"])
         return curve(fusion.Blend(labelled, blended.weights), labels, allowed).best_threshold()
     for one in blended.members:
         if not one.meta.get("threshold"):

@@ -22,4 +22,5 @@ def lines(members: Sequence[predictions.Predictions], score: Callable) -> dict[s
 
 def print_heading(table: ExampleTable, examples: int) -> None:
     rejected = len(table.data.rejected(table.split))
-    print(f"{table.split}: {examples} examples" + (f" ({rejected} rejected ones not scored)" if rejected else ""))
+    some = "" if table.is_whole else f" of fold(s) {', '.join(map(str, table.folds))} of {table.data.manifest.folds}"
+    print(f"{table.split}: {examples} examples{some}" + (f" ({rejected} rejected ones not scored)" if rejected else ""))

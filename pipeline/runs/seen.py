@@ -178,7 +178,8 @@ def _of_data(data: datasets.Dataset, train_split: str, by_folds: bool, prior_pow
 def _class_counts(examples: pd.DataFrame, folds: np.ndarray, classes: int) -> dict[str, list[int]]:
     """For each fold, and EVERY_FOLD, the number of pictures of each class."""
     labels = examples["labels"].to_numpy()
-    return {str(fold): np.bincount(labels[folds == fold].astype(np.int64), minlength=classes).tolist()
+    labelled = labels != ""
+    return {str(fold): np.bincount(labels[labelled & (folds == fold)].astype(np.int64), minlength=classes).tolist()
             for fold in np.unique(folds).tolist()}
 
 

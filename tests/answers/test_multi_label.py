@@ -5,10 +5,11 @@ import pytest
 import tensorflow as tf
 from sklearn.metrics import fbeta_score, precision_score, recall_score
 
-from pipeline.answers import blend, fusion, predictions
+from pipeline.answers import blend, fusion, predictions, thresholds
 from pipeline.metrics import multi_label
 from pipeline.tasks import registry as tasks
 from pipeline.training import step_metrics
+from predicted_data import make_dataset, random_logs, write_predictions
 
 
 def drawn(n, classes, seed=0):
@@ -148,3 +149,15 @@ def test_a_mean_of_sigmoids_is_one_in_probability(members):
     good, bad, _, (logs, noise, _) = members
     (_, blended), = fusion.Blend([good, bad], blend.parse("3:1", 2)).chunks()
     np.testing.assert_allclose(np.exp(blended), 0.75 * np.exp(logs) + 0.25 * np.exp(noise), rtol=5e-3)
+
+
+def test_records_without_labels_take_the_threshold_that_predictions_tell(tmp_path):
+    """It was fitted on no picture at all, and 0.01."""
+    data = make_dataset(tmp_path / "records", [None] * 6, splits=["test"] * 6)
+    labelled = make_dataset(tmp_path / "labelled", [0, 1, 2])
+    (tmp_path / "m").mkdir()
+    for place, own, split in (("out_of_fold", labelled, "val"), ("test", data, "test")):
+        write_predictions(tmp_path / "m" / place, own, random_logs(len(own.examples(split))), split, threshold=0.37,
+                          seen={"pictures": 0})
+    blended = fusion.Blend([predictions.Predictions(str(tmp_path / "m" / "test"))])
+    assert thresholds.for_submission(blended, data, np.ones(3, bool)) == pytest.approx(0.37)

@@ -136,7 +136,7 @@ Hint: If you want to see a list of allocated tensors"""
     (raised_from(UserError("can't write x.csv"), FULL), 3, 3, "can't write x.csv"),
     (MemoryError("Unable to allocate 9 GiB"), 3, 3, "out of memory Unable to allocate 9 GiB"),
     (tf.errors.ResourceExhaustedError(None, None, IN_A_STEP), 3, 3, "OOM when allocating tensor with shape[32,64]"),
-    (tf.errors.DataLossError(None, None, "{{function_node __wrapped__SaveV2_device_/CPU:0}} m/ckpt-1; File too large [Op:SaveV2]"),
+    (tf.errors.DataLossError(None, None, "{{function_node __wrapped__SaveV2}} m/ckpt-1; File too large [Op:SaveV2]"),
      2, 3, "m/ckpt-1; File too large"),
     (tf.errors.UnavailableError(None, None, "storage.googleapis.com is gone"), 2, 3, "storage.googleapis.com is gone"),
     (KeyboardInterrupt(), 130, 130, "interrupted"),

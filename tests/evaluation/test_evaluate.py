@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import make_submission
-from pipeline.answers import fusion, open_set, priors
+from pipeline.answers import fusion, open_set, predictions, priors
 from pipeline.answers.example_table import ExampleTable
 from pipeline.errors import UserError
 from pipeline.evaluation import ablation, evaluate as evaluation
@@ -221,3 +221,18 @@ def test_prior_correction_through_the_commands(case):
         answers = {row["Id"]: row["Predicted"].split()[0] for row in csv.DictReader(file)}
     first = (TEST_LOGS - np.log(COUNTS)).argmax(axis=1)
     assert answers == {f"p{COUNT + index}": str(100 + one) for index, one in enumerate(first)}
+
+
+def test_the_folds_that_stand_are_scored(tmp_path):
+    """Of a run of which a fold had died, they were refused: they lack the pictures of that one."""
+    data, logs = make_dataset(tmp_path / "records", [0, 1, 2, 1] * 3, folds=3), random_logs(12)
+    stand = [index for index in range(12) if index % 3 != 1]
+    predictions.write(str(tmp_path / "m"), [([f"p{index}" for index in stand], logs[stand].astype(np.float32))], {
+        "examples": 8, "class_ids": data.class_ids, "split": "val", "model_dir": str(tmp_path), "tta": "none",
+        "fold": [0, 2], "out_of_fold": True, "dataset": {"classes": data.classes_digest()}})
+    done = run_command("evaluate.py", f"--data_dir={data.directory}", f"--predictions={tmp_path}/m",
+                       f"--out={tmp_path}/s.json")
+    assert done.returncode == 0, done.stderr
+    assert "8 examples of fold(s) 0, 2 of 3" in done.stdout
+    expected = np.mean([logs[index].argmax() == [0, 1, 2, 1][index % 4] for index in stand])
+    assert json.loads((tmp_path / "s.json").read_text())["top1"] == pytest.approx(expected)
