@@ -143,7 +143,29 @@ def too_long(root: pathlib.Path) -> list[str]:
             if count > MAX_LINES]
 
 
+def room_imports(root: pathlib.Path) -> dict[str, list[str]]:
+    """The rooms that each one imports from, from the ground up."""
+    found = {room: set() for room in ROOMS if (root / "pipeline" / room / "__init__.py").is_file()}
+    for one in read_imports(root):
+        if not one.source.split(".")[0] == one.target.split(".")[0] == "pipeline":
+            continue
+        floors = _floor(one.source), _floor(one.target)
+        if min(floors) > 0 and floors[0] != floors[1]:
+            found[ROOMS[floors[0] - 1]].add(ROOMS[floors[1] - 1])
+    return {room: sorted(others, key=ROOMS.index) for room, others in found.items()}
+
+
 CHECKS = (climbing, circles, trespassing, unknown_rooms, too_long)
+
+
+def test_the_pages_table_of_imports_is_true():
+    told = {}
+    for line in (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| ") and len(cells) == 2 and set(cells[0].split(", ")) <= set(ROOMS):
+            imported = cells[1].split(" (")[0]
+            told |= {room: [] if imported == "nothing" else imported.split(", ") for room in cells[0].split(", ")}
+    assert told == room_imports(ROOT)
 
 
 @pytest.mark.parametrize("check", CHECKS)
