@@ -34,7 +34,8 @@ def main() -> None:
 
     evaluation.run_evaluation(FLAGS.data_dir, evaluation.Request(
         predictions=FLAGS.predictions, blend=FLAGS.blend, without_tta=FLAGS.without_tta, priors=prior_flags.request(),
-        min_samples=FLAGS.min_samples, threshold=FLAGS.threshold, out=FLAGS.out, report=FLAGS.report, model_dirs=FLAGS.model_dir))
+        min_samples=FLAGS.min_samples, threshold=FLAGS.threshold, out=FLAGS.out, report=FLAGS.report,
+        model_dirs=FLAGS.model_dir))
 
 
 if __name__ == "__main__":

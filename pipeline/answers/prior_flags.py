@@ -17,8 +17,8 @@ def define() -> None:
                 "those of the classes at its place and date.")
     flags.DEFINE_string("geo_exponent", "1", "Power of the geo prior, which tempers it, or fit: the one with the smallest "
                         "log loss on predictions whose labels are known.")
-    define_float("prior_correction", 0.0, "Divide the probabilities by the shares of the classes that the model was trained with to "
-                 "this power: 0 off, 1 for sets in which all classes are equally frequent.")
+    define_float("prior_correction", 0.0, "Divide the probabilities by the shares of the classes that the model was trained "
+                 "with to this power: 0 off, 1 for sets in which all classes are equally frequent.")
 
 
 def request():

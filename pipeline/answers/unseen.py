@@ -1,4 +1,4 @@
-"""Whether predictions are of pictures that their models have not seen: only then are they fitted on, or scored without a word."""
+"""Whether models have seen the pictures that they predict: only if not are these fitted on, and scored without a warning."""
 
 import os
 from typing import Optional, Sequence
@@ -35,8 +35,9 @@ def require(members: Sequence[predictions.Predictions], flag: str) -> None:
     for one in members:
         count = seen_pictures(one)
         if count:
-            raise UserError(f"{flag}: {one.directory} holds {count} pictures that its model was trained on, and what is fitted "
-                            "there is too sure of itself; fit on out-of-fold predictions, or of a split that no model has seen")
+            raise UserError(f"{flag}: {one.directory} holds {count} pictures that its model was trained on, and what is "
+                            "fitted there is too sure of itself; fit on out-of-fold predictions, or of a split that no model "
+                            "has seen")
 
 
 def warnings(members: Sequence[predictions.Predictions]) -> list[str]:
@@ -45,7 +46,8 @@ def warnings(members: Sequence[predictions.Predictions]) -> list[str]:
     for one in members:
         count = seen_pictures(one)
         if count:
-            found.append(f"{one.directory}: its model was trained on {count} of these pictures, so that the scores are too good")
+            found.append(f"{one.directory}: its model was trained on {count} of these pictures, so that the scores are too "
+                         "good")
         elif count is None:
             found.append(f"{one.directory} does not tell what its model was trained on; predict anew to have it checked")
     return found

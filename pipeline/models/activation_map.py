@@ -46,7 +46,8 @@ class MapModel:
         return tf.einsum("bhwc,cb->bhw", tf.cast(feature_map, tf.float32), weights)
 
 
-def make_step(models: Sequence[MapModel], activation: str = SOFTMAX) -> Callable[[dict], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+def make_step(models: Sequence[MapModel],
+              activation: str = SOFTMAX) -> Callable[[dict], tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
     """The step of localization: a batch of input.predict_batches with one view → maps, classes, scores.
 
     The class is the one of the highest mean probability over the models and over the picture and its mirror image, int32

@@ -113,8 +113,8 @@ def run_prediction(data_dir: str, request: Request) -> None:
 def predict_held_out(run: runs.Run, out: str) -> None:
     """Predicts what `run.fold` held out, by the recipe's views (or --oof_tta's), in the process that trained it."""
     data = datasets.load(run.data_dir)
-    request = Request(run.model_dir, run.train_split, out, tta=run.oof_tta or run.tta, batch_size=run.stages[-1].batch_size, tpu=run.tpu,
-                      virtual_replicas=run.virtual_replicas)
+    request = Request(run.model_dir, run.train_split, out, tta=run.oof_tta or run.tta, tpu=run.tpu,
+                      batch_size=run.stages[-1].batch_size, virtual_replicas=run.virtual_replicas)
     record = run_record.read(run.model_dir)
     part = _cropped(data.held_out(run.train_split, run.fold), record)
     _predict_part(part, run.fold, out, request, record,

@@ -85,7 +85,7 @@ class Dataset:
         return table
 
     def identifiers(self, split: str, also: Sequence[str] = ()) -> pd.DataFrame:
-        """The columns id, split and fold (−1: none) of a split's examples, and others as text; a train split may have millions."""
+        """The columns id, split and fold (−1: none) of a split's examples, and others as text; there may be millions."""
         table = _read_table(os.path.join(self.directory, schema.EXAMPLES_FILE), ["id", "split", "fold", *also])
         table = table[table["split"].isin(split.split("+"))].reset_index(drop=True)
         table["fold"] = pd.to_numeric(table["fold"]).fillna(-1).astype("int64")

@@ -50,8 +50,8 @@ class Run:
     def identity(self) -> dict[str, Any]:
         """What must not change between two starts in one model directory."""
         fields = dataclasses.asdict(self)
-        for name in ("data_dir", "model_dir", "fold", "num_classes", "tta", "oof_tta", "allow_seen", "tpu", "virtual_replicas", "jit",
-                     "steps_per_execution", "dry_run"):
+        for name in ("data_dir", "model_dir", "fold", "num_classes", "tta", "oof_tta", "allow_seen", "tpu", "virtual_replicas",
+                     "jit", "steps_per_execution", "dry_run"):
             del fields[name]
         fields["by_folds"] = self.fold is not None
         fields["stages"] = {stage.name: dataclasses.asdict(stage) for stage in self.stages}

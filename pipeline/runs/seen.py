@@ -96,7 +96,8 @@ def of_run(run: runs.Run, data: datasets.Dataset) -> Seen:
     if not run.init_from and _is_told(run.model_dir):
         return Seen(run_record.read(run.model_dir)["seen"], _read(run.model_dir))
     last = run.stages[-1]
-    own = _of_data(data, run.train_split, run.fold is not None, class_prior.prior_power(last.class_balance, last.logit_adjust))
+    power = class_prior.prior_power(last.class_balance, last.logit_adjust)
+    own = _of_data(data, run.train_split, run.fold is not None, power)
     if not run.init_from:
         return own
     theirs = of_model(run.init_from, data)

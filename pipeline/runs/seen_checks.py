@@ -16,7 +16,8 @@ def check_start(run: runs.Run, data: datasets.Dataset) -> None:
     if theirs is None:
         if _is_made_anew(run_record.read(run.init_from), data):
             raise UserError(f"--init_from: {run.init_from} was made by an earlier version and its records are gone, so that "
-                            "nobody can tell whether it was trained on what is held out here; --allow_seen takes it all the same")
+                            "nobody can tell whether it was trained on what is held out here; --allow_seen takes it all "
+                            "the same")
         return
     fold = seen_of.first_fold(run.init_from, data, run.fold)
     seen = theirs.among(held_out, fold)
@@ -52,6 +53,6 @@ def check_out_of_fold(model_dir: str, data: datasets.Dataset, split: str, folds:
     for fold in folds if known else ():
         both = known.among(data.held_out(split, fold), fold)
         if len(both):
-            raise UserError(f"--split={split}: fold {fold} of {data.directory} holds {len(both)} pictures that fold {fold} of "
-                            f"{model_dir} was trained on, such as {both['id'].iloc[0]}: predict the records that it was trained "
-                            "by, or other folds' pictures by a split of their own")
+            raise UserError(f"--split={split}: fold {fold} of {data.directory} holds {len(both)} pictures that fold {fold} "
+                            f"of {model_dir} was trained on, such as {both['id'].iloc[0]}: predict the records that it was "
+                            "trained by, or other folds' pictures by a split of their own")

@@ -1,1 +1,1 @@
-"""What a task is: kind, label encoding, activation, default loss and monitor, scores, what a blend minimizes. Knows metrics alone."""
+"""What a task is: kind, labels, activation, default loss and monitor, scores, what a blend minimizes. Knows metrics alone."""

@@ -9,7 +9,7 @@ from pipeline.tasks.task import MANY_HOT, SIGMOID, Task
 
 
 class MultiLabel(Task):
-    """Which labels are there; scored by F2 at a threshold, a blend minimizes the binary log loss of (picture, label) pairs."""
+    """Which labels are there; scored by F2 at a threshold. A blend minimizes the binary log loss of picture-label pairs."""
 
     kind = "multi_label"
     labels = "several labels"

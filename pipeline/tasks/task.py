@@ -1,4 +1,4 @@
-"""The class of which every kind of task is one object; what a room needs of it beyond this stands in its own table by kind."""
+"""The class of which every kind of task is one object; what a room needs beyond it stands in its own table by kind."""
 
 from typing import Any, Mapping, Sequence, TypeVar
 

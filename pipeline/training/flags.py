@@ -54,7 +54,8 @@ def _define_pictures() -> None:
     flags.DEFINE_enum("augment", "inception", AUGMENTATIONS, "inception: random crop and mirror; crop: a square of "
                       "the size anywhere in the picture of --eval_resize=short:N, and mirror; simple: inception and "
                       "colour and rotation; rot45: half of the whole pictures flipped or turned by a multiple of 45 "
-                      "degrees; imet: a crop of at most twice the size, mirror, a little light, shift, turn and noise; eval: the evaluation's preprocessing (FixRes).")
+                      "degrees; imet: a crop of at most twice the size, mirror, a little light, shift, turn and noise; "
+                      "eval: the evaluation's preprocessing (FixRes).")
     flags.DEFINE_string("randaugment", "", "N:M: N random operations a picture at magnitude M. Not with augment=eval.")
     define_float("mixup", 0.0, "Mix each picture of a batch with another, their shares from Beta(ALPHA, ALPHA); 0: don't.")
     define_float("cutmix", 0.0, "Paste a box of another picture into each, its area from Beta(ALPHA, ALPHA); 0: don't. With "
