@@ -75,7 +75,11 @@ def by_chief(strategy: tf.distribute.Strategy, work: Callable[[], None]) -> None
             work()
         except Exception as error:  # raised again when the others know
             failed = error
-    failures = _sum_of_all(strategy, float(failed is not None))
+    try:
+        failures = _sum_of_all(strategy, float(failed is not None))
+    except UserError:  # the others knew first, and have ended: what happened here is still what is to be told
+        if failed is None:
+            raise
     if failed:
         raise failed
     if failures:
