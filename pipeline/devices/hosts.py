@@ -80,10 +80,19 @@ def by_chief(strategy: tf.distribute.Strategy, work: Callable[[], None]) -> None
     except UserError:  # the others knew first, and have ended: what happened here is still what is to be told
         if failed is None:
             raise
+    else:
+        if failures:
+            _part(strategy)
     if failed:
         raise failed
     if failures:
         raise UserError("the first host has ended with an error, which it tells")
+
+
+def _part(strategy: tf.distribute.Strategy) -> None:
+    """Returns when every host has what the last meeting came to: one that ends before takes the answer from the others."""
+    with contextlib.suppress(UserError):  # a host that has ended by now had it
+        _sum_of_all(strategy, 0.0)
 
 
 def _sum_of_all(strategy: tf.distribute.Strategy, value: float) -> float:
