@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from pipeline.ops import mixing
 from pipeline.preflight.steps import TRAIN, Step
-from pipeline.records import input as inputs
+from pipeline.records import input as inputs, training_picture
 from pipeline.records.dataset import Part
 
 SECONDS = 10.0
@@ -21,7 +21,7 @@ def _batches(step: Step, part: Part, batch_size: int) -> tf.data.Dataset:
     stage = step.stage
     if step.kind != TRAIN:
         return inputs.predict_batches(part, stage.size, step.views, stage.eval_resize, batch_size).repeat()
-    pictures = inputs.TrainPictures(stage.size, stage.augment, stage.randaugment, stage.eval_resize, stage.random_erasing)
+    pictures = training_picture.pictures_of(stage)
     return inputs.train_batches(part, pictures, batch_size, seed=0, class_balance=stage.class_balance,
                                 mix=mixing.Alphas(stage.mixup, stage.cutmix))
 

@@ -10,27 +10,17 @@ from typing import Callable, Optional
 
 import tensorflow as tf
 
-from pipeline.ops import decode, imet, mixing, randaugment, random_erasing, rot45, seeds, simple, tta
+from pipeline.ops import mixing, seeds, tta
 from pipeline.records import class_balance as balances
 from pipeline.records.dataset import Part
 from pipeline.records.schema import Key, RecordKind
+from pipeline.records.training_picture import TrainPictures, training_picture
 from pipeline.tasks.task import MANY_HOT
 
 AUTOTUNE = tf.data.AUTOTUNE
 SHUFFLE_BUFFER = 4096   # encoded pictures (about 100 kB each), not pixels
 CYCLE_LENGTH = 16       # shards read side by side
 BLOCK_LENGTH = 16       # records taken from one before the next
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainPictures:
-    """How a training picture is made of its bytes."""
-
-    size: int               # pixels, height = width
-    augment: str            # inception, crop, simple, rot45, imet or eval
-    randaugment: str        # N:M, or empty for none; not used with eval
-    eval_resize: str        # squash or short:N, for crop (short:N alone), rot45 and eval
-    random_erasing: float = 0.0  # probability; not used with eval
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,32 +114,6 @@ def _box_lookup(part: Part) -> Callable[[tf.Tensor], Optional[tf.Tensor]]:
 def examples(part: Part) -> tf.data.Dataset:
     """Every parsed record once (see parse_record), in file order."""
     return _examples(part, _read_shards(part))
-
-
-def training_picture(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPictures,
-                     box: Optional[tf.Tensor] = None) -> tf.Tensor:
-    """JPEG bytes → augmented uint8 [size, size, 3]; `seed` is a stateless seed, int [2]; `box` as in decode.window."""
-    if pictures.augment == "eval":
-        return decode.whole(encoded, pictures.size, pictures.eval_resize, box)
-    crop_seed, flip_seed, simple_seed, randaugment_seed, erasing_seed = seeds.split(seed, 5)
-    if pictures.augment == "imet":
-        image = imet.imet(encoded, pictures.size, crop_seed, box)
-    elif pictures.augment == "rot45":
-        image = rot45.rot45(decode.whole(encoded, pictures.size, pictures.eval_resize, box), flip_seed)
-    elif pictures.augment == "crop":
-        short = decode.parse_eval_resize(pictures.eval_resize, pictures.size)
-        image = decode.random_short_side_crop(decode.decode(encoded, box), pictures.size, short, crop_seed)
-        image = decode.flip(image, flip_seed)
-    else:
-        image = decode.flip(decode.random_crop(encoded, pictures.size, crop_seed, box), flip_seed)
-    if pictures.augment == "simple":
-        image = simple.simple(image, simple_seed)
-    if pictures.randaugment:
-        layers, magnitude = randaugment.parse(pictures.randaugment)
-        image = randaugment.randaugment(image, randaugment_seed, layers, magnitude)
-    if pictures.random_erasing:
-        image = random_erasing.erase(image, erasing_seed, pictures.random_erasing)
-    return image
 
 
 def train_examples(part: Part, seed: int, start: int = 0, class_balance: str = "none",

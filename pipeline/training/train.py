@@ -13,7 +13,7 @@ from pipeline import command, files
 from pipeline.devices import hosts, strategy as strategies
 from pipeline.models import classifier as classifiers
 from pipeline.ops import mixing
-from pipeline.records import class_balance, dataset as datasets, input as inputs
+from pipeline.records import class_balance, dataset as datasets, input as inputs, training_picture
 from pipeline.runs import checkpoint, record as run_record, run as runs, seen
 from pipeline.runs.run import Plan, Run
 from pipeline.runs.stages import Stage
@@ -162,7 +162,7 @@ def _fit_snapshots(run: Run, stage: Stage, plan: Plan, data: datasets.Dataset, m
 
 
 def _training_batches(run: Run, stage: Stage, data: datasets.Dataset, start_step: int, host: inputs.Host) -> tf.data.Dataset:
-    pictures = inputs.TrainPictures(stage.size, stage.augment, stage.randaugment, stage.eval_resize, stage.random_erasing)
+    pictures = training_picture.pictures_of(stage)
     return inputs.train_batches(
         runs.training_part(run, data), pictures, stage.batch_size, _stage_seed(run, stage), start_step,
         ordered=not run.unordered, class_balance=stage.class_balance, mix=mixing.Alphas(stage.mixup, stage.cutmix), host=host)
