@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from typing import Callable, Optional
+from typing import Callable, NamedTuple, Optional
 
 import tensorflow as tf
 
@@ -17,9 +17,18 @@ class Views:
     name: str
     crops: int    # views made on the host, the first of them the picture as evaluation sees it
     total: int    # after the device's part
-    on_host: Callable[[tf.Tensor, tf.Tensor, int, str], list[tf.Tensor]]  # decoded, first view, size, eval_resize →
-    #                                                                       the other crops
-    on_device: Callable[[tf.Tensor], tf.Tensor]                      # [B, crops, S, S, C] → [B, total, S, S, C]
+    on_host: Callable[["Picture"], list[tf.Tensor]]  # → the other crops
+    on_device: Callable[[tf.Tensor], tf.Tensor]      # [B, crops, S, S, C] → [B, total, S, S, C]
+
+
+class Picture(NamedTuple):
+    """What the host makes further crops of."""
+
+    decoded: tf.Tensor  # uint8 [H, W, 3]
+    first: tf.Tensor    # uint8 [size, size, 3], the first view
+    size: int
+    eval_resize: str
+    antialias: bool = True
 
 
 def end_squares(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -34,21 +43,22 @@ def mirror(batch_of_views: tf.Tensor) -> tf.Tensor:
     return tf.concat([batch_of_views, tf.reverse(batch_of_views, axis=[3])], axis=1)
 
 
-def _no_more(decoded: tf.Tensor, first: tf.Tensor, size: int, eval_resize: str) -> list[tf.Tensor]:
+def _no_more(picture: Picture) -> list[tf.Tensor]:
     return []
 
 
-def _resized_end_squares(decoded: tf.Tensor, first: tf.Tensor, size: int, eval_resize: str) -> list[tf.Tensor]:
-    return [decode.resize(square, size) for square in end_squares(decoded)]
+def _resized_end_squares(picture: Picture) -> list[tf.Tensor]:
+    return [decode.resize(square, picture.size, picture.antialias) for square in end_squares(picture.decoded)]
 
 
-def _diagonal(decoded: tf.Tensor, first: tf.Tensor, size: int, eval_resize: str) -> list[tf.Tensor]:
-    return [rot45.diagonal(first)]
+def _diagonal(picture: Picture) -> list[tf.Tensor]:
+    return [rot45.diagonal(picture.first)]
 
 
-def _corners(decoded: tf.Tensor, first: tf.Tensor, size: int, eval_resize: str) -> list[tf.Tensor]:
-    short = decode.parse_eval_resize(eval_resize, size)
-    return [decode.short_side_crop(decoded, size, short, lambda spare, corner=corner: spare * corner)
+def _corners(picture: Picture) -> list[tf.Tensor]:
+    short = decode.parse_eval_resize(picture.eval_resize, picture.size)
+    return [decode.short_side_crop(picture.decoded, picture.size, short, lambda spare, corner=corner: spare * corner,
+                                   picture.antialias)
             for corner in itertools.product((0.0, 1.0), repeat=2)]
 
 
@@ -80,7 +90,8 @@ def check(name: str, eval_resize: str, size: int) -> None:
                                f"eval_resize=short:N with N above {size}, not {eval_resize}")
 
 
-def host_views(encoded: tf.Tensor, size: int, views: Views, resize: str, box: Optional[tf.Tensor] = None) -> tf.Tensor:
+def host_views(encoded: tf.Tensor, size: int, views: Views, resize: str, box: Optional[tf.Tensor] = None,
+               antialias: bool = True) -> tf.Tensor:
     """The views made on the host; the JPEG is decoded once.
 
     Args:
@@ -89,10 +100,11 @@ def host_views(encoded: tf.Tensor, size: int, views: Views, resize: str, box: Op
         views: from `parse`.
         resize: `--eval_resize`, see `decode.parse_eval_resize`.
         box: see `decode.window`; what it holds is treated as if it were the picture.
+        antialias: see `decode.resize`.
 
     Returns:
         uint8 [views.crops, size, size, 3], RGB.
     """
     image = decode.decode(encoded, box)
-    first = decode.resize_whole(image, size, resize)
-    return tf.stack([first, *views.on_host(image, first, size, resize)])
+    first = decode.resize_whole(image, size, resize, antialias)
+    return tf.stack([first, *views.on_host(Picture(image, first, size, resize, antialias))])
