@@ -96,7 +96,8 @@ def translate_training() -> None:
     _set("scale_lr", FLAGS.use_scaled_lr)
     _set("lr_schedule", COSINE_WHOLE if FLAGS.use_cosine_decay else "constant")
     _set("place_input", FLAGS.use_coordinates_inputs)
-    _set("place_drop", 0.5 if FLAGS.use_coordinates_augment else 0.0)
+    if FLAGS.use_coordinates_inputs:
+        _set("place_drop", 0.5 if FLAGS.use_coordinates_augment else 0.0)
     # What their programs have no flags for.
     _set("min_crop", 0.5)
     _set("crop_law", "height")
