@@ -2,12 +2,12 @@
 
 import dataclasses
 import itertools
-from typing import Callable, Optional
+from typing import Callable, NamedTuple, Optional
 
 import tensorflow as tf
 
 from pipeline import errors
-from pipeline.ops import decode, rot45
+from pipeline.ops import decode, rot45, seeds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,9 +17,18 @@ class Views:
     name: str
     crops: int    # views made on the host, the first of them the picture as evaluation sees it
     total: int    # after the device's part
-    on_host: Callable[[tf.Tensor, tf.Tensor, int, str], list[tf.Tensor]]  # decoded, first view, size, eval_resize →
-    #                                                                       the other crops
-    on_device: Callable[[tf.Tensor], tf.Tensor]                      # [B, crops, S, S, C] → [B, total, S, S, C]
+    on_host: Callable[["Picture"], list[tf.Tensor]]  # → the other crops
+    on_device: Callable[[tf.Tensor], tf.Tensor]      # [B, crops, S, S, C] → [B, total, S, S, C]
+
+
+class Picture(NamedTuple):
+    """What the host makes further crops of."""
+
+    decoded: tf.Tensor         # uint8 [H, W, 3]
+    first: tf.Tensor           # uint8 [size, size, 3], the first view
+    size: int
+    eval_resize: str
+    seed: Optional[tf.Tensor]  # of crop:PIXELS alone
 
 
 def end_squares(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -29,27 +38,37 @@ def end_squares(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return image[:side, :side], image[shape[0] - side:, shape[1] - side:]
 
 
+def mirrored(batch_of_views: tf.Tensor) -> tf.Tensor:
+    """The left-right mirror images alone: [B, V, H, W, C] to the same."""
+    return tf.reverse(batch_of_views, axis=[3])
+
+
 def mirror(batch_of_views: tf.Tensor) -> tf.Tensor:
     """Appends to the views of each picture their left-right mirror images: [B, V, H, W, C] to [B, 2V, H, W, C]."""
-    return tf.concat([batch_of_views, tf.reverse(batch_of_views, axis=[3])], axis=1)
+    return tf.concat([batch_of_views, mirrored(batch_of_views)], axis=1)
 
 
-def _no_more(decoded: tf.Tensor, first: tf.Tensor, size: int, eval_resize: str) -> list[tf.Tensor]:
+def _no_more(picture: Picture) -> list[tf.Tensor]:
     return []
 
 
-def _resized_end_squares(decoded: tf.Tensor, first: tf.Tensor, size: int, eval_resize: str) -> list[tf.Tensor]:
-    return [decode.resize(square, size) for square in end_squares(decoded)]
+def _resized_end_squares(picture: Picture) -> list[tf.Tensor]:
+    return [decode.resize(square, picture.size) for square in end_squares(picture.decoded)]
 
 
-def _diagonal(decoded: tf.Tensor, first: tf.Tensor, size: int, eval_resize: str) -> list[tf.Tensor]:
-    return [rot45.diagonal(first)]
+def _diagonal(picture: Picture) -> list[tf.Tensor]:
+    return [rot45.diagonal(picture.first)]
 
 
-def _corners(decoded: tf.Tensor, first: tf.Tensor, size: int, eval_resize: str) -> list[tf.Tensor]:
-    short = decode.parse_eval_resize(eval_resize, size)
-    return [decode.short_side_crop(decoded, size, short, lambda spare, corner=corner: spare * corner)
+def _corners(picture: Picture) -> list[tf.Tensor]:
+    wanted = decode.parse_eval_resize(picture.eval_resize, picture.size)
+    return [decode.short_side_crop(picture.decoded, picture.size, wanted.short,
+                                   lambda spare, corner=corner: spare * corner, wanted.kernel)
             for corner in itertools.product((0.0, 1.0), repeat=2)]
+
+
+def _another_crop(picture: Picture) -> list[tf.Tensor]:
+    return [decode.resize_whole(picture.decoded, picture.size, picture.eval_resize, seeds.split(picture.seed, 2)[1])]
 
 
 TTA = {
@@ -60,6 +79,8 @@ TTA = {
     "six": Views("six", 3, 6, _resized_end_squares, mirror),
     # Krizhevsky et al. 2012: centre and corners of the picture with its short side resized, and their mirror images.
     "ten": Views("ten", 5, 10, _corners, mirror),
+    # iMet 2019: the mirror images of two random crops, which are one where the picture is no larger than they.
+    "crops": Views("crops", 2, 2, _another_crop, mirrored),
     # Turtle Recall, fifth place: what its augmentation draws from.
     "rot45": Views("rot45", 2, len(rot45.VIEWS), _diagonal, rot45.expand),
 }
@@ -74,13 +95,16 @@ def parse(name: str) -> Views:
 
 def check(name: str, eval_resize: str, size: int) -> None:
     """Raises UserError for an unknown --tta, or one that these pictures do not allow."""
-    short = decode.parse_eval_resize(eval_resize, size)
-    if parse(name).on_host is _corners and (short is None or short <= size):
+    wanted = decode.parse_eval_resize(eval_resize, size)
+    if parse(name).on_host is _another_crop and not wanted.crop:
+        raise errors.UserError(f"--tta={name} takes random crops: it needs eval_resize=crop:N, not {eval_resize}")
+    if parse(name).on_host is _corners and (wanted.short is None or wanted.short <= size):
         raise errors.UserError(f"--tta={name} takes squares of {size} px out of the corners of a larger picture: it needs "
                                f"eval_resize=short:N with N above {size}, not {eval_resize}")
 
 
-def host_views(encoded: tf.Tensor, size: int, views: Views, resize: str, box: Optional[tf.Tensor] = None) -> tf.Tensor:
+def host_views(encoded: tf.Tensor, size: int, views: Views, resize: str, box: Optional[tf.Tensor] = None,
+               seed: Optional[tf.Tensor] = None) -> tf.Tensor:
     """The views made on the host; the JPEG is decoded once.
 
     Args:
@@ -89,10 +113,11 @@ def host_views(encoded: tf.Tensor, size: int, views: Views, resize: str, box: Op
         views: from `parse`.
         resize: `--eval_resize`, see `decode.parse_eval_resize`.
         box: see `decode.window`; what it holds is treated as if it were the picture.
+        seed: int32 or int64 [2]; of `crop:PIXELS` alone.
 
     Returns:
         uint8 [views.crops, size, size, 3], RGB.
     """
     image = decode.decode(encoded, box)
-    first = decode.resize_whole(image, size, resize)
-    return tf.stack([first, *views.on_host(image, first, size, resize)])
+    first = decode.resize_whole(image, size, resize, seed)
+    return tf.stack([first, *views.on_host(Picture(image, first, size, resize, seed))])
