@@ -9,7 +9,7 @@ from absl import flags
 from pipeline import command, flag_help
 from pipeline.flag_types import ALL_FOLDS, parse_folds, require
 from pipeline.runs import stages
-from pipeline.training import flags as training_flags, sixth_place_flags
+from pipeline.training import flags as training_flags, sixth_place, sixth_place_flags
 
 if TYPE_CHECKING:
     from pipeline.runs import run as runs
@@ -25,7 +25,7 @@ def _adopt_records() -> None:
     """Their flagfiles name TFRecords, ours a folder with a manifest: makes one beside the model, once."""
     from dataset_tools import adopt
 
-    adopt.adopt(sixth_place_flags.training_specs(), FLAGS.data_dir, "inat2021", FLAGS.num_classes,
+    adopt.adopt(sixth_place.training_specs(), FLAGS.data_dir, "inat2021", FLAGS.num_classes,
                 workers=os.cpu_count() or 1)
 
 
@@ -36,9 +36,9 @@ def _adopt_records_for(run: "runs.Run") -> None:
     from pipeline.training import train
 
     strategy = train.make_devices(run)
-    adopt.find_sources(sixth_place_flags.training_specs())  # by each host, for its mistakes
+    adopt.find_sources(sixth_place.training_specs())  # by each host, for its mistakes
     hosts.by_chief(strategy, _adopt_records)
-    sixth_place_flags.check_counts(run.data_dir)
+    sixth_place.check_counts(run.data_dir)
 
 
 def resolve_stages() -> list[stages.Stage]:
@@ -54,7 +54,8 @@ def make_run(resolved: list[stages.Stage], fold: Optional[int]) -> "runs.Run":
     return runs.Run(
         data_dir=FLAGS.data_dir, model_dir=FLAGS.model_dir, model=FLAGS.model, stages=tuple(resolved),
         weights=FLAGS.weights, init_from=FLAGS.init_from, train_split=FLAGS.train_split, fold=fold,
-        num_classes=FLAGS.num_classes, place_input=FLAGS.place_input, dropout=FLAGS.dropout, boxes=FLAGS.boxes,
+        num_classes=FLAGS.num_classes, place_input=FLAGS.place_input, input_scaling=FLAGS.input_scaling,
+        dropout=FLAGS.dropout, boxes=FLAGS.boxes,
         precision=FLAGS.precision, sync_batch_norm=FLAGS.sync_batch_norm, random_seed=FLAGS.random_seed,
         unordered=FLAGS.unordered, max_steps=FLAGS.max_steps, tta=FLAGS.tta, oof_tta=FLAGS.oof_tta,
         allow_seen=FLAGS.allow_seen, tpu=FLAGS.tpu, virtual_replicas=FLAGS.virtual_replicas, jit=FLAGS.jit,
@@ -70,14 +71,14 @@ def _run_folds(resolved: list[stages.Stage], folds: Sequence[int]) -> None:
     cluster.refuse_folds()
     if FLAGS.training_files:
         _adopt_records()
-        sixth_place_flags.check_counts(FLAGS.data_dir)
+        sixth_place.check_counts(FLAGS.data_dir)
     fold_runs.run_folds(FLAGS.data_dir, FLAGS.model_dir, folds, sys.argv,
                         lambda data, fold: seen_checks.check_start(make_run(resolved, fold), data))
 
 
 def main() -> None:
     if sixth_place_flags.is_used():
-        sixth_place_flags.translate_training()
+        sixth_place.translate_training()
     require("model_dir", "model")
     resolved = resolve_stages()
     if FLAGS.training_files:

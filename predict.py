@@ -9,7 +9,7 @@ import make_submission
 from pipeline import command, flag_help
 from pipeline.devices import strategy_flags
 from pipeline.flag_types import ALL_FOLDS, define_path, parse_folds, require
-from pipeline.training import sixth_place_flags
+from pipeline.training import sixth_place, sixth_place_flags
 
 FLAGS = flags.FLAGS
 flag_help.heading("Flags")
@@ -18,8 +18,8 @@ flags.DEFINE_string("split", "test", "Split to predict.")
 define_path("model_dir", "A finished run of multi_stage_train.py.")
 flags.DEFINE_string("fold", "all", "Folds whose models are averaged: 0, 0:2, or all that have finished. The split that "
                     "was trained on is predicted by the fold that did not see it.")
-flags.DEFINE_string("checkpoint", "best", "best (by --monitor; the last where nothing was held out), last, or epochs "
-                    "that multi_stage_train.py --keep_epochs kept: 18:21:24.")
+flags.DEFINE_string("checkpoint", None, "best (by --monitor; the last where nothing was held out), last, or epochs that "
+                    "multi_stage_train.py --keep_epochs kept: 18:21:24. Default: what its --keep says, best or last.")
 flags.DEFINE_enum("average", "probabilities", ("probabilities", "weights"), "How several epochs of --checkpoint become "
                   "one prediction; weights makes one model of them, whose BatchNorm statistics are estimated anew on "
                   "train pictures.")
@@ -44,7 +44,7 @@ def _adopt_records() -> None:
 
 def main() -> None:
     if sixth_place_flags.is_used():
-        sixth_place_flags.translate_prediction()
+        sixth_place.translate_prediction()
     require("model_dir", "split")
     if FLAGS.test_files:
         name = hashlib.sha256(FLAGS.test_files.encode()).hexdigest()[:8]  # other files of a second call get another folder

@@ -8,7 +8,7 @@ from absl import flags
 import multi_stage_train
 from pipeline import command, flag_help
 from pipeline.flag_types import define_path, require
-from pipeline.training import sixth_place_flags
+from pipeline.training import sixth_place, sixth_place_flags
 
 FLAGS = flags.FLAGS
 flag_help.elsewhere("Beside these, every flag of a recipe may be given: python multi_stage_train.py --help lists them.")
@@ -34,7 +34,7 @@ def main() -> None:
         fits = all_recipes.check(CONFIGS, request, [*beside, "--out="], FLAGS.out)
     else:
         if sixth_place_flags.is_used():
-            sixth_place_flags.translate_training()
+            sixth_place.translate_training()
         require("model")
         fits = recipe.check(multi_stage_train.make_run(multi_stage_train.resolve_stages(), None), request, FLAGS.out)
     if not fits:

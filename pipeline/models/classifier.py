@@ -12,7 +12,6 @@ from pipeline.models.scaling import Scaling
 from pipeline.models.trained_layers import parse_train
 
 PLACE_UNITS = 4  # iNat 2021, sixth place: two Dense(4)
-PLACE_DROP_RATE = 0.5
 
 
 @dataclass
@@ -33,23 +32,15 @@ class Classifier:
 class KnownPlace(tf.keras.layers.Layer):
     """[B, 3] (latitude / 90, longitude / 180, valid 0 or 1) → [B, 2] float32; no place is (0, 0).
 
-    In training the place of each example is dropped, becomes (0, 0), with probability `rate`; nothing is scaled
-    up for it, unlike Dropout.
+    (Some are dropped in training: records.training_picture.training_place.)
     """
 
-    def __init__(self, rate: float = PLACE_DROP_RATE, seed: int = 0, **kwargs):
+    def __init__(self, **kwargs):
         super().__init__(**{**kwargs, "dtype": "float32"})
-        self.rate, self.seed = rate, seed
 
-    def call(self, place: tf.Tensor, training: Optional[bool] = None) -> tf.Tensor:
+    def call(self, place: tf.Tensor) -> tf.Tensor:
         # where, not a product: a record without a place may hold NaN.
-        known = place[:, 2:3] > 0
-        if training:
-            known &= tf.random.uniform(tf.shape(known), seed=self.seed) >= self.rate
-        return tf.where(known, place[:, :2], 0.0)
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+        return tf.where(place[:, 2:3] > 0, place[:, :2], 0.0)
 
 
 def build(
@@ -97,7 +88,7 @@ def build(
     inputs, place_branch = {"image": image}, None
     if place_input:
         inputs["place"] = tf.keras.Input((3,), dtype="float32", name="place")
-        place_branch = _place_branch(seed)
+        place_branch = _place_branch()
         joined = tf.keras.layers.Concatenate(dtype="float32", name="features_and_place")
         features = joined([features, place_branch(inputs["place"])])
     head = tf.keras.layers.Dense(
@@ -118,10 +109,10 @@ def _pool(features: tf.Tensor) -> tf.Tensor:
     return tf.keras.layers.Activation("linear", dtype="float32", name="pool")(features)
 
 
-def _place_branch(seed: int) -> tf.keras.Model:
+def _place_branch() -> tf.keras.Model:
     """[B, 3] place → [B, 4] float32: two Dense-BatchNorm-ReLU (iNat 2021, sixth place)."""
     place = tf.keras.Input((3,), dtype="float32")
-    nn = KnownPlace(seed=seed, name="known_place")(place)
+    nn = KnownPlace(name="known_place")(place)
     for n in (1, 2):
         nn = tf.keras.layers.Dense(PLACE_UNITS, dtype="float32", name=f"place_dense{n}")(nn)
         nn = tf.keras.layers.BatchNormalization(dtype="float32", name=f"place_bn{n}")(nn)
@@ -152,12 +143,15 @@ def needs_base_training(train: str) -> bool:
     return parse_train(train)[0] in ("all", "from")
 
 
-def set_trainable(classifier: Classifier, train: str) -> bool:
+def set_trainable(classifier: Classifier, train: str, freeze_place: bool = False) -> bool:
     """Marks what trains: "head" (nothing of the base), "all", "last:N" layers of the base, "from:LAYER" of the base on.
 
-    What is not base (head, place branch) always trains. Call it before the step is traced. Returns
-    needs_base_training(train), which the classifier must have been built with.
+    The head always trains, and so does a place branch unless freeze_place keeps its weights and its BatchNorm's
+    statistics as they are. Call it before the step is traced. Returns needs_base_training(train), which the classifier
+    must have been built with.
     """
+    if classifier.place is not None:
+        classifier.place.trainable = not freeze_place
     layers = classifier.base.layers
     first = first_trained(layers, train)
     classifier.base.trainable = first < len(layers)  # sets every layer of it, so this comes first

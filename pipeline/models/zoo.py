@@ -14,7 +14,7 @@ What each library does with its input (read in keras 2.15.0, efficientnet 1.1.1,
   their place: the base is the same whatever the weights, and has 7 parameters fewer (mean 3, variance 3, count 1).
 - keras.applications EfficientNetV2 has `include_preprocessing=False`; inside it would do "torch" for B0–B3
   and x / 128 - 1 for S, M, L.
-- keras.applications ResNet: its preprocess_input is "caffe"; DenseNet's is "torch".
+- keras.applications ResNet: its preprocess_input is "caffe"; DenseNet's is "torch", MobileNetV2's "tf".
 - efficientnet: its preprocess_input is "torch" for imagenet and noisy-student alike. It has no weights for L2.
 - keras_cv_attention_models: V1 "torch"; V2-B "torch" for imagenet and "tf" for imagenet21k and imagenet21k-ft1k; V2-S, M,
   L, XL and BEiT "tf" (its preprocess_input: x / 127.5 - 1); ResNet-D "torch". `model.rescale_mode` says so, and a test
@@ -224,6 +224,9 @@ def _rows_keras() -> dict[str, ModelSpec]:
         rows[f"keras/resnet{depth}"] = ModelSpec(_keras(f"ResNet{depth}"), "caffe", {"imagenet": "caffe"})
     for depth in (121, 169, 201):
         rows[f"keras/densenet{depth}"] = ModelSpec(_keras(f"DenseNet{depth}"), "torch", {"imagenet": "torch"})
+    rows["keras/mobilenetv2"] = ModelSpec(_keras("MobileNetV2"), "tf", {"imagenet": "tf"})
+    for width in (0.35, 0.5, 0.75, 1.3, 1.4):
+        rows[f"keras/mobilenetv2-{width}"] = ModelSpec(_keras("MobileNetV2", alpha=width), "tf", {"imagenet": "tf"})
     rows["keras/efficientnetv2-tiny"] = ModelSpec(tiny.keras_efficientnetv2, "torch")
     rows["keras/resnet-tiny"] = ModelSpec(tiny.keras_resnet, "caffe")
     rows["keras/densenet-tiny"] = ModelSpec(tiny.keras_densenet, "torch")

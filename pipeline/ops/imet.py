@@ -37,16 +37,16 @@ class Draw(NamedTuple):
 
 
 def imet(encoded: tf.Tensor, size: int, seed: tf.Tensor, box: Optional[tf.Tensor] = None,
-         most: Optional[int] = None) -> tf.Tensor:
+         antialias: bool = True, most: Optional[int] = None) -> tf.Tensor:
     """JPEG bytes, a string scalar, to an augmented uint8 [size, size, 3].
 
-    Args: seed: int32 or int64 [2]; box: as decode.window takes it; most: pixels of the crop's sides at most, None: CROP
-    times the size.
+    Args: seed: int32 or int64 [2]; box: as decode.window takes it; antialias: as decode.resize takes it; most: pixels of
+    the crop's sides at most, None: CROP times the size.
     """
     crop_seed, draw_seed, noise_seed = seeds.split(seed, 3)
     inside = decode.window(encoded, box)
     part = decode.sample_part(inside[2:], most or CROP * size, crop_seed)
-    return change(encoded, inside, part, draw(draw_seed), noise_seed, size)
+    return change(encoded, inside, part, draw(draw_seed), noise_seed, size, antialias)
 
 
 def draw(seed: tf.Tensor) -> Draw:
@@ -62,7 +62,7 @@ def draw(seed: tf.Tensor) -> Draw:
 
 
 def change(encoded: tf.Tensor, inside: tf.Tensor, part: tf.Tensor, drawn: Draw, noise_seed: tf.Tensor,
-           size: int) -> tf.Tensor:
+           size: int, antialias: bool = True) -> tf.Tensor:
     """A part of the changed picture, resized to uint8 [size, size, 3].
 
     Args:
@@ -85,7 +85,7 @@ def change(encoded: tf.Tensor, inside: tf.Tensor, part: tf.Tensor, drawn: Draw, 
         noise = tf.random.stateless_normal([part[2], part[3], 1], noise_seed) * (255.0 * drawn.noise)
         return tf.clip_by_value(pixels + noise, 0, 255)
 
-    return decode.resize(tf.cond(drawn.noise != 0, noisy, lambda: pixels), size)
+    return decode.resize(tf.cond(drawn.noise != 0, noisy, lambda: pixels), size, antialias)
 
 
 def _unmoved(encoded: tf.Tensor, inside: tf.Tensor, part: tf.Tensor, mirrored: tf.Tensor) -> tf.Tensor:

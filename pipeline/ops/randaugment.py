@@ -3,8 +3,13 @@
 The sixteen operations and the level table of the TensorFlow reference. Each is an entry of `OPERATIONS`: a function of
 a uint8 image, and a function that gives its level from the magnitude. Magnitudes are 0-10 in the reference's table;
 larger ones go on along the same lines until an operation saturates.
+
+Two things can be had as iNat 2021's sixth place had them, though neither was meant. `same`: each of its random numbers
+was drawn with one operation seed, so all layers were the one operation, with one sign. `tf_contrast`: the reference's
+contrast takes the number of pixels over 256 for the mean gray.
 """
 
+import functools
 import math
 from typing import Any, Callable, NamedTuple
 
@@ -26,20 +31,32 @@ class Operation(NamedTuple):
     level: Callable[[float, int], Any]  # (magnitude / 10, size) -> a Python number, None where there is no level
 
 
-def parse(text: str) -> tuple[int, float]:
-    """(layers, magnitude) of `N:M`, as in `--randaugment=6:4`; raises UserError."""
-    layers, _, magnitude = text.partition(":")
+class RandAugment(NamedTuple):
+    """`--randaugment`, parsed."""
+
+    layers: int                # operations applied to a picture
+    magnitude: float           # their common strength, 0 to 30
+    same: bool = False         # one draw for all layers
+    tf_contrast: bool = False  # the TensorFlow reference's contrast
+
+
+def parse(text: str) -> RandAugment:
+    """N:M, as in `--randaugment=6:4`, and of OPTIONS any, in any order: `6:4:same:tf_contrast`; raises UserError."""
+    numbers, options = text.split(":")[:2], text.split(":")[2:]
     try:
-        parsed = int(layers), float(magnitude)
-    except ValueError:
-        parsed = 0, 0.0
-    if parsed[0] < 1 or not 0 <= parsed[1] <= MAX_MAGNITUDE:
+        layers, magnitude = numbers
+        parsed = RandAugment(int(layers), float(magnitude), **dict.fromkeys(options, True))
+    except (TypeError, ValueError):
+        parsed = RandAugment(0, 0.0)
+    if parsed.layers < 1 or not 0 <= parsed.magnitude <= MAX_MAGNITUDE or len(set(options)) < len(options):
         raise UserError(f"randaugment {text!r} is not LAYERS:MAGNITUDE with at least 1 layer and a magnitude from "
-                        f"0 to {MAX_MAGNITUDE:g}, as in 6:4")
+                        f"0 to {MAX_MAGNITUDE:g}, as in 6:4; after it, once each, {' and '.join(OPTIONS)} may stand, as in "
+                        f"6:4:{':'.join(OPTIONS)}")
     return parsed
 
 
-def randaugment(image: tf.Tensor, seed: tf.Tensor, layers: int, magnitude: float) -> tf.Tensor:
+def randaugment(image: tf.Tensor, seed: tf.Tensor, layers: int, magnitude: float, same: bool = False,
+                tf_contrast: bool = False) -> tf.Tensor:
     """Applies `layers` operations, each drawn uniformly (with replacement) from the sixteen.
 
     Args:
@@ -47,19 +64,22 @@ def randaugment(image: tf.Tensor, seed: tf.Tensor, layers: int, magnitude: float
         seed: int32 or int64 [2]; the same seed gives the same pixels.
         layers: number of operations applied.
         magnitude: common strength, 0 to 30.
+        same: one draw for all layers: of the operation, its sign and its place.
+        tf_contrast: `reference_contrast` in the place of `contrast`.
 
     Returns:
         uint8 [H, W, 3].
     """
     size = min(image.shape[0], image.shape[1])
-    levels = {name: operation.level(magnitude / 10, size) for name, operation in OPERATIONS.items()}
-    indices, layer_seeds = draw(seed, layers)
+    table = operations(same, tf_contrast)
+    levels = {name: operation.level(magnitude / 10, size) for name, operation in table.items()}
+    indices, layer_seeds = draw(seed, layers, same)
 
     def layer(number: tf.Tensor, before: tf.Tensor):
         def branch(name: str):
-            return lambda: OPERATIONS[name].apply(before, levels[name], layer_seeds[number])
+            return lambda: table[name].apply(before, levels[name], layer_seeds[number])
         # switch_case and not a sum of masked results: only the operation that was drawn is run.
-        after = tf.switch_case(indices[number], [branch(name) for name in OPERATIONS])
+        after = tf.switch_case(indices[number], [branch(name) for name in table])
         return number + 1, tf.ensure_shape(after, image.shape)
 
     # A loop keeps sixteen branches in the graph instead of sixteen for each layer.
@@ -68,10 +88,14 @@ def randaugment(image: tf.Tensor, seed: tf.Tensor, layers: int, magnitude: float
     return result
 
 
-def draw(seed: tf.Tensor, layers: int) -> tuple[tf.Tensor, tf.Tensor]:
+def draw(seed: tf.Tensor, layers: int, same: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
     """What the layers do: int32 [layers], positions in `OPERATIONS`, and [layers, 2], a seed for each layer."""
-    which, *layer_seeds = seeds.split(seed, layers + 1)
-    return tf.random.stateless_uniform([layers], which, 0, len(OPERATIONS), tf.int32), tf.stack(layer_seeds)
+    drawn = 1 if same else layers
+    which, *layer_seeds = seeds.split(seed, drawn + 1)
+    indices = tf.random.stateless_uniform([drawn], which, 0, len(OPERATIONS), tf.int32)
+    if same:
+        return tf.repeat(indices, layers), tf.repeat(layer_seeds, layers, axis=0)
+    return indices, tf.stack(layer_seeds)
 
 
 # Colours -------------------------------------------------------------------------------------------------------------
@@ -134,6 +158,14 @@ def contrast(image: tf.Tensor, factor: float) -> tf.Tensor:
     return blend(tf.round(tf.reduce_mean(_grayscale(image))), image, factor)
 
 
+def reference_contrast(image: tf.Tensor, factor: float) -> tf.Tensor:
+    """The reference's, which sums the gray histogram's counts instead of its values: its "mean" is pixels / 256.
+
+    From 256 · 255 pixels on (256 px a side) that is white, below it a gray that says nothing of the picture.
+    """
+    return blend(tf.constant(float(min(image.shape[0] * image.shape[1] // 256, 255))), image, factor)
+
+
 def brightness(image: tf.Tensor, factor: float) -> tf.Tensor:
     return blend(tf.constant(0.0), image, factor)
 
@@ -180,10 +212,10 @@ def rotation(image: tf.Tensor, degrees) -> tuple:
             sin, cos, center_y - sin * center_x - cos * center_y)
 
 
-def cutout(image: tf.Tensor, half_side: int, seed: tf.Tensor) -> tf.Tensor:
-    """Fills a square of side 2 * `half_side`, its centre anywhere in the image, with 128."""
+def cutout(image: tf.Tensor, half_side: int, seed: tf.Tensor, on_diagonal: bool = False) -> tf.Tensor:
+    """Fills a square of side 2 * `half_side`, its centre anywhere in the image (or on its diagonal), with 128."""
     height, width = image.shape[0], image.shape[1]
-    y_seed, x_seed = seeds.split(seed, 2)
+    y_seed, x_seed = [seed, seed] if on_diagonal else seeds.split(seed, 2)
     distances_y = tf.range(height) - tf.random.stateless_uniform([], y_seed, 0, height, tf.int32)
     distances_x = tf.range(width) - tf.random.stateless_uniform([], x_seed, 0, width, tf.int32)
     rows = (distances_y >= -half_side) & (distances_y < half_side)
@@ -239,6 +271,15 @@ OPERATIONS = {
     "Cutout": Operation(cutout, lambda m, size: int(_pixels(40)(m, size))),      # half the side, in pixels
     "SolarizeAdd": Operation(_leveled(solarize_add), lambda m, size: int(110 * m)),
 }
+
+
+OPTIONS = tuple(RandAugment._field_defaults)
+
+
+def operations(same: bool = False, tf_contrast: bool = False) -> dict[str, Operation]:
+    """OPERATIONS, or what the options make of them: one draw is also one for both of a cutout's coordinates."""
+    cut = {"Cutout": OPERATIONS["Cutout"]._replace(apply=functools.partial(cutout, on_diagonal=True))} if same else {}
+    return {**OPERATIONS, **cut, **({"Contrast": Operation(_leveled(reference_contrast), _factor)} if tf_contrast else {})}
 
 
 def _grayscale(image: tf.Tensor) -> tf.Tensor:

@@ -24,11 +24,12 @@ class Views:
 class Picture(NamedTuple):
     """What the host makes further crops of."""
 
-    decoded: tf.Tensor         # uint8 [H, W, 3]
-    first: tf.Tensor           # uint8 [size, size, 3], the first view
+    decoded: tf.Tensor  # uint8 [H, W, 3]
+    first: tf.Tensor    # uint8 [size, size, 3], the first view
     size: int
     eval_resize: str
-    seed: Optional[tf.Tensor]  # of crop:PIXELS alone
+    antialias: bool = True
+    seed: Optional[tf.Tensor] = None  # of crop:PIXELS alone
 
 
 def end_squares(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -53,7 +54,7 @@ def _no_more(picture: Picture) -> list[tf.Tensor]:
 
 
 def _resized_end_squares(picture: Picture) -> list[tf.Tensor]:
-    return [decode.resize(square, picture.size) for square in end_squares(picture.decoded)]
+    return [decode.resize(square, picture.size, picture.antialias) for square in end_squares(picture.decoded)]
 
 
 def _diagonal(picture: Picture) -> list[tf.Tensor]:
@@ -63,12 +64,13 @@ def _diagonal(picture: Picture) -> list[tf.Tensor]:
 def _corners(picture: Picture) -> list[tf.Tensor]:
     wanted = decode.parse_eval_resize(picture.eval_resize, picture.size)
     return [decode.short_side_crop(picture.decoded, picture.size, wanted.short,
-                                   lambda spare, corner=corner: spare * corner, wanted.kernel)
+                                   lambda spare, corner=corner: spare * corner, picture.antialias, wanted.kernel)
             for corner in itertools.product((0.0, 1.0), repeat=2)]
 
 
 def _another_crop(picture: Picture) -> list[tf.Tensor]:
-    return [decode.resize_whole(picture.decoded, picture.size, picture.eval_resize, seeds.split(picture.seed, 2)[1])]
+    another = seeds.split(picture.seed, 2)[1]
+    return [decode.resize_whole(picture.decoded, picture.size, picture.eval_resize, picture.antialias, another)]
 
 
 TTA = {
@@ -104,7 +106,7 @@ def check(name: str, eval_resize: str, size: int) -> None:
 
 
 def host_views(encoded: tf.Tensor, size: int, views: Views, resize: str, box: Optional[tf.Tensor] = None,
-               seed: Optional[tf.Tensor] = None) -> tf.Tensor:
+               antialias: bool = True, seed: Optional[tf.Tensor] = None) -> tf.Tensor:
     """The views made on the host; the JPEG is decoded once.
 
     Args:
@@ -113,11 +115,12 @@ def host_views(encoded: tf.Tensor, size: int, views: Views, resize: str, box: Op
         views: from `parse`.
         resize: `--eval_resize`, see `decode.parse_eval_resize`.
         box: see `decode.window`; what it holds is treated as if it were the picture.
+        antialias: see `decode.resize`.
         seed: int32 or int64 [2]; of `crop:PIXELS` alone.
 
     Returns:
         uint8 [views.crops, size, size, 3], RGB.
     """
     image = decode.decode(encoded, box)
-    first = decode.resize_whole(image, size, resize, seed)
-    return tf.stack([first, *views.on_host(Picture(image, first, size, resize, seed))])
+    first = decode.resize_whole(image, size, resize, antialias, seed)
+    return tf.stack([first, *views.on_host(Picture(image, first, size, resize, antialias, seed))])

@@ -93,7 +93,7 @@ def _how(record: dict[str, Any], request: Request, folds: Sequence[Fold], size: 
     for fold in folds:
         last_stage = runs.last_stage_dir(request.model_dir, fold)
         checkpoints["model" if fold is None else f"fold_{fold}"] = {
-            "checkpoint": os.path.basename(checkpoint.find(last_stage)),
+            "checkpoint": os.path.basename(checkpoint.find(last_stage, run_record.keep(record))),
             "trained": files.read_json(os.path.join(last_stage, runs.DONE_FILE))}
     return {"model": record["same"]["model"], "checkpoints": checkpoints, "size": size, **dataclasses.asdict(request.rule)}
 
@@ -148,7 +148,8 @@ class _Maps:
         """(rows, maps [n, GRID, GRID], classes, scores) of the pictures of a part, batch by batch, without padding."""
         step = self._step(tuple(folds))
         # The whole picture, whatever the run's --eval_resize: a box may lie anywhere.
-        batches = inputs.predict_batches(part, self._size, tta.parse("none"), "squash", batch_size)
+        antialias = run_record.last_stage(self._record).get("antialias", True)
+        batches = inputs.predict_batches(part, self._size, tta.parse("none"), "squash", batch_size, antialias=antialias)
         try:
             for batch in self._strategy.experimental_distribute_dataset(batches):
                 *results, mask = (tf.concat(self._strategy.experimental_local_results(one), axis=0).numpy()
@@ -167,7 +168,7 @@ class _Maps:
 
     def _model(self, fold: Fold) -> activation_map.MapModel:
         if fold not in self._models:
-            path = checkpoint.find(runs.last_stage_dir(self._model_dir, fold))
+            path = checkpoint.find(runs.last_stage_dir(self._model_dir, fold), run_record.keep(self._record))
             with self._strategy.scope():
                 classifier = predict.load_classifier(self._record, path, self._size)
                 self._models[fold] = activation_map.MapModel(classifier, self._record["same"]["model"])

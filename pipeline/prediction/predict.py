@@ -35,7 +35,7 @@ class Request:
     batch_size: int = 32               # pictures a step, over all replicas
     tpu: str = "none"
     virtual_replicas: int = 0
-    checkpoint: str = checkpoint.BEST  # or last, or kept epochs (18:21:24)
+    checkpoint: Optional[str] = None   # best, last or kept epochs (18:21:24); None: what the run keeps
     average: str = "probabilities"     # or weights: how several epochs become one prediction
 
 
@@ -92,7 +92,7 @@ def run_prediction(data_dir: str, request: Request) -> None:
     whole.check()
     folds = _choose_folds(request)
     for fold in folds:
-        checkpoint.choose(runs.last_stage_dir(request.model_dir, fold), request.checkpoint)
+        checkpoint.choose(runs.last_stage_dir(request.model_dir, fold), request.checkpoint or run_record.keep(record))
     strategies.log(strategy, [request.batch_size])
     if folds == [None]:
         _predict_part(whole, None, request.out, request, record, strategy)
@@ -181,7 +181,8 @@ def _is_up_to_date(out: str, meta: dict[str, Any]) -> bool:
 def _predict_part(part: datasets.Part, fold: Optional[int], out: str, request: Request, record: dict[str, Any],
                   strategy: tf.distribute.Strategy) -> predictions.Predictions:
     """Predicts one part by one fold's model into `out`, by one pass over the pictures for each checkpoint or for all."""
-    paths = checkpoint.choose(runs.last_stage_dir(request.model_dir, fold), request.checkpoint)
+    wanted = request.checkpoint or run_record.keep(record)
+    paths = checkpoint.choose(runs.last_stage_dir(request.model_dir, fold), wanted)
     if len(paths) == 1 or request.average == "weights":
         return _predict_once(part, fold, paths, out, request, record, strategy)
     members = [_predict_once(part, fold, [path], os.path.join(out, os.path.basename(path)), request, record, strategy)
@@ -210,7 +211,8 @@ def _predict_once(part: datasets.Part, fold: Optional[int], paths: list[str], ou
         answers.of(part.data.task).refresh(out, part.data)
         return predictions.Predictions(out)
     built = _load(paths, fold, size, part.data, request, record, strategy)
-    batches = inputs.predict_batches(part, size, views, stage["eval_resize"], request.batch_size)
+    batches = inputs.predict_batches(part, size, views, stage["eval_resize"], request.batch_size,
+                                     antialias=stage.get("antialias", True))
     _write_predictions(built.model, views, batches, part, strategy, out, meta)
     logging.info("%d predictions (%s, %d px) in %s", part.size, views.name, size, out)
     return predictions.Predictions(out)
@@ -226,9 +228,11 @@ def _load(paths: list[str], fold: Optional[int], size: int, data: datasets.Datas
         if len(paths) == 1:
             return load_classifier(record, paths[0], size)
         built = _build(record, size, base_training=classifiers.needs_base_training(stage["train"]))
-        classifiers.set_trainable(built, stage["train"])
+        classifiers.set_trainable(built, stage["train"], stage.get("freeze_place", False))
         weight_mean.load(paths, built, same["model"], stage["size"])
-    pictures = inputs.TrainPictures(size, "eval", "", stage["eval_resize"])
+    # Before there was a choice, each place was dropped half of the time.
+    pictures = inputs.TrainPictures(size, "eval", "", stage["eval_resize"], antialias=stage.get("antialias", True),
+                                    place_drop=stage.get("place_drop", 0.5))
     part = _cropped(_trained_part(data, same["train_split"], fold), record)
     weight_mean.estimate_batch_norm(built, part, pictures, request.batch_size, strategy)
     return built

@@ -20,8 +20,8 @@ def flagfiles(configs: str) -> list[tuple[str, ...]]:
     """The training recipes below a folder, in order, each with its TPU overrides where there are any."""
     found = [os.path.join(folder, name) for folder, _, names in os.walk(configs) for name in names]
     recipes = sorted(path for path in found if path.endswith(".flags") and _is_recipe(path))
-    overrides = [os.path.join(configs, _TPU_OVERRIDES, f"{os.path.basename(os.path.dirname(path))}.flags")
-                 for path in recipes]
+    competitions = [os.path.relpath(path, configs).split(os.sep)[0] for path in recipes]
+    overrides = [os.path.join(configs, _TPU_OVERRIDES, f"{competition}.flags") for competition in competitions]
     return [(path, override) if os.path.exists(override) else (path,) for path, override in zip(recipes, overrides)]
 
 

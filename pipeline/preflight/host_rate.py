@@ -20,7 +20,8 @@ def measure(step: Step, part: Part, batch_size: int) -> float:
 def _batches(step: Step, part: Part, batch_size: int) -> tf.data.Dataset:
     stage = step.stage
     if step.kind != TRAIN:
-        return inputs.predict_batches(part, stage.size, step.views, stage.eval_resize, batch_size).repeat()
+        return inputs.predict_batches(part, stage.size, step.views, stage.eval_resize, batch_size,
+                                      antialias=stage.antialias).repeat()
     pictures = training_picture.pictures_of(stage)
     return inputs.train_batches(part, pictures, batch_size, seed=0, class_balance=stage.class_balance,
                                 mix=mixing.Alphas(stage.mixup, stage.cutmix, stage.mixup_draw))

@@ -14,7 +14,7 @@ from pipeline.ops import mixing, seeds, tta
 from pipeline.records import class_balance as balances
 from pipeline.records.dataset import Part
 from pipeline.records.schema import Key, RecordKind
-from pipeline.records.training_picture import TrainPictures, training_picture
+from pipeline.records.training_picture import TrainPictures, training_picture, training_place
 from pipeline.tasks.task import MANY_HOT
 
 AUTOTUNE = tf.data.AUTOTUNE
@@ -173,7 +173,7 @@ def train_batches(part: Part, pictures: TrainPictures, batch_size: int, seed: in
     def prepare(example):
         example_seed = seeds.example_seed(seed, example["epoch"], example["row"], example.get("copy"))
         image = training_picture(example["encoded"], example_seed, pictures, box_of(example["row"]))
-        return {"image": image, "place": example["place"]}, example["label"]
+        return {"image": image, "place": training_place(example["place"], example_seed, pictures)}, example["label"]
 
     own_batch = batch_size // host.count
     if host.takes_shards(part):
@@ -207,9 +207,10 @@ def _mixed(batches: tf.data.Dataset, seed: int, start_step: int, alphas: mixing.
 
 
 def predict_batches(part: Part, size: int, views: tta.Views, eval_resize: str, batch_size: int,
-                    host: Host = Host()) -> tf.data.Dataset:
+                    host: Host = Host(), antialias: bool = True) -> tf.data.Dataset:
     """Every example once, in file order, the last batch padded; with one of several `host`s its part of each batch.
 
+    `antialias` as in decode.resize.
     Elements: {'image': uint8 [batch, crops, size, size, 3], 'place': float32 [batch, 3], 'label': as parse_record's,
     'row': int64 [batch], 'mask': float32 [batch], 0 on padding}.
     """
@@ -218,7 +219,7 @@ def predict_batches(part: Part, size: int, views: tta.Views, eval_resize: str, b
 
     def prepare(example):
         seed = seeds.example_seed(0, 0, example["row"])  # the same crops at each call
-        image = tta.host_views(example["encoded"], size, views, eval_resize, box_of(example["row"]), seed)
+        image = tta.host_views(example["encoded"], size, views, eval_resize, box_of(example["row"]), antialias, seed)
         return {"image": image, "place": example["place"], "label": example["label"], "row": example["row"], "mask": 1.0}
 
     own_batch = batch_size // host.count
@@ -232,7 +233,8 @@ def predict_batches(part: Part, size: int, views: tta.Views, eval_resize: str, b
     return batches.with_options(_options(ordered=True))
 
 
-def validation_batches(part: Part, size: int, eval_resize: str, batch_size: int, host: Host = Host()) -> tf.data.Dataset:
+def validation_batches(part: Part, size: int, eval_resize: str, batch_size: int, host: Host = Host(),
+                       antialias: bool = True) -> tf.data.Dataset:
     """predict_batches of one view, as Keras wants them: (features, labels, float32 weights [batch]).
 
     Labels are int64 [batch] ≥ 0, or float32 [batch, classes] where a picture has several.
@@ -245,7 +247,7 @@ def validation_batches(part: Part, size: int, eval_resize: str, batch_size: int,
         known = tf.reduce_any(labels > 0, axis=1) if labels.shape.rank == 2 else labels >= 0
         return features, tf.maximum(labels, 0), batch["mask"] * tf.cast(known, tf.float32)
 
-    return predict_batches(part, size, tta.parse("none"), eval_resize, batch_size, host).map(as_keras)
+    return predict_batches(part, size, tta.parse("none"), eval_resize, batch_size, host, antialias).map(as_keras)
 
 
 def _options(ordered: bool) -> tf.data.Options:

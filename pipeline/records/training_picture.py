@@ -14,11 +14,15 @@ class TrainPictures:
 
     size: int               # pixels, height = width
     augment: str            # inception, crop, simple, rot45, imet or eval
-    randaugment: str        # N:M, or empty for none; not used with eval
+    randaugment: str        # N:M[:OPTIONS], or empty for none; not used with eval
     eval_resize: str        # for crop (short:N alone), rot45, eval, and imet (its crop is of crop:N)
     jitter: float = 0.0     # of brightness, contrast and saturation; not used with eval
     pca_noise: float = 0.0  # standard deviation; not used with eval
     random_erasing: float = 0.0  # probability; not used with eval
+    min_crop: float = decode.LEAST_AREA  # of inception and simple: a crop's least share of the picture
+    crop_law: str = "area"       # of these: one of decode.CROP_LAWS
+    antialias: bool = True       # of every resize
+    place_drop: float = 0.0      # probability that the picture's place is not told
 
 
 def pictures_of(stage: Any) -> TrainPictures:
@@ -30,26 +34,37 @@ def training_picture(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPicture
                      box: Optional[tf.Tensor] = None) -> tf.Tensor:
     """JPEG bytes → augmented uint8 [size, size, 3]; `seed` is a stateless seed, int [2]; `box` as in decode.window."""
     if pictures.augment == "eval":
-        return decode.whole(encoded, pictures.size, pictures.eval_resize, box, seed)
+        return decode.whole(encoded, pictures.size, pictures.eval_resize, box, pictures.antialias, seed)
     crop_seed, flip_seed, simple_seed, randaugment_seed, erasing_seed, light_seed = seeds.split(seed, 6)
     wanted = decode.parse_eval_resize(pictures.eval_resize, pictures.size)
     if pictures.augment == "imet":
-        image = imet.imet(encoded, pictures.size, crop_seed, box, wanted.crop)
+        image = imet.imet(encoded, pictures.size, crop_seed, box, pictures.antialias, wanted.crop)
     elif pictures.augment == "rot45":
-        whole = decode.whole(encoded, pictures.size, pictures.eval_resize, box, crop_seed)
+        whole = decode.whole(encoded, pictures.size, pictures.eval_resize, box, pictures.antialias, crop_seed)
         image = rot45.rot45(whole, flip_seed)
     elif pictures.augment == "crop":
-        image = decode.random_short_side_crop(decode.decode(encoded, box), pictures.size, wanted.short, crop_seed)
+        decoded = decode.decode(encoded, box)
+        image = decode.random_short_side_crop(decoded, pictures.size, wanted.short, crop_seed, pictures.antialias)
         image = decode.flip(image, flip_seed)
     else:
-        image = decode.flip(decode.random_crop(encoded, pictures.size, crop_seed, box), flip_seed)
+        image = decode.random_crop(encoded, pictures.size, crop_seed, box, pictures.min_crop, pictures.crop_law,
+                                   pictures.antialias)
+        image = decode.flip(image, flip_seed)
     if pictures.augment == "simple":
         image = simple.simple(image, simple_seed)
     if pictures.jitter or pictures.pca_noise:
         image = light.change(image, light_seed, pictures.jitter, pictures.pca_noise)
     if pictures.randaugment:
-        layers, magnitude = randaugment.parse(pictures.randaugment)
-        image = randaugment.randaugment(image, randaugment_seed, layers, magnitude)
+        image = randaugment.randaugment(image, randaugment_seed, *randaugment.parse(pictures.randaugment))
     if pictures.random_erasing:
         image = random_erasing.erase(image, erasing_seed, pictures.random_erasing)
     return image
+
+
+def training_place(place: tf.Tensor, seed: tf.Tensor, pictures: TrainPictures) -> tf.Tensor:
+    """A record's place, float32 [3], or zeros (no place) with the probability place_drop; `seed` as training_picture's."""
+    if not pictures.place_drop:
+        return place
+    # Folded, so that what happens to the picture does not depend on whether its place is told.
+    own_seed = tf.random.experimental.stateless_fold_in(seed, 1, alg="philox")
+    return tf.where(tf.random.stateless_uniform([], own_seed) < pictures.place_drop, tf.zeros([3]), place)

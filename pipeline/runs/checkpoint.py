@@ -1,4 +1,5 @@
-"""Checkpoints of a stage: `last`, to go on from, `best`, to start from and predict with, and epochs that are kept.
+"""Checkpoints of a stage: `last`, to go on from, `best`, and epochs that are kept. --keep says which of the first two the next
+stage starts from and predict.py takes.
 
 They are TensorFlow's own checkpoints (written whole, on gs:// too). An old one is deleted only after the new one stands.
 In each of them `model` is what the stage is worth: the averaged weights where it averages them.
@@ -121,10 +122,8 @@ def choose(stage_dir: str, wanted: str) -> list[str]:
 
     Raises UserError for a name that is none of these, and for epochs that were not kept.
     """
-    if wanted == BEST:
-        return [find(stage_dir)]
-    if wanted == LAST:
-        return [tf.train.latest_checkpoint(os.path.join(stage_dir, LAST))]
+    if wanted in (BEST, LAST):
+        return [find(stage_dir, wanted)]
     if not wanted[:1].isdigit():
         raise unknown("--checkpoint", wanted, [BEST, LAST, "numbers of epochs as in 18:21:24"])
     epochs, kept = parse_epochs("--checkpoint", wanted), _kept_epochs(stage_dir)
@@ -135,9 +134,9 @@ def choose(stage_dir: str, wanted: str) -> list[str]:
     return [_kept_path(stage_dir, one) for one in epochs]
 
 
-def find(stage_dir: str) -> str:
-    """The checkpoint that a stage is represented by: its best, or its last where nothing was held out."""
-    for kind in (BEST, LAST):
+def find(stage_dir: str, keep: str = BEST) -> str:
+    """The checkpoint that a stage is represented by: its best (its last where nothing was held out), or its last."""
+    for kind in (BEST, LAST) if keep == BEST else (LAST,):
         path = tf.train.latest_checkpoint(os.path.join(stage_dir, kind))
         if path is not None:
             return path

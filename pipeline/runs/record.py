@@ -77,6 +77,11 @@ def last_stage(record: dict[str, Any]) -> dict[str, Any]:
     return record["same"]["stages"][record["same"]["stage_order"][-1]]
 
 
+def keep(record: dict[str, Any]) -> str:
+    """Which checkpoint of its last stage a run is represented by: best (also before there was a choice) or last."""
+    return last_stage(record).get("keep", "best")
+
+
 def has_started(model_dir: str, program: str = CLASSIFIER_PROGRAM) -> bool:
     """Whether a checkpoint of any stage stands; before that, other flags cost nothing."""
     if not files.exists(os.path.join(model_dir, RUN_FILE)):

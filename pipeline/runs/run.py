@@ -10,7 +10,7 @@ from pipeline import files
 from pipeline.errors import UserError
 from pipeline.records import dataset as datasets
 from pipeline.runs import record as run_record
-from pipeline.runs.stages import Stage, parse_epochs
+from pipeline.runs.stages import COSINE_WHOLE, Stage, parse_epochs
 from pipeline.tasks.task import Task
 
 DONE_FILE = "DONE"  # in a stage's folder: it has finished, and how
@@ -30,6 +30,7 @@ class Run:
     fold: Optional[int] = None      # the one held out; the others are trained on
     num_classes: Optional[int] = None
     place_input: bool = False
+    input_scaling: Optional[str] = None  # a mode of models.scaling; None: that of the first weights
     dropout: float = 0.0            # before the head
     boxes: Optional[str] = None     # name of the boxes that pictures are cropped to
     precision: str = "float32"
@@ -128,9 +129,10 @@ def held_out_part(run: Run, data: datasets.Dataset) -> Optional[datasets.Part]:
     return None
 
 
-def epochs_to_steps(epochs: float, steps_per_epoch: float) -> int:
-    """The one place where a duration in epochs becomes steps (rounded to the nearest)."""
-    return int(round(epochs * steps_per_epoch))
+def epochs_to_steps(epochs: float, steps_per_epoch: float, down: bool = False) -> int:
+    """The one place where a duration in epochs becomes steps (rounded to the nearest, or down)."""
+    steps = epochs * steps_per_epoch
+    return int(steps) if down else int(round(steps))
 
 
 def plan_stage(run: Run, stage: Stage, data: datasets.Dataset) -> Plan:
@@ -146,8 +148,10 @@ def plan_stage(run: Run, stage: Stage, data: datasets.Dataset) -> Plan:
         steps = min(steps, run.max_steps)
         steps_per_snapshot = min(steps_per_snapshot, run.max_steps)
         validation_steps = min(validation_steps, run.max_steps)
-    return Plan(stage.epochs, validate_every, steps_per_epoch, steps_per_snapshot, steps, total_steps,
-                epochs_to_steps(stage.warmup_epochs, steps_per_epoch), validation_steps)
+    # cosine:whole is as iNat 2021's sixth place had it, which cut the fraction of a step off.
+    warmup_steps = epochs_to_steps(stage.warmup_epochs, steps_per_epoch, down=stage.lr_schedule == COSINE_WHOLE)
+    return Plan(stage.epochs, validate_every, steps_per_epoch, steps_per_snapshot, steps, total_steps, warmup_steps,
+                validation_steps)
 
 
 def kept_epochs(run: Run, stage: Stage) -> tuple[float, ...]:
@@ -181,6 +185,8 @@ def finished_folds(model_dir: str) -> list[Optional[int]]:
 def with_epochs_of(model_dir: str, stages: Sequence[Stage]) -> list[Stage]:
     """The stages with as many epochs as an earlier run found best: the median over its finished folds.
 
+    Where it kept the last epoch (--keep=last) that is all of them.
+
     For the last run on everything that has labels, which has nothing left to stop it early. Raises UserError for a
     stage that the earlier run has not.
     """
@@ -192,9 +198,9 @@ def with_epochs_of(model_dir: str, stages: Sequence[Stage]) -> list[Stage]:
         if stage.name not in names:
             raise UserError(f"--epochs_from: {model_dir} has no stage {stage.name}; it has: {', '.join(names)}")
         folder = folders[names.index(stage.name)]
-        best = [files.read_json(os.path.join(fold_dir(model_dir, fold), folder, DONE_FILE))["best_epoch"]
-                for fold in folds]
-        found.append(dataclasses.replace(stage, epochs=statistics.median_high(best)))
+        done = [files.read_json(os.path.join(fold_dir(model_dir, fold), folder, DONE_FILE)) for fold in folds]
+        kept = [one["epochs" if one.get("keep") == "last" else "best_epoch"] for one in done]
+        found.append(dataclasses.replace(stage, epochs=statistics.median_high(kept)))
     return found
 
 

@@ -9,11 +9,14 @@ from pipeline.models.trained_layers import parse_train
 from pipeline.tasks import registry as tasks
 
 # The flags of multi_stage_train.py that may stand inside a --stage line too.
-STAGE_FLAGS = ("batch_size", "augment", "randaugment", "eval_resize", "label_smoothing", "optimizer", "momentum",
+STAGE_FLAGS = ("batch_size", "augment", "min_crop", "crop_law", "antialias", "randaugment", "eval_resize", "place_drop",
+               "freeze_place", "label_smoothing", "optimizer", "momentum",
                "weight_decay", "clip_norm", "lr_schedule", "lr_factor", "warmup_epochs", "scale_lr", "lr_batch",
-               "groups", "layer_decay", "ema", "accumulate", "monitor", "early_stop", "validate_every", "keep_epochs",
+               "groups", "layer_decay", "ema", "accumulate", "monitor", "keep", "early_stop", "validate_every", "keep_epochs",
                "class_balance", "logit_adjust", "loss", "focal_alpha", "focal_gamma", "mixup", "mixup_draw", "cutmix",
                "random_erasing", "jitter", "pca_noise")
+
+COSINE_WHOLE = "cosine:whole"  # of lr_schedule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +31,13 @@ class Stage:
     train: str           # head, all, last:N or from:LAYER
     batch_size: int      # global
     augment: str
-    randaugment: str     # N:M or empty
+    min_crop: float      # share of the picture's area
+    crop_law: str        # area or height
+    antialias: bool
+    randaugment: str     # N:M[:OPTIONS] or empty
     eval_resize: str
+    place_drop: float    # probability
+    freeze_place: bool
     label_smoothing: float
     optimizer: str
     momentum: float
@@ -45,6 +53,7 @@ class Stage:
     ema: float           # 0: off
     accumulate: int      # micro-batches a step
     monitor: Optional[str]  # None: as loss
+    keep: str            # best or last
     early_stop: int      # validations; 0: off
     validate_every: float  # epochs
     keep_epochs: str     # 18:21:24 or empty

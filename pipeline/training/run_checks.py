@@ -74,6 +74,8 @@ def _check_warmup(stage: Stage, plan: runs.Plan) -> None:
 
 
 def _check_augmentation(run: runs.Run, stage: Stage) -> None:
+    if stage.freeze_place and not run.place_input:
+        raise UserError(f"stage {stage.name}: freeze_place=on: without --place_input there is nothing that reads a place")
     if stage.augment == "eval" and stage.randaugment:
         raise UserError(f"stage {stage.name}: randaugment={stage.randaugment} does not go with augment=eval "
                         "(write randaugment= in the stage to turn it off)")
@@ -89,9 +91,11 @@ def _check_augmentation(run: runs.Run, stage: Stage) -> None:
 
 
 def input_scaling(run: runs.Run) -> str:
-    """The mode of models.scaling that belongs to the run's first weights; every later stage must keep it."""
+    """The mode of models.scaling that was asked for, else that of the run's first weights; every later stage must keep it."""
     if run.init_from:
         return run_record.read(run.init_from)["free"]["scaling"]
+    if run.input_scaling:
+        return run.input_scaling
     return weights.resolve(run.model, zoo.find(run.model), run.weights).scaling
 
 
@@ -131,6 +135,9 @@ def _check_first_weights(run: runs.Run) -> None:
         theirs = run_record.read(run.init_from)["same"]["model"]
         if theirs != run.model:
             raise UserError(f"--init_from: {run.init_from} is a {theirs}, not a {run.model}")
+        if run.input_scaling not in (None, input_scaling(run)):
+            raise UserError(f"--input_scaling={run.input_scaling}: {run.init_from}, which --init_from names, was trained with "
+                            f"{input_scaling(run)}")
         return
     source = weights.resolve(run.model, zoo.find(run.model), run.weights)
     if source.path is not None:

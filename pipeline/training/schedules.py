@@ -11,8 +11,9 @@ import tensorflow as tf
 
 from pipeline.errors import UserError, unknown
 from pipeline.runs.run import epochs_to_steps
+from pipeline.runs.stages import COSINE_WHOLE
 
-KNOWN = ("cosine", "constant", "step:EPOCH:EPOCH", "triangular:RATIO", "plateau:FACTOR:PATIENCE")
+KNOWN = ("cosine", "cosine:whole", "constant", "step:EPOCH:EPOCH", "triangular:RATIO", "plateau:FACTOR:PATIENCE")
 LOWEST = 0.01  # triangular: the rate it comes from and goes to, as a share of its peak
 
 
@@ -20,7 +21,7 @@ LOWEST = 0.01  # triangular: the rate it comes from and goes to, as a share of i
 class Schedule:
     """--lr_schedule, parsed."""
 
-    kind: str                        # cosine, constant, step, triangular or plateau
+    kind: str                        # cosine, cosine:whole, constant, step, triangular or plateau
     epochs: tuple[float, ...] = ()   # step: after which the rate is multiplied
     ratio: float = 1.0               # triangular: all steps over those of the rise
     factor: float = 1.0              # plateau: what the rate is multiplied by
@@ -33,10 +34,10 @@ class Schedule:
 
 
 def parse(text: str) -> Schedule:
-    """cosine, constant, step:10:20, triangular:4 or plateau:0.5:4; raises UserError, for an unknown kind with the known."""
+    """cosine, cosine:whole, constant, step:10:20, triangular:4 or plateau:0.5:4; raises UserError, for an unknown kind with the known."""
     kind, *arguments = text.split(":")
-    if kind in ("cosine", "constant") and not arguments:
-        return Schedule(kind)
+    if text in ("cosine", COSINE_WHOLE, "constant"):
+        return Schedule(text)
     if kind not in _PARSERS:
         raise unknown("lr_schedule", text, KNOWN)
     try:
@@ -78,12 +79,14 @@ class WarmupSchedule(tf.keras.optimizers.schedules.LearningRateSchedule):
     """Linear warm-up, then constant, in steps, or cosine to 0 (Goyal et al. 2017; Loshchilov & Hutter 2017).
 
     With s steps done, W of warm-up and T in all: peak · (s + 1)/W while s < W (so that no step is spent at rate 0);
-    then peak; or peak · factor^k, where k of the boundaries are ≤ s; or peak · (1 + cos(π · (s − W)/(T − W)))/2.
+    then peak; or peak · factor^k, where k of the boundaries are ≤ s; or peak · (1 + cos(π · (s − W)/(T − W)))/2. As iNat
+    2021's sixth place had it (cosine:whole) the cosine's length counts the warm-up and its first step is not spent at
+    the peak: peak · (1 + cos(π · (s + 1 − W)/T))/2, which ends above 0.
     """
 
     def __init__(self, kind: str, peak: float, warmup_steps: int, total_steps: int, boundaries: Sequence[int] = (),
                  factor: float = 1.0):
-        """kind: constant, step, to which `boundaries` (in steps) and `factor` belong, or cosine."""
+        """kind: constant, step, to which `boundaries` (in steps) and `factor` belong, cosine, or cosine:whole."""
         self.kind = kind
         self.peak = peak
         self.warmup_steps = warmup_steps
@@ -106,7 +109,11 @@ class WarmupSchedule(tf.keras.optimizers.schedules.LearningRateSchedule):
             passed = tf.cast(step >= tf.constant(self.boundaries, tf.float32), tf.float32)
             return self.peak * tf.pow(self.factor, tf.reduce_sum(passed))
         warmup = float(self.warmup_steps)
-        progress = tf.clip_by_value((step - warmup) / max(self.total_steps - warmup, 1.0), 0.0, 1.0)
+        if self.kind == COSINE_WHOLE:
+            done, length = step + 1.0 - warmup, float(self.total_steps)
+        else:
+            done, length = step - warmup, max(self.total_steps - warmup, 1.0)
+        progress = tf.clip_by_value(done / length, 0.0, 1.0)
         return self.peak * 0.5 * (1.0 + tf.cos(math.pi * progress))
 
     def get_config(self) -> dict:

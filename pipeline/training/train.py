@@ -1,4 +1,4 @@
-"""Training: the stages of a run in order, each from the best of the one before."""
+"""Training: the stages of a run in order, each from what the one before has kept: its best, or its last."""
 
 import os
 import time
@@ -54,8 +54,9 @@ def _log_prior(run: Run, stage: Stage, data: datasets.Dataset) -> Optional[np.nd
 
 def _load_earlier_run(run: Run, built: classifiers.Classifier, data: datasets.Dataset) -> None:
     """--init_from: all weights where the classes are the same, else the base alone."""
-    path = checkpoint.find(runs.last_stage_dir(run.init_from, seen.first_fold(run.init_from, data, run.fold)))
     record = run_record.read(run.init_from)
+    last_stage = runs.last_stage_dir(run.init_from, seen.first_fold(run.init_from, data, run.fold))
+    path = checkpoint.find(last_stage, run_record.keep(record))
     same_classes = record["free"]["class_ids"] == data.class_ids
     logging.info("starting from %s (%s)", path, "all weights" if same_classes else "the base: its classes are others")
     checkpoint.load_at_size(path, built, run.model, run_record.last_stage(record)["size"], run.random_seed,
@@ -67,7 +68,7 @@ def _load_initial(run: Run, stage: Stage, built: classifiers.Classifier, data: d
     --weights, which were loaded when it was built; else they are random."""
     if run.stages[0] != stage:
         before = run.stages[run.stages.index(stage) - 1]
-        path = checkpoint.find(runs.stage_dir(run, before))
+        path = checkpoint.find(runs.stage_dir(run, before), before.keep)
         checkpoint.load_at_size(path, built, run.model, before.size, run.random_seed)
     elif run.init_from:
         _load_earlier_run(run, built, data)
@@ -123,7 +124,7 @@ def _mark_done(folder: str, stage: Stage, plan: Plan, checkpoints: checkpoint.St
     runs.mark_done(folder, {"epochs": plan.epochs_after(checkpoints.snapshots),
                             "best_epoch": plan.epochs_after(checkpoints.best_snapshot),
                             "steps": min(checkpoints.snapshots * plan.steps_per_snapshot, plan.steps),
-                            "monitor": stage.monitor, "best": checkpoints.best_value, "seconds": round(seconds, 1)})
+                            "monitor": stage.monitor, "keep": stage.keep, "best": checkpoints.best_value, "seconds": round(seconds, 1)})
 
 
 def _stage_seed(run: Run, stage: Stage) -> int:
@@ -170,7 +171,8 @@ def _training_batches(run: Run, stage: Stage, data: datasets.Dataset, start_step
 
 
 def _validation_batches(run: Run, stage: Stage, data: datasets.Dataset, host: inputs.Host) -> tf.data.Dataset:
-    return inputs.validation_batches(runs.held_out_part(run, data), stage.size, stage.eval_resize, stage.batch_size, host)
+    return inputs.validation_batches(runs.held_out_part(run, data), stage.size, stage.eval_resize, stage.batch_size, host,
+                                     stage.antialias)
 
 
 def _damaged_part(run: Run, data: datasets.Dataset) -> datasets.Part:

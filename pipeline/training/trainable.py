@@ -19,7 +19,7 @@ def build_classifier(run: Run, stage: Stage, class_count: int, weights: str, sca
     built = classifiers.build(run.model, stage.size, class_count, weights=weights,
                               base_training=classifiers.needs_base_training(stage.train),
                               place_input=run.place_input, dropout=run.dropout, seed=run.random_seed, scaling=scaling)
-    classifiers.set_trainable(built, stage.train)
+    classifiers.set_trainable(built, stage.train, stage.freeze_place)
     if run.sync_batch_norm:
         classifiers.synchronize_batch_norm(built)
     return built

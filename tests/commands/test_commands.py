@@ -140,7 +140,7 @@ def test_the_sixth_place_solutions_own_flagfiles_work(tmp_path):
     run = json.loads((tmp_path / "model" / "run.json").read_text())["same"]
     assert run["model"] == "keras/efficientnet-b0" and run["place_input"] and run["stage_order"] == ["all", "fixres"]
     everything, fixres = run["stages"]["all"], run["stages"]["fixres"]
-    assert (everything["size"], everything["randaugment"], everything["train"]) == (32, "6:4", "all")
+    assert (everything["size"], everything["randaugment"], everything["train"]) == (32, "6:4:same:tf_contrast", "all")
     assert (fixres["size"], fixres["randaugment"], fixres["train"]) == (48, "", "last:18")
     assert fixres["augment"] == "eval" and everything["scale_lr"] and everything["warmup_epochs"] == 0.3
     done = run_command(
@@ -158,7 +158,9 @@ def test_the_sixth_place_solutions_own_flagfiles_work(tmp_path):
 @pytest.mark.parametrize("flags, words", [
     (["--num_training_instances=17"], ["--num_training_instances=17", "16"]),
     (["--model_name=efficientnet-b9"], ["efficientnet-b9", "efficientnet-b3"]),
-    (["--input_scale_mode=tf_mode"], ["input_scale_mode"]),
+    (["--input_scale_mode=bgr_mode"], ["input_scale_mode", "torch_mode"]),
+    (["--lr=0.1"], ["--lr is of the solution's main.py", "--input_size_stage3"]),
+    (["--date_encode=none"], ["date_encode", "encode_cos_sin"]),
     (["--randaug_num_layers=2", "--norandaug"], ["norandaug"]),
 ])
 def test_mistakes_in_the_solutions_flags(flags, words, tmp_path):

@@ -35,7 +35,7 @@ import multi_stage_train as command
 rest = command.FLAGS(sys.argv)
 assert rest[1:] == [], rest
 names = ("model", "weights", "num_classes", "precision", "random_seed", "tta", "fold", "tpu", "train_split", "dropout",
-         "boxes")
+         "boxes", "place_input", "input_scaling")
 print(json.dumps({**{name: command.FLAGS[name].value for name in names},
                   "stages": [dataclasses.asdict(stage) for stage in command.resolve_stages()]}))
 assert "tensorflow" not in sys.modules
@@ -81,9 +81,11 @@ def test_every_recipe_parses_and_passes_the_checks(name, request, tmp_path):
     many = recipe["stages"][0].loss not in (None, "softmax")  # None: the task's own
     data = request.getfixturevalue("tiny_multi_label_data" if many else "tiny_data")
     # All that is checked before training, on a competition that is not its own, which max_steps allows.
-    of_run = ("model", "stages", "weights", "num_classes", "precision", "tta", "train_split", "dropout")
+    of_run = ("model", "stages", "weights", "num_classes", "precision", "tta", "dropout", "place_input", "input_scaling")
+    split = recipe["train_split"].replace("train_mini", "train")  # which the small competition has not
     train.run_training(train.Run(data_dir=data.directory, model_dir=str(tmp_path / "m"), dry_run=True, max_steps=1,
-                                 fold=0 if data.manifest.folds else None, **{key: recipe[key] for key in of_run}))
+                                 train_split=split, fold=0 if data.manifest.folds else None,
+                                 **{key: recipe[key] for key in of_run}))
     assert (CONFIGS / name).read_text().count(f"--flagfile=configs/{name}") >= 1  # the header's own command
 
 
@@ -149,10 +151,12 @@ def test_a_recipe_on_boxes_is_the_coarse_one_on_crops(name):
 def test_the_override_for_one_gpu_follows_any_recipe(name):
     recipe, on_gpu = read(CONFIGS / name), read(CONFIGS / name, GPU)
     assert (on_gpu["precision"], on_gpu["tpu"]) == ("mixed_float16", "none")
-    for before, after in zip(recipe["stages"], on_gpu["stages"]):
-        assert (after.batch_size, after.lr) == (8, before.lr)
+    of_lines = [line for line in (CONFIGS / name).read_text().splitlines() if line.startswith("--stage=")]
+    for line, before, after in zip(of_lines, recipe["stages"], on_gpu["stages"]):
+        batch = before.batch_size if ",batch_size=" in line else 8  # a line that names its own keeps it
+        assert (after.batch_size, after.lr) == (batch, before.lr)
         if before.scale_lr:
-            assert after.peak_lr == pytest.approx(before.peak_lr * 8 / before.batch_size)
+            assert after.peak_lr == pytest.approx(before.peak_lr * batch / before.batch_size)
 
 
 @pytest.mark.parametrize("path", TPU, ids=lambda path: path.stem)
@@ -190,7 +194,7 @@ def test_inat2017_is_as_published():
     assert (recipe["model"], recipe["num_classes"]) == ("keras/resnet152", 5089)
     stage, = recipe["stages"]
     assert (stage.size, stage.epochs, stage.train, stage.batch_size) == (320, 30, "all", 48)
-    assert (stage.augment, stage.eval_resize) == ("inception", "short:360:cubic")
+    assert (stage.augment, stage.min_crop, stage.antialias, stage.eval_resize) == ("inception", 0.3, False, "short:360:cubic")
     assert (stage.jitter, stage.pca_noise, stage.randaugment, stage.label_smoothing) == (0.4, 0.1, "", 0)
     assert (stage.optimizer, stage.momentum, stage.weight_decay, stage.warmup_epochs) == ("sgd", 0, 0, 0)
     rate = schedules.make_rate(stage.lr_schedule, stage.peak_lr, 0, 300, 10, stage.lr_factor)
@@ -225,7 +229,7 @@ def test_imet2019s_two_lines_are_as_published(name):
     assert (second.weight_decay, second.lr_schedule, second.warmup_epochs) == (decay, schedule, warmup)
     assert (second.mixup, second.mixup_draw, second.early_stop, second.validate_every) == (0.2, "picture", 4, 0.5)
     for stage in recipe["stages"]:
-        assert (stage.size, stage.augment, stage.eval_resize) == (320, "imet", crop)
+        assert (stage.size, stage.augment, stage.antialias, stage.eval_resize) == (320, "imet", False, crop)
         assert (stage.clip_norm, stage.batch_size, stage.peak_lr, stage.optimizer) == (10, 48, stage.lr, "adamw")
         assert (stage.loss, stage.focal_alpha, stage.focal_gamma, stage.monitor) == ("focal", 0.5, 0.25, "val_f2")
 

@@ -228,16 +228,22 @@ def test_place_input():
     assert differs.tolist() == [True, True, False, True]
 
 
-def test_places_are_dropped_half_the_time_per_example():
-    layer = classifiers.KnownPlace()
-    place = np.tile([[0.5, -0.25, 1.0]], (4000, 1)).astype(np.float32)
-    np.testing.assert_array_equal(layer(place), place[:, :2])
-    dropped = layer(place, training=True).numpy()
-    kept = dropped[:, 0] != 0
-    assert kept.mean() == pytest.approx(0.5, abs=0.04)
-    np.testing.assert_array_equal(dropped[kept], place[kept, :2])
-    assert not dropped[~kept].any()
-    assert not layer(place * [1, 1, 0], training=True).numpy().any()
+def test_a_frozen_place_branch_stays_as_it_is():
+    """In training too, with its BatchNorm's statistics; the head trains."""
+    built = build(QUICK, 32, 7, place_input=True)
+    _set_random(built.place)
+    features = {"image": PIXELS, "place": PLACES}
+    for freeze in (True, False):
+        set_trainable(built, "all", freeze)
+        before = [weight.copy() for weight in built.place.get_weights()]
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(built.model(features, training=True) ** 2)
+        trained = {variable.ref() for variable in built.model.trainable_variables}
+        of_place = {variable.ref() for variable in built.place.variables}
+        assert bool(trained & of_place) is not freeze and built.head.kernel.ref() in trained
+        assert tape.gradient(loss, built.head.kernel) is not None
+        same = [np.array_equal(one, other) for one, other in zip(before, built.place.get_weights())]
+        assert all(same) is freeze  # the statistics alone move without a step
 
 
 def test_other_scaling_on_request():

@@ -58,7 +58,7 @@ def test_views_of_a_box_are_those_of_a_picture_that_ends_there(box, resize, name
     views = tta.parse(name)
     got = tta.host_views(encoded, 32, views, resize, tf.constant(box)).numpy()
     first = decode.resize_whole(tf.constant(stored), 32, resize)
-    expected = np.stack([first, *views.on_host(tf.constant(stored), first, 32, resize)])
+    expected = np.stack([first, *views.on_host(tta.Picture(tf.constant(stored), first, 32, resize))])
     assert got.shape == expected.shape and difference(got, expected).max() <= 1
 
 

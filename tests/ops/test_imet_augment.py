@@ -148,7 +148,7 @@ def coordinates(height, width):
 def test_the_crop_has_its_size_and_reaches_every_place(most, rows):
     """Twice the size of 40, or what eval_resize=crop:N says."""
     encoded, tops, mirrored = coordinates(100, 60), [], 0
-    augment = tf.function(lambda number: imet.imet(encoded, 40, tf.stack([number, 1]), None, most))
+    augment = tf.function(lambda number: imet.imet(encoded, 40, tf.stack([number, 1]), most=most))
     unchanged = 0
     for number in range(200):
         seed = tf.constant([number, 1], tf.int64)

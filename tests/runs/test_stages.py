@@ -6,10 +6,12 @@ from pipeline.errors import UserError
 from pipeline.runs import stages
 from pipeline.runs.stages import STAGE_FLAGS
 
-DEFAULTS = {"batch_size": 32, "augment": "inception", "randaugment": "6:4", "eval_resize": "squash",
+DEFAULTS = {"batch_size": 32, "augment": "inception", "min_crop": 0.08, "crop_law": "area", "antialias": True,
+            "randaugment": "6:4", "eval_resize": "squash", "place_drop": 0.5, "freeze_place": False,
             "label_smoothing": 0.1, "optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.0, "clip_norm": 0.0,
             "lr_schedule": "cosine", "lr_factor": 0.1, "warmup_epochs": 0.3, "scale_lr": True, "lr_batch": 256,
-            "groups": "", "layer_decay": 1.0, "ema": 0.0, "accumulate": 1, "monitor": "val_loss", "early_stop": 0,
+            "groups": "", "layer_decay": 1.0, "ema": 0.0, "accumulate": 1, "monitor": "val_loss", "keep": "best",
+            "early_stop": 0,
             "validate_every": 1.0, "keep_epochs": "", "class_balance": "none", "logit_adjust": 0.0, "loss": "softmax",
             "focal_alpha": 0.5, "focal_gamma": 0.25, "mixup": 0.0, "mixup_draw": "batch", "cutmix": 0.0,
             "random_erasing": 0.0, "jitter": 0.0, "pca_noise": 0.0}

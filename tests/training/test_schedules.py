@@ -1,6 +1,7 @@
 """The learning rate, step by step, against its formula in plain Python."""
 
 import math
+import types
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import tensorflow as tf
 from pipeline.errors import UserError
 from pipeline.runs import run as runs
 from pipeline.training import schedules
+from training_runs import stage
 
 
 def formula(kind, peak, warmup, total, step):
@@ -27,6 +29,42 @@ def test_rate_of_every_step(kind, warmup):
     expected = [formula(kind, 0.3, warmup, 40, step) for step in range(40)]
     np.testing.assert_allclose([float(schedule(step)) for step in range(40)], expected, atol=1e-7)
     np.testing.assert_allclose([float(compiled(tf.constant(step, tf.int64))) for step in range(40)], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 7])
+def test_a_cosine_whose_length_counts_the_warm_up(warmup):
+    schedule = schedules.make_rate("cosine:whole", 0.3, warmup, 40, 10.0, 0.1)
+    compiled = tf.function(schedule, jit_compile=True)
+    expected = [sixth_places_rate(0.3, warmup, 40, step) for step in range(40)]
+    np.testing.assert_allclose([float(schedule(step)) for step in range(40)], expected, atol=1e-7)
+    np.testing.assert_allclose([float(compiled(tf.constant(step, tf.int64))) for step in range(40)], expected, atol=1e-6)
+
+
+def sixth_places_rate(peak, warmup, total, step):
+    """Of iNat 2021's sixth place: it counts a step before it asks for its rate, and the warm-up's with the cosine's."""
+    counted = step + 1
+    rising = counted * peak / np.maximum(warmup, 1)
+    falling = 0.5 * peak * (1 + np.cos(np.pi * (counted - warmup) / total))
+    return np.where(counted < warmup, rising, falling)
+
+
+@pytest.mark.parametrize("pictures, stages, last", [
+    (2_686_843, [(20, 0.1), (2, 0.008)], 0.054),            # the final submission: its head's stage has no epochs
+    (500_000, [(4, 0.1), (10, 0.1), (2, 0.008)], 0.054),    # the small one, of three stages
+])
+def test_every_step_of_the_sixth_places_stages(pictures, stages, last, monkeypatch):
+    monkeypatch.setattr(runs, "training_part", lambda run, data: types.SimpleNamespace(size=pictures))
+    monkeypatch.setattr(runs, "held_out_part", lambda run, data: None)
+    for epochs, rate in stages:
+        one = stage(epochs=epochs, lr=rate, batch_size=32, scale_lr=True, warmup_epochs=0.3, lr_schedule="cosine:whole")
+        plan = runs.plan_stage(runs.Run("data", "model", "network", (one,)), one, data=None)
+        per_epoch = pictures // 32
+        assert (plan.total_steps, plan.warmup_steps) == (epochs * per_epoch, int(0.3 * per_epoch))
+        steps = np.arange(plan.total_steps)
+        made = schedules.make_rate(one.lr_schedule, one.peak_lr, plan.warmup_steps, plan.total_steps, plan.steps_per_epoch, 0.1)
+        expected = sixth_places_rate(rate * 32 / 256, int(0.3 * per_epoch), epochs * per_epoch, steps)
+        np.testing.assert_allclose(made(tf.constant(steps)), expected, rtol=1e-5, atol=1e-6 * rate)
+    assert expected[-1] / expected.max() == pytest.approx(last, abs=0.001)
 
 
 @pytest.mark.parametrize("warmup", [0, 3])
@@ -97,6 +135,7 @@ def test_epochs_to_steps(epochs, per_epoch, steps):
 
 def test_known_schedules_are_parsed():
     assert schedules.parse("cosine") == schedules.Schedule("cosine")
+    assert schedules.parse("cosine:whole") == schedules.Schedule("cosine:whole") and schedules.parse("cosine:whole").takes_warmup
     assert schedules.parse("step:10:20") == schedules.Schedule("step", epochs=(10.0, 20.0))
     assert schedules.parse("triangular:4") == schedules.Schedule("triangular", ratio=4.0)
     assert schedules.parse("plateau:0.5:4") == schedules.Schedule("plateau", factor=0.5, patience=4)
@@ -104,6 +143,7 @@ def test_known_schedules_are_parsed():
 
 @pytest.mark.parametrize("text, told", [
     ("cosinus", "unknown lr_schedule 'cosinus'; known: .*constant.*cosine.*plateau:FACTOR:PATIENCE"),
+    ("cosine:half", "unknown lr_schedule 'cosine:half'; known: .*cosine:whole"),
     ("constant:1", "unknown lr_schedule 'constant:1'; known"), ("", "unknown lr_schedule"),
     ("plateau", "plateau:0.5:4"), ("plateau:0.5", "plateau:0.5:4"), ("plateau:half:4", "plateau:0.5:4"),
     ("plateau:1:4", "between 0 and 1"), ("plateau:0.5:0", "1 or more validations"), ("plateau:0.5:4:1", "plateau:0.5:4"),
