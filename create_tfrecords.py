@@ -20,6 +20,8 @@ flags.DEFINE_string("out_dir", None, "Folder for shards, dataset.json, examples.
 flag_help.heading("Shards")
 flags.DEFINE_integer("shard_mib", 128, "Size of a shard, in MiB of source files.")
 flags.DEFINE_integer("max_side", 0, "Shrink pictures whose longer side has more pixels; 0: as they are.")
+flags.DEFINE_integer("short_side", 0, "Make every picture's shorter side so many pixels (it is enlarged too); not with "
+                     "--max_side. 0: as they are.")
 flags.DEFINE_integer("workers", None, "Processes [all cores].")
 flags.DEFINE_integer("random_seed", 42, "Seed of the shuffle and of the folds.")
 flag_help.heading("Folds")
@@ -63,9 +65,11 @@ def _check_folds() -> None:
 
 
 def main() -> None:
-    for name, least in (("shard_mib", 1), ("max_side", 0), ("workers", 1), ("random_seed", 0), ("num_classes", 1),
-                        ("folds", 0), ("duplicate_distance", -1)):
+    for name, least in (("shard_mib", 1), ("max_side", 0), ("short_side", 0), ("workers", 1), ("random_seed", 0),
+                        ("num_classes", 1), ("folds", 0), ("duplicate_distance", -1)):
         _require_at_least(name, least)
+    if FLAGS.max_side and FLAGS.short_side:
+        raise UserError(f"--max_side={FLAGS.max_side} does not go with --short_side={FLAGS.short_side}: both tell the size")
     _check_folds()
     workers = FLAGS.workers or len(os.sched_getaffinity(0))
     out_dir = _require("out_dir")
@@ -75,7 +79,8 @@ def main() -> None:
     from dataset_tools import manifest  # late: pandas takes a second, and --help should not
 
     if FLAGS.adopt_records:
-        _refuse_beside_adopt_records("folds", "duplicate_distance", "data_dir", "max_side", "shard_mib", "random_seed")
+        _refuse_beside_adopt_records("folds", "duplicate_distance", "data_dir", "max_side", "short_side", "shard_mib",
+                                     "random_seed")
         from dataset_tools.adopt import adopt
 
         made = adopt(FLAGS.adopt_records, out_dir, FLAGS.competition, FLAGS.num_classes, workers)
@@ -85,7 +90,7 @@ def main() -> None:
         if FLAGS.num_classes is not None:
             raise UserError("--num_classes goes with --adopt_records; raw files tell their classes themselves")
         made = build(_require("competition"), _require("data_dir"), out_dir, FLAGS.shard_mib, FLAGS.max_side, workers,
-                     FLAGS.random_seed, FLAGS.folds, FLAGS.duplicate_distance)
+                     FLAGS.random_seed, FLAGS.folds, FLAGS.duplicate_distance, FLAGS.short_side)
     print(manifest.summary(made, out_dir))
 
 

@@ -12,7 +12,7 @@ from pipeline.records import schema
 
 
 def build(competition: str, data_dir: str, out_dir: str, shard_mib: int = 128, max_side: int = 0, workers: int = 1,
-          seed: int = 42, folds: int = 0, distance: Optional[int] = None) -> schema.Manifest:
+          seed: int = 42, folds: int = 0, distance: Optional[int] = None, short_side: int = 0) -> schema.Manifest:
     """Writes shards, examples.csv, rejected.csv and, last, dataset.json; a finished folder is left as it is.
 
     Args:
@@ -24,6 +24,7 @@ def build(competition: str, data_dir: str, out_dir: str, shard_mib: int = 128, m
       workers: processes.
       seed: of the shuffle and of the folds.
       folds: to divide train into, written apart; 0 for none.
+      short_side: pixels that the shorter side gets (it is enlarged too), 0 for as it is; not with max_side.
       distance: of the perceptual hashes of copies (`duplicates.group`), which stay in one fold; None for its default.
 
     Raises:
@@ -33,7 +34,7 @@ def build(competition: str, data_dir: str, out_dir: str, shard_mib: int = 128, m
     data_dir, out_dir = files.absolute(data_dir), files.absolute(out_dir)
     settings = {
         "competition": competition, "data_dir": data_dir, "random_seed": seed, "max_side": max_side,
-        "shard_mib": shard_mib, "fingerprint": found.fingerprint(data_dir), "folds": folds,
+        "short_side": short_side, "shard_mib": shard_mib, "fingerprint": found.fingerprint(data_dir), "folds": folds,
         "duplicate_distance": _distance(distance) if folds else None,
     }
     finished = manifest.find_finished(out_dir, settings)
@@ -67,7 +68,8 @@ def _write(competition: str, table: Table, settings: dict[str, Any], out_dir: st
     folds = _divide(table, settings, workers)
     planned = shard_plan.plan(table.examples, data_dir, settings["shard_mib"], settings["random_seed"], folds)
     manifest.begin(out_dir, [one.file for one in planned])
-    written = shard_writer.write_shards(planned, table.classes, data_dir, out_dir, settings["max_side"], workers)
+    written = shard_writer.write_shards(planned, table.classes, data_dir, out_dir, settings["max_side"],
+                                        settings["short_side"], workers)
     rows, rejected = [], list(table.rejected)
     for plan, result in zip(planned, written):
         for position, example in enumerate(plan.examples):

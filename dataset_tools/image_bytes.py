@@ -18,6 +18,7 @@ _ORIENTATION = 274  # EXIF tag
 _JPEG_START = b"\xff\xd8"
 # Pillow's default limit warns; a picture of twice as many pixels is taken for a decompression bomb.
 MAX_PIXELS = 2 * 89_478_485
+MAX_JPEG_SIDE = 65_500  # pixels
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -42,29 +43,30 @@ class Prepared(NamedTuple):
     height: int     # pixels
 
 
-def prepare(encoded: bytes, max_side: int = 0) -> Prepared:
+def prepare(encoded: bytes, max_side: int = 0, short_side: int = 0) -> Prepared:
     """Makes a picture fit for a record.
 
-    An RGB JPEG that is upright, not larger than `max_side` and decodable by TensorFlow passes byte for byte; anything
+    An RGB JPEG that is upright, of the size that it is to have and decodable by TensorFlow passes byte for byte; anything
     else (CMYK, grayscale, palette, transparent over white, 16 bits, other formats, EXIF-rotated) is encoded anew.
 
     Args:
       encoded: the file's bytes.
       max_side: the longer side in pixels at most; 0 for as it is.
+      short_side: the shorter side in pixels, which is enlarged too; 0 for as it is. Not with max_side.
 
     Raises:
-      BadImage: with the reason, if it can't be decoded whole.
+      BadImage: with the reason, if it can't be decoded whole, or becomes too long.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # odd metadata of a good picture; the limit on pixels is checked below
         image = _open(encoded)
         orientation = _orientation(image)
-        small_enough = not max_side or max(image.size) <= max_side
-        if image.format in ("JPEG", "MPO") and image.mode == "RGB" and orientation == 1 and small_enough:
-            size = tf_jpeg_size(encoded)
-            if size:
-                return Prepared(encoded, *size)
-        return _encode(_upright_rgb(image, orientation, max_side))
+        size = _size(image.size, max_side, short_side)
+        if image.format in ("JPEG", "MPO") and image.mode == "RGB" and orientation == 1 and image.size == size:
+            decoded = tf_jpeg_size(encoded)
+            if decoded:
+                return Prepared(encoded, *decoded)
+        return _encode(_upright_rgb(image, orientation, size))
 
 
 @contextlib.contextmanager
@@ -90,7 +92,7 @@ def upright_rgb(encoded: bytes) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image = _open(encoded)
-        return _upright_rgb(image, _orientation(image), 0)
+        return _upright_rgb(image, _orientation(image), image.size)
 
 
 def tf_jpeg_size(encoded: bytes) -> Optional[tuple[int, int]]:
@@ -130,13 +132,27 @@ def _orientation(image: Image.Image) -> int:
     return orientation if orientation in _UPRIGHT else 1
 
 
-def _upright_rgb(image: Image.Image, orientation: int, max_side: int) -> Image.Image:
+def _size(size: tuple[int, int], max_side: int, short_side: int) -> tuple[int, int]:
+    """Width and height that a picture of `size` gets; raises BadImage where no JPEG is so long."""
+    if short_side:
+        wanted, of = short_side, min(size)
+    elif max_side and max(size) > max_side:
+        wanted, of = max_side, max(size)
+    else:
+        return size
+    width, height = (max(1, round(side * wanted / of)) for side in size)
+    if max(width, height) > MAX_JPEG_SIDE:
+        raise BadImage(f"{size[0]} × {size[1]} pixels are too long for a shorter side of {short_side}")
+    return width, height
+
+
+def _upright_rgb(image: Image.Image, orientation: int, size: tuple[int, int]) -> Image.Image:
     try:
         image.load()
         rgb = _to_rgb(image)
     except (OSError, *_PARSE_ERRORS) as error:
         raise BadImage(f"can't be decoded: {error}") from error
-    rgb = _shrink(rgb, max_side)
+    rgb = rgb if rgb.size == size else rgb.resize(size, Image.Resampling.LANCZOS)
     # Not ImageOps.exif_transpose: it rewrites the EXIF data, and fails where that is broken.
     return rgb.transpose(_UPRIGHT[orientation]) if orientation != 1 else rgb
 
@@ -155,21 +171,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _shrink(image: Image.Image, max_side: int) -> Image.Image:
-    longer = max(image.size)
-    if not max_side or longer <= max_side:
-        return image
-    size = tuple(max(1, round(side * max_side / longer)) for side in image.size)
-    return image.resize(size, Image.Resampling.LANCZOS)
-
-
 def _encode(image: Image.Image) -> Prepared:
     buffer = io.BytesIO()
     try:
         # Through plain pixels: Pillow would carry ICC and other metadata of the source along.
         Image.frombytes("RGB", image.size, image.tobytes()).save(
             buffer, "JPEG", quality=QUALITY, subsampling=SUBSAMPLING)
-    except OSError as error:  # JPEG has at most 65,500 pixels a side
+    except OSError as error:  # a JPEG has at most MAX_JPEG_SIDE pixels a side
         raise BadImage(f"can't be encoded as JPEG: {error}") from error
     encoded = buffer.getvalue()
     if not tf_jpeg_size(encoded):

@@ -22,6 +22,7 @@ class ShardTask(NamedTuple):
     data_dir: str
     out_dir: str
     max_side: int
+    short_side: int
 
 
 class WrittenShard(NamedTuple):
@@ -30,7 +31,7 @@ class WrittenShard(NamedTuple):
 
 
 def write_shards(planned: list[PlannedShard], classes: list[tuple[str, str]], data_dir: str, out_dir: str,
-                 max_side: int, workers: int) -> list[WrittenShard]:
+                 max_side: int, short_side: int, workers: int) -> list[WrittenShard]:
     """Writes all shards, in parallel; the bytes do not depend on `workers`.
 
     Raises:
@@ -38,7 +39,7 @@ def write_shards(planned: list[PlannedShard], classes: list[tuple[str, str]], da
     """
     names = [name for _, name in classes]
     tasks = [ShardTask(one, tuple(tuple(names[label] for label in example.labels) for example in one.examples),
-                       data_dir, out_dir, max_side) for one in planned]
+                       data_dir, out_dir, max_side, short_side) for one in planned]
     total = sum(len(one.examples) for one in planned)
     command.begin_work()
     return parallel.run(write_shard, tasks, workers, total, "pictures into shards")
@@ -66,7 +67,7 @@ def _write_records(task: ShardTask, path: str) -> dict[int, str]:
     with tf.io.TFRecordWriter(path) as writer:
         for position, example in enumerate(planned.examples):
             try:
-                prepared = prepare(source_pictures.read(task.data_dir, example), task.max_side)
+                prepared = prepare(source_pictures.read(task.data_dir, example), task.max_side, task.short_side)
             except BadImage as reason:
                 rejected[position] = str(reason)
             else:

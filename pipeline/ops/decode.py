@@ -5,7 +5,7 @@ Touvron et al. 2019, "Fixing the train-test resolution discrepancy" (FixRes).
 """
 
 import math
-from typing import Callable, Optional
+from typing import Callable, NamedTuple, Optional
 
 import tensorflow as tf
 
@@ -21,7 +21,15 @@ _DCT = "INTEGER_ACCURATE"
 # What tf.image.sample_distorted_bounding_box takes where its caller names no aspects, and how often it tries.
 _HEIGHT_ASPECT = (0.75, 1.33)
 _HEIGHT_ATTEMPTS = 100
-EVAL_RESIZES = ("squash", "short:PIXELS")
+EVAL_RESIZES = ("squash", "short:PIXELS", "short:PIXELS:cubic", "crop:PIXELS")
+
+
+class EvalResize(NamedTuple):
+    """--eval_resize, parsed; a picture that is neither is squashed whole."""
+
+    short: Optional[int] = None   # pixels of the short side, the aspect kept
+    crop: Optional[int] = None    # pixels of a random part's sides, at most
+    kernel: str = "triangle"      # of ScaleAndTranslate: triangle (bilinear) or keyscubic (Keys' bicubic, a = -1/2)
 
 
 def random_crop(encoded: tf.Tensor, size: int, seed: tf.Tensor, box: Optional[tf.Tensor] = None,
@@ -48,7 +56,7 @@ def random_crop(encoded: tf.Tensor, size: int, seed: tf.Tensor, box: Optional[tf
 
 def crop(encoded: tf.Tensor, part: tf.Tensor, size: int, antialias: bool = True) -> tf.Tensor:
     """A part (int32 [4]: top, left, height, width, in pixels) of a JPEG, resized to uint8 [size, size, 3]."""
-    return resize(_decode_part(encoded, part), size, antialias)
+    return resize(decode_part(encoded, part), size, antialias)
 
 
 def window(encoded: tf.Tensor, box: Optional[tf.Tensor] = None) -> tf.Tensor:
@@ -74,7 +82,7 @@ def _whole_pixels(start: tf.Tensor, end: tf.Tensor, side: tf.Tensor) -> tuple[tf
     return first, tf.maximum(after - first, 1)
 
 
-def _decode_part(encoded: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
+def decode_part(encoded: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
     """Decoded as a crop: libjpeg skips the rows and columns outside, most of the work on a large picture."""
     return tf.image.decode_and_crop_jpeg(encoded, part, channels=3, dct_method=_DCT)
 
@@ -129,7 +137,8 @@ def flip(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     return tf.image.stateless_random_flip_left_right(image, seed)
 
 
-def whole(encoded: tf.Tensor, size: int, resize: str, box: Optional[tf.Tensor] = None, antialias: bool = True) -> tf.Tensor:
+def whole(encoded: tf.Tensor, size: int, resize: str, box: Optional[tf.Tensor] = None, antialias: bool = True,
+          seed: Optional[tf.Tensor] = None) -> tf.Tensor:
     """Evaluation preprocessing.
 
     Args:
@@ -138,43 +147,63 @@ def whole(encoded: tf.Tensor, size: int, resize: str, box: Optional[tf.Tensor] =
         resize: see `parse_eval_resize`.
         box: see `window`; what it holds is treated as if it were the picture.
         antialias: see the function `resize`.
+        seed: int32 or int64 [2]; of `crop:PIXELS` alone, which needs it.
 
     Returns:
         uint8 [size, size, 3], RGB.
     """
-    return resize_whole(decode(encoded, box), size, resize, antialias)
+    return resize_whole(decode(encoded, box), size, resize, antialias, seed)
 
 
 def decode(encoded: tf.Tensor, box: Optional[tf.Tensor] = None) -> tf.Tensor:
     """A JPEG, string scalar, or its part in a box (see `window`), to uint8 [H, W, 3], RGB; H and W are not static."""
     if box is not None:
-        return _decode_part(encoded, window(encoded, box))
+        return decode_part(encoded, window(encoded, box))
     return tf.io.decode_jpeg(encoded, channels=3, dct_method=_DCT)
 
 
-def parse_eval_resize(text: str, size: int) -> Optional[int]:
-    """The pixels of the short side in `short:PIXELS`, None for `squash`.
+def parse_eval_resize(text: str, size: int) -> EvalResize:
+    """squash, short:360, short:360:cubic or crop:640; raises UserError.
 
-    `squash` makes the whole picture a square of side `size`; `short:360` makes its short side 360 and takes the
-    square of side `size` at the centre, which therefore must not be larger.
+    `squash` makes the whole picture a square of side `size`; `short:360` makes its short side 360 (bilinear, or bicubic)
+    and takes the square of side `size` at the centre, which therefore must not be larger; `crop:640` squashes a random
+    part of at most 640 px a side.
     """
+    kind, _, rest = text.partition(":")
+    pixels, colon, kernel = rest.partition(":")
     if text == "squash":
-        return None
-    kind, _, pixels = text.partition(":")
-    if kind != "short" or not (pixels.isascii() and pixels.isdigit()):
+        return EvalResize()
+    whole_number = pixels.isascii() and pixels.isdigit() and int(pixels) > 0
+    if not whole_number or (kind, colon + kernel) not in (("short", ""), ("short", ":cubic"), ("crop", "")):
         raise UserError(f"unknown eval_resize {text!r}; known: {', '.join(EVAL_RESIZES)}")
+    if kind == "crop":
+        return EvalResize(crop=int(pixels))
     if int(pixels) < size:
         raise UserError(f"eval_resize {text!r} is smaller than the size of {size} to be cut out of it; "
                         f"give short:{size} or more, or squash")
-    return int(pixels)
+    return EvalResize(short=int(pixels), kernel="keyscubic" if kernel else "triangle")
 
 
-def resize_whole(image: tf.Tensor, size: int, eval_resize: str, antialias: bool = True) -> tf.Tensor:
+def resize_whole(image: tf.Tensor, size: int, eval_resize: str, antialias: bool = True,
+                 seed: Optional[tf.Tensor] = None) -> tf.Tensor:
     """`whole` for a decoded picture, uint8 [H, W, 3]."""
-    short = parse_eval_resize(eval_resize, size)
-    if short is None:
-        return resize(image, size, antialias)
-    return short_side_crop(image, size, short, lambda spare: tf.floor(spare / 2), antialias)
+    wanted = parse_eval_resize(eval_resize, size)
+    if wanted.short:
+        return short_side_crop(image, size, wanted.short, lambda spare: tf.floor(spare / 2), antialias, wanted.kernel)
+    if wanted.crop:
+        top, left, height, width = tf.unstack(sample_part(tf.shape(image)[:2], wanted.crop, seed))
+        image = image[top:top + height, left:left + width]
+    return resize(image, size, antialias)
+
+
+def sample_part(shape: tf.Tensor, most: int, seed: tf.Tensor) -> tf.Tensor:
+    """A part of a picture, its place uniform, its sides at most `most` px: where a side has no more, all of that.
+
+    `shape` is int32 [2], height and width, `seed` int32 or int64 [2]; int32 [4]: top, left, height, width.
+    """
+    sides = tf.minimum(shape, most)
+    corner = tf.floor(_uniform(seed, (0, 1), 2) * tf.cast(shape - sides + 1, tf.float64))
+    return tf.concat([tf.cast(corner, tf.int32), sides], axis=0)
 
 
 def random_short_side_crop(image: tf.Tensor, size: int, short: int, seed: tf.Tensor, antialias: bool = True) -> tf.Tensor:
@@ -183,8 +212,8 @@ def random_short_side_crop(image: tf.Tensor, size: int, short: int, seed: tf.Ten
 
 
 def short_side_crop(image: tf.Tensor, size: int, short: int, place: Callable[[tf.Tensor], tf.Tensor],
-                    antialias: bool = True) -> tf.Tensor:
-    """A square out of a picture whose short side is made `short` px (bilinear), its aspect kept.
+                    antialias: bool = True, kernel: str = "triangle") -> tf.Tensor:
+    """A square out of a picture whose short side is made `short` px, its aspect kept.
 
     Args:
         image: uint8 [H, W, 3].
@@ -193,6 +222,7 @@ def short_side_crop(image: tf.Tensor, size: int, short: int, place: Callable[[tf
         place: the pixels that the resized picture has too many, float64 [2] (rows, columns) → those of them that lie
             before the square, whole numbers of the same dtype and shape.
         antialias: see `resize`.
+        kernel: see EvalResize.
 
     Returns:
         uint8 [size, size, 3].
@@ -204,7 +234,7 @@ def short_side_crop(image: tf.Tensor, size: int, short: int, place: Callable[[tf
     # be anything.
     pixels = tf.raw_ops.ScaleAndTranslate(
         images=image[tf.newaxis], size=[size, size], scale=tf.cast(resized / tf.cast(shape, tf.float64), tf.float32),
-        translation=tf.cast(-place(resized - size), tf.float32), kernel_type="triangle", antialias=antialias)
+        translation=tf.cast(-place(resized - size), tf.float32), kernel_type=kernel, antialias=antialias)
     return _to_uint8(pixels[0], size)
 
 

@@ -1,12 +1,14 @@
-"""mixup and CutMix: every picture of a batch mixed with the one before it (of a shuffled batch: with any other).
+"""mixup and CutMix: every picture of a batch mixed with another one of it.
 
 Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization"; Yun et al. 2019, "CutMix". One share a batch, drawn from
-Beta(α, α); where both are asked for, one of the two is drawn for each batch, as timm does. Batches are mixed on the
-host, whole and before they are divided among replicas, so that their number changes nothing.
+Beta(α, α), and the picture before (of a shuffled batch: any other); where both are asked for, one of the two is drawn
+for each batch, as timm does. Or, mixup alone, by picture, as fastai does: a share for each, of which the picture itself
+keeps the larger part, and a random partner. Batches are mixed on the host, whole and before they are divided among
+replicas, so that their number changes nothing.
 """
 
 import dataclasses
-from typing import Callable, NamedTuple, Union
+from typing import Callable, NamedTuple, Optional, Union
 
 import tensorflow as tf
 
@@ -19,6 +21,7 @@ class Alphas:
 
     mixup: float = 0.0
     cutmix: float = 0.0
+    draw: str = "batch"  # what a share and a partner are drawn for: batch, or (mixup alone) picture
 
     @property
     def any(self) -> bool:
@@ -44,10 +47,10 @@ def over_labels(function: Callable[[tf.Tensor], tf.Tensor], labels: Labels) -> t
 
 
 def mix(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, alphas: Alphas) -> tuple[tf.Tensor, Labels]:
-    """Mixes a batch with itself, moved on by one. For the host: XLA has no gamma variables.
+    """Mixes a batch with itself, in another order. For the host: XLA has no gamma variables.
 
     Args:
-        images: uint8 [batch, size, size, 3], of static size.
+        images: uint8 [batch, size, size, 3], of static shape.
         labels: int64 [batch] class indices, or float32 [batch, classes] with 1 at every label.
         seed: int32 or int64 [2].
         alphas: of which at least one is not 0.
@@ -55,18 +58,43 @@ def mix(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, alphas: Alphas) -
     Returns:
         uint8 images, and MixedLabels of indices or the mixed float32 matrix.
     """
+    if alphas.draw == "picture":
+        share_seed, partner_seed = seeds.split(seed, 2)
+        shares = draw_larger_shares(share_seed, alphas.mixup, images.shape[0])
+        return apply(images, labels, shares[:, tf.newaxis, tf.newaxis], draw_partners(partner_seed, images.shape[0]))
     return apply(images, labels, draw_weights(seed, alphas, images.shape[1]))
 
 
-def apply(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, Labels]:
-    """`mix` by given weights of a picture's own pixels, float32 [size, size]; their mean is its label's share."""
-    share = tf.reduce_mean(weights)
-    own = weights[tf.newaxis, :, :, tf.newaxis]
+def apply(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor,
+          partners: Optional[tf.Tensor] = None) -> tuple[tf.Tensor, Labels]:
+    """`mix` by what was drawn.
+
+    Args:
+        weights: of a picture's own pixels, float32 [size, size] for all pictures or [batch, 1, 1], one for each; their
+            mean over a picture is its label's share.
+        partners: positions in the batch, int32 [batch]; None: each picture's is the one before.
+    """
+    def of_partners(batch: tf.Tensor) -> tf.Tensor:
+        return tf.roll(batch, 1, axis=0) if partners is None else tf.gather(batch, partners)
+
+    share = tf.reduce_mean(weights, axis=[-2, -1])
+    own = weights[..., tf.newaxis]
     pixels = tf.cast(images, tf.float32)
-    mixed = tf.cast(tf.round(own * pixels + (1.0 - own) * _partners(pixels)), images.dtype)
+    mixed = tf.cast(tf.round(own * pixels + (1.0 - own) * of_partners(pixels)), images.dtype)
     if labels.shape.rank == 2:
-        return mixed, share * labels + (1.0 - share) * _partners(labels)
-    return mixed, MixedLabels(labels, _partners(labels), tf.fill(tf.shape(labels), share))
+        return mixed, share[..., tf.newaxis] * labels + (1.0 - share[..., tf.newaxis]) * of_partners(labels)
+    return mixed, MixedLabels(labels, of_partners(labels), tf.broadcast_to(share, tf.shape(labels)))
+
+
+def draw_larger_shares(seed: tf.Tensor, alpha: float, count: int) -> tf.Tensor:
+    """float32 [count], each max(λ, 1 − λ) of a λ of its own from Beta(α, α)."""
+    shares = _draw_shares(seed, alpha, count)
+    return tf.maximum(shares, 1.0 - shares)
+
+
+def draw_partners(seed: tf.Tensor, count: int) -> tf.Tensor:
+    """A random order of 0 to count − 1, int32 [count]: every picture is somebody's partner once, maybe its own."""
+    return tf.random.experimental.stateless_shuffle(tf.range(count), seed)
 
 
 def draw_weights(seed: tf.Tensor, alphas: Alphas, size: int) -> tf.Tensor:
@@ -83,9 +111,14 @@ def draw_weights(seed: tf.Tensor, alphas: Alphas, size: int) -> tf.Tensor:
 
 
 def draw_share(seed: tf.Tensor, alpha: float) -> tf.Tensor:
-    """A float32 scalar from Beta(α, α): X/(X + Y) of two gamma variables."""
+    """A float32 scalar from Beta(α, α)."""
+    return _draw_shares(seed, alpha, 1)[0]
+
+
+def _draw_shares(seed: tf.Tensor, alpha: float, count: int) -> tf.Tensor:
+    """float32 [count] from Beta(α, α), each X/(X + Y) of two gamma variables."""
     # float64: at a small α most gamma variables underflow float32, and 0/0 is no share.
-    drawn = tf.random.stateless_gamma([2], seed, alpha, dtype=tf.float64)
+    drawn = tf.random.stateless_gamma([2, count], seed, alpha, dtype=tf.float64)
     total = drawn[0] + drawn[1]
     return tf.cast(tf.where(total > 0, drawn[0] / tf.where(total > 0, total, 1), 1), tf.float32)
 
@@ -100,7 +133,3 @@ def draw_box(seed: tf.Tensor, share: tf.Tensor, size: int) -> tf.Tensor:
     distances = tf.range(size)[tf.newaxis] - centers[:, tf.newaxis]
     inside = (distances >= -half) & (distances < half)
     return inside[0][:, tf.newaxis] & inside[1][tf.newaxis]
-
-
-def _partners(batch: tf.Tensor) -> tf.Tensor:
-    return tf.roll(batch, 1, axis=0)

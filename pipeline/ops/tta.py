@@ -7,7 +7,7 @@ from typing import Callable, NamedTuple, Optional
 import tensorflow as tf
 
 from pipeline import errors
-from pipeline.ops import decode, rot45
+from pipeline.ops import decode, rot45, seeds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Picture(NamedTuple):
     size: int
     eval_resize: str
     antialias: bool = True
+    seed: Optional[tf.Tensor] = None  # of crop:PIXELS alone
 
 
 def end_squares(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -38,9 +39,14 @@ def end_squares(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return image[:side, :side], image[shape[0] - side:, shape[1] - side:]
 
 
+def mirrored(batch_of_views: tf.Tensor) -> tf.Tensor:
+    """The left-right mirror images alone: [B, V, H, W, C] to the same."""
+    return tf.reverse(batch_of_views, axis=[3])
+
+
 def mirror(batch_of_views: tf.Tensor) -> tf.Tensor:
     """Appends to the views of each picture their left-right mirror images: [B, V, H, W, C] to [B, 2V, H, W, C]."""
-    return tf.concat([batch_of_views, tf.reverse(batch_of_views, axis=[3])], axis=1)
+    return tf.concat([batch_of_views, mirrored(batch_of_views)], axis=1)
 
 
 def _no_more(picture: Picture) -> list[tf.Tensor]:
@@ -56,10 +62,15 @@ def _diagonal(picture: Picture) -> list[tf.Tensor]:
 
 
 def _corners(picture: Picture) -> list[tf.Tensor]:
-    short = decode.parse_eval_resize(picture.eval_resize, picture.size)
-    return [decode.short_side_crop(picture.decoded, picture.size, short, lambda spare, corner=corner: spare * corner,
-                                   picture.antialias)
+    wanted = decode.parse_eval_resize(picture.eval_resize, picture.size)
+    return [decode.short_side_crop(picture.decoded, picture.size, wanted.short,
+                                   lambda spare, corner=corner: spare * corner, picture.antialias, wanted.kernel)
             for corner in itertools.product((0.0, 1.0), repeat=2)]
+
+
+def _another_crop(picture: Picture) -> list[tf.Tensor]:
+    another = seeds.split(picture.seed, 2)[1]
+    return [decode.resize_whole(picture.decoded, picture.size, picture.eval_resize, picture.antialias, another)]
 
 
 TTA = {
@@ -70,6 +81,8 @@ TTA = {
     "six": Views("six", 3, 6, _resized_end_squares, mirror),
     # Krizhevsky et al. 2012: centre and corners of the picture with its short side resized, and their mirror images.
     "ten": Views("ten", 5, 10, _corners, mirror),
+    # iMet 2019: the mirror images of two random crops, which are one where the picture is no larger than they.
+    "crops": Views("crops", 2, 2, _another_crop, mirrored),
     # Turtle Recall, fifth place: what its augmentation draws from.
     "rot45": Views("rot45", 2, len(rot45.VIEWS), _diagonal, rot45.expand),
 }
@@ -84,14 +97,16 @@ def parse(name: str) -> Views:
 
 def check(name: str, eval_resize: str, size: int) -> None:
     """Raises UserError for an unknown --tta, or one that these pictures do not allow."""
-    short = decode.parse_eval_resize(eval_resize, size)
-    if parse(name).on_host is _corners and (short is None or short <= size):
+    wanted = decode.parse_eval_resize(eval_resize, size)
+    if parse(name).on_host is _another_crop and not wanted.crop:
+        raise errors.UserError(f"--tta={name} takes random crops: it needs eval_resize=crop:N, not {eval_resize}")
+    if parse(name).on_host is _corners and (wanted.short is None or wanted.short <= size):
         raise errors.UserError(f"--tta={name} takes squares of {size} px out of the corners of a larger picture: it needs "
                                f"eval_resize=short:N with N above {size}, not {eval_resize}")
 
 
 def host_views(encoded: tf.Tensor, size: int, views: Views, resize: str, box: Optional[tf.Tensor] = None,
-               antialias: bool = True) -> tf.Tensor:
+               antialias: bool = True, seed: Optional[tf.Tensor] = None) -> tf.Tensor:
     """The views made on the host; the JPEG is decoded once.
 
     Args:
@@ -101,10 +116,11 @@ def host_views(encoded: tf.Tensor, size: int, views: Views, resize: str, box: Op
         resize: `--eval_resize`, see `decode.parse_eval_resize`.
         box: see `decode.window`; what it holds is treated as if it were the picture.
         antialias: see `decode.resize`.
+        seed: int32 or int64 [2]; of `crop:PIXELS` alone.
 
     Returns:
         uint8 [views.crops, size, size, 3], RGB.
     """
     image = decode.decode(encoded, box)
-    first = decode.resize_whole(image, size, resize, antialias)
-    return tf.stack([first, *views.on_host(Picture(image, first, size, resize, antialias))])
+    first = decode.resize_whole(image, size, resize, antialias, seed)
+    return tf.stack([first, *views.on_host(Picture(image, first, size, resize, antialias, seed))])

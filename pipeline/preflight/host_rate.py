@@ -24,7 +24,7 @@ def _batches(step: Step, part: Part, batch_size: int) -> tf.data.Dataset:
                                       antialias=stage.antialias).repeat()
     pictures = training_picture.pictures_of(stage)
     return inputs.train_batches(part, pictures, batch_size, seed=0, class_balance=stage.class_balance,
-                                mix=mixing.Alphas(stage.mixup, stage.cutmix))
+                                mix=mixing.Alphas(stage.mixup, stage.cutmix, stage.mixup_draw))
 
 
 def _rate(batches: tf.data.Dataset, batch_size: int) -> float:

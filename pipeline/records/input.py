@@ -218,7 +218,8 @@ def predict_batches(part: Part, size: int, views: tta.Views, eval_resize: str, b
     box_of = _box_lookup(part)
 
     def prepare(example):
-        image = tta.host_views(example["encoded"], size, views, eval_resize, box_of(example["row"]), antialias)
+        seed = seeds.example_seed(0, 0, example["row"])  # the same crops at each call
+        image = tta.host_views(example["encoded"], size, views, eval_resize, box_of(example["row"]), antialias, seed)
         return {"image": image, "place": example["place"], "label": example["label"], "row": example["row"], "mask": 1.0}
 
     own_batch = batch_size // host.count

@@ -5,7 +5,7 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
-from pipeline.ops import decode, imet, randaugment, random_erasing, rot45, seeds, simple
+from pipeline.ops import decode, imet, light, randaugment, random_erasing, rot45, seeds, simple
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +15,9 @@ class TrainPictures:
     size: int               # pixels, height = width
     augment: str            # inception, crop, simple, rot45, imet or eval
     randaugment: str        # N:M[:OPTIONS], or empty for none; not used with eval
-    eval_resize: str        # squash or short:N, for crop (short:N alone), rot45 and eval
+    eval_resize: str        # for crop (short:N alone), rot45, eval, and imet (its crop is of crop:N)
+    jitter: float = 0.0     # of brightness, contrast and saturation; not used with eval
+    pca_noise: float = 0.0  # standard deviation; not used with eval
     random_erasing: float = 0.0  # probability; not used with eval
     min_crop: float = decode.LEAST_AREA  # of inception and simple: a crop's least share of the picture
     crop_law: str = "area"       # of these: one of decode.CROP_LAWS
@@ -32,17 +34,17 @@ def training_picture(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPicture
                      box: Optional[tf.Tensor] = None) -> tf.Tensor:
     """JPEG bytes → augmented uint8 [size, size, 3]; `seed` is a stateless seed, int [2]; `box` as in decode.window."""
     if pictures.augment == "eval":
-        return decode.whole(encoded, pictures.size, pictures.eval_resize, box, pictures.antialias)
-    crop_seed, flip_seed, simple_seed, randaugment_seed, erasing_seed = seeds.split(seed, 5)
+        return decode.whole(encoded, pictures.size, pictures.eval_resize, box, pictures.antialias, seed)
+    crop_seed, flip_seed, simple_seed, randaugment_seed, erasing_seed, light_seed = seeds.split(seed, 6)
+    wanted = decode.parse_eval_resize(pictures.eval_resize, pictures.size)
     if pictures.augment == "imet":
-        image = imet.imet(encoded, pictures.size, crop_seed, box, pictures.antialias)
+        image = imet.imet(encoded, pictures.size, crop_seed, box, pictures.antialias, wanted.crop)
     elif pictures.augment == "rot45":
-        whole = decode.whole(encoded, pictures.size, pictures.eval_resize, box, pictures.antialias)
+        whole = decode.whole(encoded, pictures.size, pictures.eval_resize, box, pictures.antialias, crop_seed)
         image = rot45.rot45(whole, flip_seed)
     elif pictures.augment == "crop":
-        short = decode.parse_eval_resize(pictures.eval_resize, pictures.size)
         decoded = decode.decode(encoded, box)
-        image = decode.random_short_side_crop(decoded, pictures.size, short, crop_seed, pictures.antialias)
+        image = decode.random_short_side_crop(decoded, pictures.size, wanted.short, crop_seed, pictures.antialias)
         image = decode.flip(image, flip_seed)
     else:
         image = decode.random_crop(encoded, pictures.size, crop_seed, box, pictures.min_crop, pictures.crop_law,
@@ -50,6 +52,8 @@ def training_picture(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPicture
         image = decode.flip(image, flip_seed)
     if pictures.augment == "simple":
         image = simple.simple(image, simple_seed)
+    if pictures.jitter or pictures.pca_noise:
+        image = light.change(image, light_seed, pictures.jitter, pictures.pca_noise)
     if pictures.randaugment:
         image = randaugment.randaugment(image, randaugment_seed, *randaugment.parse(pictures.randaugment))
     if pictures.random_erasing:

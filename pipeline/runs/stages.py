@@ -13,8 +13,8 @@ STAGE_FLAGS = ("batch_size", "augment", "min_crop", "crop_law", "antialias", "ra
                "freeze_place", "label_smoothing", "optimizer", "momentum",
                "weight_decay", "clip_norm", "lr_schedule", "lr_factor", "warmup_epochs", "scale_lr", "lr_batch",
                "groups", "layer_decay", "ema", "accumulate", "monitor", "keep", "early_stop", "validate_every", "keep_epochs",
-               "class_balance", "logit_adjust", "loss", "focal_alpha", "focal_gamma", "mixup", "cutmix",
-               "random_erasing")
+               "class_balance", "logit_adjust", "loss", "focal_alpha", "focal_gamma", "mixup", "mixup_draw", "cutmix",
+               "random_erasing", "jitter", "pca_noise")
 
 COSINE_WHOLE = "cosine:whole"  # of lr_schedule
 
@@ -63,8 +63,11 @@ class Stage:
     focal_alpha: float
     focal_gamma: float
     mixup: float         # alpha; 0: off
+    mixup_draw: str      # batch or picture
     cutmix: float
     random_erasing: float  # probability
+    jitter: float        # of brightness, contrast and saturation; 0: off
+    pca_noise: float     # standard deviation; 0: off
 
     @property
     def peak_lr(self) -> float:

@@ -12,6 +12,7 @@ CROP_LAWS = ("area", "height")
 KEEPS = ("best", "last")
 AUGMENTATIONS = ("inception", "crop", "rot45", "simple", "imet", "eval")
 OPTIMIZERS = ("sgd", "adam", "adamw", "lamb")
+MIXUP_DRAWS = ("batch", "picture")
 CLASS_BALANCES = ("none", "sqrt", "full")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -62,8 +63,8 @@ def _define_pictures() -> None:
     flags.DEFINE_enum("augment", "inception", AUGMENTATIONS, "inception: random crop and mirror; crop: a square of "
                       "the size anywhere in the picture of --eval_resize=short:N, and mirror; simple: inception and "
                       "colour and rotation; rot45: half of the whole pictures flipped or turned by a multiple of 45 "
-                      "degrees; imet: a crop of at most twice the size, mirror, a little light, shift, turn and noise; "
-                      "eval: the evaluation's preprocessing (FixRes).")
+                      "degrees; imet: mirror, a little light, shift, turn and noise, then a crop of at most twice the "
+                      "size, or of at most N px with --eval_resize=crop:N; eval: the evaluation's preprocessing (FixRes).")
     define_float("min_crop", 0.08, "The least share of the picture's area that a random crop of --augment=inception or simple "
                  "takes.", low=1e-3, high=1.0)
     flags.DEFINE_enum("crop_law", "area", CROP_LAWS, "How such a crop is drawn: its area uniform (area), or its height, as "
@@ -75,12 +76,20 @@ def _define_pictures() -> None:
                         "reference's, which takes the pixels' number / 256 for their mean), as in 6:4:same:tf_contrast. Not "
                         "with augment=eval.")
     define_float("mixup", 0.0, "Mix each picture of a batch with another, their shares from Beta(ALPHA, ALPHA); 0: don't.")
+    flags.DEFINE_enum("mixup_draw", "batch", MIXUP_DRAWS, "Of --mixup. batch: one share for all pictures, each mixed with "
+                      "the one before; picture: a share for each, which keeps the larger part itself, and a random partner. "
+                      "Not with --cutmix.")
     define_float("cutmix", 0.0, "Paste a box of another picture into each, its area from Beta(ALPHA, ALPHA); 0: don't. With "
                  "--mixup too, one of the two is drawn for each batch.")
     define_float("random_erasing", 0.0, "Share of the pictures in which a rectangle becomes noise. Not with augment=eval.",
                  high=1.0)
+    define_float("jitter", 0.0, "Multiply brightness, contrast and saturation, in random order, each by a factor from 1 - "
+                 "AMOUNT to 1 + AMOUNT. Not with augment=eval.", high=1.0)
+    define_float("pca_noise", 0.0, "Add a colour drawn along ImageNet's principal axes, of this standard deviation (0.1 is "
+                 "AlexNet's). Not with augment=eval.")
     flags.DEFINE_string("eval_resize", "squash", "squash: the whole picture to the size; short:360: its short side to "
-                        "360 px, then the centre.")
+                        "360 px (short:360:cubic: bicubic, else bilinear), then the centre; crop:640: a random part of at "
+                        "most 640 px a side, the same at each call, to the size.")
     flags.DEFINE_string("boxes", None, "Crop every picture to its box of that name, as localize.py wrote them beside the "
                         "shards; predict.py then does the same.")
     flags.DEFINE_string("tta", "none", "Views that predict.py averages unless told otherwise (kept in run.json).")

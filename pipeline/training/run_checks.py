@@ -26,7 +26,7 @@ def check_flags(run: runs.Run) -> None:
         tta.check(views, run.stages[-1].eval_resize, run.stages[-1].size)
     for stage in run.stages:
         zoo.check_size(run.model, stage.size)
-        if decode.parse_eval_resize(stage.eval_resize, stage.size) is None and stage.augment == "crop":
+        if not decode.parse_eval_resize(stage.eval_resize, stage.size).short and stage.augment == "crop":
             raise UserError(f"stage {stage.name}: augment=crop needs eval_resize=short:N, not {stage.eval_resize}")
         if stage.randaugment:
             randaugment.parse(stage.randaugment)
@@ -79,9 +79,13 @@ def _check_augmentation(run: runs.Run, stage: Stage) -> None:
     if stage.augment == "eval" and stage.randaugment:
         raise UserError(f"stage {stage.name}: randaugment={stage.randaugment} does not go with augment=eval "
                         "(write randaugment= in the stage to turn it off)")
-    if stage.augment == "eval" and stage.random_erasing:
-        raise UserError(f"stage {stage.name}: random_erasing={stage.random_erasing:g} does not go with augment=eval "
-                        "(write random_erasing=0 in the stage to turn it off)")
+    for name in ("random_erasing", "jitter", "pca_noise"):
+        if stage.augment == "eval" and getattr(stage, name):
+            raise UserError(f"stage {stage.name}: {name}={getattr(stage, name):g} does not go with augment=eval "
+                            f"(write {name}=0 in the stage to turn it off)")
+    if stage.cutmix and stage.mixup_draw == "picture":
+        raise UserError(f"stage {stage.name}: mixup_draw=picture does not go with cutmix={stage.cutmix:g}, whose boxes are "
+                        "drawn for a batch")
     if run.place_input and (stage.mixup or stage.cutmix):
         raise UserError(f"stage {stage.name}: mixup and cutmix do not go with --place_input: a mixed picture has no place")
 

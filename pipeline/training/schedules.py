@@ -124,8 +124,9 @@ class WarmupSchedule(tf.keras.optimizers.schedules.LearningRateSchedule):
 class TriangularSchedule(tf.keras.optimizers.schedules.LearningRateSchedule):
     """One slanted triangle (Howard & Ruder 2018, "Universal language model fine-tuning for text classification").
 
-    With T steps in all, of which C = T/ratio rise, and s done: peak · (L + (1 − L) · p), where L is LOWEST and p is s/C
-    while s < C, then (T − s)/(T − C). So it comes from L · peak, is peak at C and would be L · peak again at T.
+    With T steps in all, of which C = ⌊T/ratio⌋ rise, and s done: peak · (L + (1 − L) · p), where L is LOWEST and p is s/C
+    while s < C, then (T − s)/(T − C). So it comes from L · peak, is peak at C and would be L · peak again at T. (A stage of
+    fewer steps than the ratio turns within its first step, at T/ratio.)
     """
 
     def __init__(self, peak: float, ratio: float, total_steps: int):
@@ -136,7 +137,7 @@ class TriangularSchedule(tf.keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step) -> tf.Tensor:
         """Rate (float32 scalar) of the step after `step` steps have been done."""
         step = tf.cast(step, tf.float32)
-        rise = self.total_steps / self.ratio
+        rise = self.total_steps // self.ratio or self.total_steps / self.ratio
         height = tf.minimum(step / rise, (self.total_steps - step) / (self.total_steps - rise))
         return self.peak * (LOWEST + (1.0 - LOWEST) * tf.maximum(height, 0.0))
 

@@ -166,7 +166,8 @@ def _training_batches(run: Run, stage: Stage, data: datasets.Dataset, start_step
     pictures = training_picture.pictures_of(stage)
     return inputs.train_batches(
         runs.training_part(run, data), pictures, stage.batch_size, _stage_seed(run, stage), start_step,
-        ordered=not run.unordered, class_balance=stage.class_balance, mix=mixing.Alphas(stage.mixup, stage.cutmix), host=host)
+        ordered=not run.unordered, class_balance=stage.class_balance, host=host,
+        mix=mixing.Alphas(stage.mixup, stage.cutmix, stage.mixup_draw))
 
 
 def _validation_batches(run: Run, stage: Stage, data: datasets.Dataset, host: inputs.Host) -> tf.data.Dataset:

@@ -35,10 +35,11 @@ def test_the_recipe_from_raw_files_to_five_ids_a_row(network, tmp_path):
     recipe = REPOSITORY / "configs" / "inat2017" / "resnet152.flags"
     data, model = f"--data_dir={tmp_path}/records", f"--model_dir={tmp_path}/model"
     for script, *flags in (
-        ("create_tfrecords.py", "--competition=inat2017", f"--data_dir={tmp_path}/raw", f"--out_dir={tmp_path}/records"),
+        ("create_tfrecords.py", "--competition=inat2017", f"--data_dir={tmp_path}/raw", f"--out_dir={tmp_path}/records",
+         "--short_side=64"),
         ("multi_stage_train.py", f"--flagfile={recipe}", data, model, f"--model={network}", "--weights=none",
          f"--num_classes={CLASSES}", "--batch_size=7", "--keep_epochs=1:2",
-         "--stage=name=all,epochs=2,size=48,lr=0.01,train=all,eval_resize=short:54"),
+         "--stage=name=all,epochs=2,size=48,lr=0.01,train=all,eval_resize=short:54:cubic"),
         ("predict.py", data, model, "--split=test", "--checkpoint=1:2", "--average=weights", "--tta=ten",
          f"--out={tmp_path}/test"),
         ("make_submission.py", data, f"--predictions={tmp_path}/test", f"--out={tmp_path}/submission.csv"),
@@ -53,6 +54,9 @@ def test_the_recipe_from_raw_files_to_five_ids_a_row(network, tmp_path):
     assert all(len(row[1].split()) == 5 and len(set(row[1].split()) & known) == 5 for row in rows)
     meta = json.loads((tmp_path / "test" / "meta.json").read_text())
     assert (meta["average"], meta["tta"], len(meta["checkpoint"])) == ("weights", "ten", 2)
+    assert meta["eval_resize"] == "short:54:cubic"
+    stage = json.loads((tmp_path / "model" / "run.json").read_text())["same"]["stages"]["all"]
+    assert (stage["augment"], stage["jitter"], stage["pca_noise"]) == ("inception", 0.4, 0.1)
     assert np.load(tmp_path / "test" / "log_probabilities.npy").shape == (TEST, CLASSES)
     wrong = run_command("predict.py", data, model, "--split=test", "--checkpoint=1:9")
     assert_one_line_mistake(wrong, "--checkpoint=1:9", "has not kept epoch 9", "kept: 1, 2")

@@ -191,6 +191,11 @@ def test_losses_and_monitors_for_one_label_are_refused(tiny_multi_label_data, ch
     ({"loss": "sigmoid"}, {}, ["one", "--loss=softmax"]),
     ({"monitor": "val_f2"}, {}, ["val_f2", "val_accuracy"]),
     ({"augment": "eval", "random_erasing": 0.1}, {}, ["random_erasing", "augment=eval"]),
+    ({"augment": "eval", "jitter": 0.4}, {}, ["jitter=0.4", "augment=eval"]),
+    ({"augment": "eval", "pca_noise": 0.1}, {}, ["pca_noise=0.1", "augment=eval"]),
+    ({"mixup": 0.2, "cutmix": 1.0, "mixup_draw": "picture"}, {}, ["mixup_draw=picture", "cutmix=1"]),
+    ({"eval_resize": "crop:0"}, {}, ["eval_resize", "crop:PIXELS"]),
+    ({}, {"tta": "crops"}, ["--tta=crops", "eval_resize=crop:N"]),
     ({"mixup": 0.2}, {"place_input": True}, ["mixup", "--place_input"]),
 ])
 def test_what_does_not_go_together_is_refused(tiny_data, changes, of_run, words, tmp_path):

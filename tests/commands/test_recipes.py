@@ -194,21 +194,74 @@ def test_inat2017_is_as_published():
     assert (recipe["model"], recipe["num_classes"]) == ("keras/resnet152", 5089)
     stage, = recipe["stages"]
     assert (stage.size, stage.epochs, stage.train, stage.batch_size) == (320, 30, "all", 48)
-    assert (stage.augment, stage.eval_resize, stage.randaugment, stage.label_smoothing) == ("crop", "short:360", "", 0)
+    assert (stage.augment, stage.min_crop, stage.antialias, stage.eval_resize) == ("inception", 0.3, False, "short:360:cubic")
+    assert (stage.jitter, stage.pca_noise, stage.randaugment, stage.label_smoothing) == (0.4, 0.1, "", 0)
     assert (stage.optimizer, stage.momentum, stage.weight_decay, stage.warmup_epochs) == ("sgd", 0, 0, 0)
     rate = schedules.make_rate(stage.lr_schedule, stage.peak_lr, 0, 300, 10, stage.lr_factor)
     assert [float(rate(step)) for step in (0, 99, 100, 199, 200, 299)] == pytest.approx(
         [0.01, 0.01, 0.001, 0.001, 0.0001, 0.0001])
+    assert (recipe["tta"], "21" in stage.keep_epochs.split(":")) == ("none", True)
 
 
-def test_imet2019s_second_layer_group_begins_with_the_third_stage_of_blocks():
-    recipes = [read(CONFIGS / "imet2019" / f"{name}.flags") for name in ("seresnext50", "seresnext101")]
-    first, = {stage.groups.split(":")[0] for recipe in recipes for stage in recipe["stages"] if stage.groups}
-    base = zoo.build_base("image_classifiers/seresnext50", 64)
-    begin = [layer.name for layer in base.layers].index(first)
-    sides = [[layer.output_shape[1] for layer in layers if isinstance(layer, tf.keras.layers.Conv2D)
-              and layer.output_shape[1] > 1] for layers in (base.layers[:begin], base.layers[begin + 1:])]
-    assert min(sides[0]) == 64 // 8 and max(sides[1]) == 64 // 16
+def test_inat2017_is_stored_and_predicted_as_published(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    by_run = settings_of(CONFIGS / "inat2017" / "run.flags")
+    assert plan.record_flags(by_run) == ["--short_side=512"] and by_run.passed_on["predict_flags"] == ["--checkpoint=21"]
+
+
+IMET2019 = {  # network, groups, rates, train, decay, schedule, warm-up, crop of the second stage
+    "master_seresnext50": ("seresnext50", "conv2d_44:head", (1e-5, 8e-5, 5e-4), "all", 0.05, "triangular:5", 0, "crop:640"),
+    "master_seresnext101": ("seresnext101", "conv2d_44:head", (1e-5, 8e-5, 5e-4), "all", 0.05, "triangular:5", 0, "crop:640"),
+    "freezing_seresnext101": ("seresnext101", "conv2d_31:conv2d_124:head", (1e-5, 3e-5, 1e-4, 3e-4), "from:conv2d_31", 0.1,
+                              "cosine", 3, "crop:650")}
+
+
+@pytest.mark.parametrize("name", IMET2019)
+def test_imet2019s_two_lines_are_as_published(name):
+    recipe = read(CONFIGS / "imet2019" / f"{name}.flags")
+    network, groups, rates, train_, decay, schedule, warmup, crop = IMET2019[name]
+    assert (recipe["model"], recipe["weights"]) == (f"image_classifiers/{network}", "imagenet")
+    assert (recipe["num_classes"], recipe["dropout"], recipe["fold"], recipe["tta"]) == (1103, 0.25, "all", "crops")
+    head, second = recipe["stages"]
+    assert (head.epochs, head.train, head.lr, head.weight_decay, head.lr_schedule) == (0.5, "head", 2e-3, 0.1, "triangular:4")
+    assert (head.mixup, list(head.lower_lrs)) == (0, [])
+    assert (second.epochs, second.groups, (*second.lower_lrs, second.lr), second.train) == (11, groups, rates, train_)
+    assert (second.weight_decay, second.lr_schedule, second.warmup_epochs) == (decay, schedule, warmup)
+    assert (second.mixup, second.mixup_draw, second.early_stop, second.validate_every) == (0.2, "picture", 4, 0.5)
+    for stage in recipe["stages"]:
+        assert (stage.size, stage.augment, stage.antialias, stage.eval_resize) == (320, "imet", False, crop)
+        assert (stage.clip_norm, stage.batch_size, stage.peak_lr, stage.optimizer) == (10, 48, stage.lr, "adamw")
+        assert (stage.loss, stage.focal_alpha, stage.focal_gamma, stage.monitor) == ("focal", 0.5, 0.25, "val_f2")
+
+
+def test_imet2019s_lines_name_no_score_of_the_other():
+    for line, own, other in (("master", ("0.622", "0.614"), ("0.625", "0.629")),
+                             ("freezing", ("0.625", "0.629"), ("0.622", "0.614"))):
+        for path in (CONFIGS / "imet2019").glob(f"{line}_*.flags"):
+            text = path.read_text()
+            assert all(score in text for score in own) and not any(score in text for score in other)
+    for path in (CONFIGS / "imet2019" / "ours").glob("*.flags"):
+        assert "0.62" not in path.read_text() and "no\n# score" in path.read_text()
+
+
+def first_layers_of_blocks(base):
+    """The first layer with weights of every residual block but the first, by the sums that end the blocks; and at which
+    of them another group of blocks begins, by the features' side."""
+    layers = base.layers
+    ends = [index for index, layer in enumerate(layers) if isinstance(layer, tf.keras.layers.Add)]
+    first = [next(layer.name for layer in layers[end:] if layer.weights) for end in ends[:-1]]
+    sides = [layers[end].output_shape[1] for end in ends]
+    return first, [index for index in range(len(first)) if sides[index + 1] < sides[index]]
+
+
+@pytest.mark.parametrize("network, blocks", [("seresnext50", (3, 4, 6, 3)), ("seresnext101", (3, 4, 23, 3))])
+def test_imet2019s_layer_groups_begin_where_published(network, blocks):
+    first, borders = first_layers_of_blocks(zoo.build_base(f"image_classifiers/{network}", 64))
+    assert borders == [2, 6, 6 + blocks[2]] and len(first) == sum(blocks) - 1
+    third = borders[1]  # the last block of the second group; the next ones are the third's
+    wanted = {"master": first[third + 3], "freezing": f"{first[third]}:{first[borders[2]]}"}
+    found = {name.split("_")[0]: layers.removesuffix(":head") for name, (of, layers, *_) in IMET2019.items() if of == network}
+    assert found and found == {line: wanted[line] for line in found}
 
 
 @pytest.mark.parametrize("name", ["coarse", "fine"])

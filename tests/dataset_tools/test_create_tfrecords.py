@@ -155,6 +155,24 @@ def test_inat2019_sample_through_the_command_line_mini(tmp_path):
     assert max(record["image/width"], record["image/height"]) == 64
 
 
+def test_short_side_through_the_command_line(tmp_path):
+    """Every kind of picture gets it, smaller ones too; Pillow tells the sizes."""
+    sizes = {"a.jpg": (90, 60), "b.jpg": (48, 130), "c.png": (33, 32), "d.jpg": (48, 48)}
+    for name, (width, height) in sizes.items():
+        write(tmp_path / "raw/one" / name, encode(pixels(1, width, height), "PNG" if name == "c.png" else "JPEG"))
+    command = ("create_tfrecords.py", "--competition=folder", f"--data_dir={tmp_path}/raw", f"--out_dir={tmp_path}/out",
+               "--short_side=48")
+    done = run_command(*command)
+    assert done.returncode == 0, done.stderr
+    found = {record["image/filename"].decode(): Image.open(io.BytesIO(record["image/encoded"])).size
+             for record in read_records(*shards_of(tmp_path / "out"))}
+    assert {name.split("/")[-1]: size for name, size in found.items()} == {
+        "a.jpg": (72, 48), "b.jpg": (48, 130), "c.png": (round(33 * 48 / 32), 48), "d.jpg": (48, 48)}
+    assert json.loads((tmp_path / "out/dataset.json").read_text())["settings"]["short_side"] == 48
+    again = run_command(*command[:-1])
+    assert_one_line_mistake(again, "short_side was 48 and is 0 now")
+
+
 def test_unfinished_run_is_cleaned_up(tmp_path, monkeypatch):
     write_inat2021(tmp_path / "raw")
     out = tmp_path / "out"

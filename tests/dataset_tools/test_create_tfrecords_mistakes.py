@@ -35,6 +35,8 @@ def test_nothing_usable_is_told(tmp_path):
     (["--competition=inat2021"], ["train.json"]),
     (["--competition=folder", "--shard_mib=0"], ["--shard_mib"]),
     (["--competition=folder", "--max_side=-1"], ["--max_side"]),
+    (["--competition=folder", "--short_side=-1"], ["--short_side"]),
+    (["--competition=folder", "--short_side=64", "--max_side=90"], ["--max_side=90", "--short_side=64"]),
     (["--competition=folder", "--workers=-2"], ["--workers"]),
     (["--competition=folder", "--wrong=1"], ["wrong"]),
     ([], ["--competition"]),

@@ -99,9 +99,25 @@ def test_max_side_shrinks_with_lanczos_and_keeps_the_aspect():
     assert prepare(encode(pixels(8, 400, 1)), max_side=100)[1:] == (100, 1)
 
 
+@pytest.mark.parametrize("width, height, expected", [(300, 200, (90, 60)), (40, 31, (77, 60)), (60, 200, (60, 200))])
+def test_short_side_shrinks_and_enlarges_with_lanczos(width, height, expected):
+    original = encode(pixels(8, width, height), quality=95)
+    prepared = prepare(original, short_side=60)
+    assert (prepared.width, prepared.height) == expected
+    image = Image.open(io.BytesIO(original))
+    assert_looks_like(prepared.encoded, np.asarray(image.resize(expected, Image.Resampling.LANCZOS)))
+    assert (prepared.encoded == original) == (image.size == expected)
+
+
+def test_short_side_that_makes_a_picture_too_long():
+    with pytest.raises(BadImage, match="2000 × 3 pixels are too long for a shorter side of 512"):
+        prepare(encode(pixels(8, 2000, 3)), short_side=512)
+
+
 def test_max_side_of_a_rotated_picture():
     original = encode(pixels(9, 200, 100), quality=95, exif=exif_with_orientation(6))
     assert prepare(original, max_side=50)[1:] == (25, 50)
+    assert prepare(original, short_side=50)[1:] == (50, 100)
 
 
 @pytest.mark.parametrize("content, reason", [

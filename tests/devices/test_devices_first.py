@@ -83,7 +83,7 @@ def test_a_dry_run_on_replicas_adopts_records_and_looks_layers_up(tmp_path):
 @pytest.mark.parametrize("devices", [pytest.param(ON_TWO_HOSTS, marks=pytest.mark.slow), ON_REPLICAS])
 def test_a_rate_for_each_layer_group_and_decay_by_blocks(devices, tiny_multi_label_data, tmp_path):
     """iMet 2019's stage, whose three groups here are divided by BEiT's last block and the head."""
-    train(devices, f"--flagfile={CONFIGS}/imet2019/seresnext50.flags", "--fold=",
+    train(devices, f"--flagfile={CONFIGS}/imet2019/master_seresnext50.flags", "--fold=",
           f"--data_dir={tiny_multi_label_data.directory}", f"--model_dir={tmp_path}/m", "--model=kecam/BeitTiny",
           "--weights=none", "--batch_size=8", "--max_steps=1", "--monitor=val_loss",
           "--stage=name=head,epochs=0,size=32,lr=1", "--stage=name=all,epochs=1,size=32,"

@@ -182,14 +182,45 @@ def test_short_takes_the_centre(height, width, size):
 
 
 def test_parse_eval_resize():
-    assert decode.parse_eval_resize("squash", 512) is None
-    assert decode.parse_eval_resize("short:360", 320) == 360
-    assert decode.parse_eval_resize("short:320", 320) == 320
+    assert decode.parse_eval_resize("squash", 512) == decode.EvalResize(None, None)
+    assert decode.parse_eval_resize("short:360", 320) == decode.EvalResize(360, None, "triangle")
+    assert decode.parse_eval_resize("short:320:cubic", 320) == decode.EvalResize(320, None, "keyscubic")
+    assert decode.parse_eval_resize("crop:640", 800) == decode.EvalResize(None, 640)
     with pytest.raises(UserError, match="'short:360'.*432"):
         decode.parse_eval_resize("short:360", 432)
-    for text in ("stretch", "short", "short:", "short:x", "short:-3", "short:3.5", "squash:3", "", "short:²"):
+    for text in ("stretch", "short", "short:", "short:x", "short:-3", "short:3.5", "squash:3", "", "short:²",
+                 "short:9:linear", "short:9:", "short:0", "crop", "crop:0", "crop:9:cubic"):
         with pytest.raises(UserError, match="unknown eval_resize .*squash, short:PIXELS"):
             decode.parse_eval_resize(text, 1)
+
+
+@pytest.mark.parametrize("height, width, size", [(240, 321, 90), (90, 70, 60)])  # shrunk, and enlarged
+def test_cubic_is_pillows(height, width, size):
+    encoded = jpeg(picture(height, width))
+    scale = 100 / min(height, width)
+    long = (round(width * scale), round(height * scale))
+    left, top = (long[0] - size) // 2, (long[1] - size) // 2
+    cubic, linear = (opened(encoded).resize(long, kernel).crop((left, top, left + size, top + size))
+                     for kernel in (Image.Resampling.BICUBIC, Image.Resampling.BILINEAR))
+    found = decode.whole(encoded, size, "short:100:cubic")
+    assert difference(found, cubic).max() <= 1 < difference(found, linear).max()
+
+
+@pytest.mark.parametrize("height, width", [(120, 50), (50, 120), (30, 40)])
+def test_a_random_crop_is_squashed_and_reaches_every_place(height, width):
+    encoded, corners = jpeg(picture(height, width)), set()
+    sides = min(height, 60), min(width, 60)
+    for number in range(30):
+        seed = tf.constant([number, 2], tf.int64)
+        top, left, *found_sides = decode.sample_part(tf.constant([height, width]), 60, seed).numpy()
+        assert tuple(found_sides) == sides
+        part = opened(encoded).crop((left, top, left + sides[1], top + sides[0]))
+        expected = part.resize((32, 32), Image.Resampling.BILINEAR)
+        assert difference(decode.whole(encoded, 32, "crop:60", seed=seed), expected).max() <= 1
+        corners.add((top, left))
+    spare = max(height, width) - 60
+    reached = [max(corner) for corner in corners]
+    assert (min(reached), max(reached)) == (0, 0) if spare < 0 else min(reached) < 8 and max(reached) > spare - 8
 
 
 def test_a_mistake_stays_the_users_inside_a_map():

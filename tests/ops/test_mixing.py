@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from scipy import stats
 
-from pipeline.ops import mixing
+from pipeline.ops import mixing, seeds
 from pipeline.ops.mixing import Alphas, MixedLabels
 from pipeline.records import input as inputs
 from pipeline.training import losses, step_metrics
@@ -40,11 +40,57 @@ def test_pictures_and_labels_equal_numpy(alphas, number):
     np.testing.assert_allclose(soft, weights.mean() * targets + (1 - weights.mean()) * targets[[4, 0, 1, 2, 3]], rtol=1e-5)
 
 
+BY_PICTURE = Alphas(mixup=0.2, draw="picture")
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_by_picture_equals_the_authors_arithmetic(number):
+    """fastai's: λ = max(λ, 1 − λ) of each picture's own λ; x·λ + x[order]·(1 − λ), and labels in the same way."""
+    images, labels = batch(9)
+    share_seed, partner_seed = seeds.split(seed(number), 2)
+    shares = mixing.draw_larger_shares(share_seed, 0.2, 9).numpy()
+    order = mixing.draw_partners(partner_seed, 9).numpy()
+    assert len(set(shares)) == 9 and shares.min() >= 0.5 and sorted(order) == list(range(9))
+    own = shares[:, None, None, None].astype(np.float64)
+    expected = own * images + (1 - own) * images[order]
+    for function in (mixing.mix, tf.function(mixing.mix)):
+        mixed, marked = function(tf.constant(images), tf.constant(labels), seed(number), BY_PICTURE)
+        assert mixed.dtype == tf.uint8 and np.abs(mixed.numpy() - expected).max() <= 0.51
+        np.testing.assert_array_equal(marked.label, labels)
+        np.testing.assert_array_equal(marked.partner, labels[order])
+        np.testing.assert_allclose(marked.share, shares, rtol=1e-6)
+    targets = np.eye(9, dtype=np.float32)
+    _, soft = mixing.mix(tf.constant(images), tf.constant(targets), seed(number), BY_PICTURE)
+    np.testing.assert_allclose(soft, shares[:, None] * targets + (1 - shares[:, None]) * targets[order], rtol=1e-5)
+
+
+def test_partners_are_random():
+    draw = tf.function(lambda number: mixing.draw_partners(tf.stack([number, 2]), 6))
+    orders = np.array([draw(tf.constant(number, tf.int64)) for number in range(600)])
+    counts = np.array([np.bincount(column, minlength=6) for column in orders.T])  # who is whose partner, 100 times each
+    assert stats.chisquare(counts.ravel()).pvalue > 0.001 and len(np.unique(orders, axis=0)) > 350
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0])
+def test_a_thousand_shares_are_of_the_folded_beta_distribution(alpha):
+    shares = mixing.draw_larger_shares(seed(8), alpha, 1000).numpy()
+
+    def folded(share):  # P(max(λ, 1 − λ) ≤ share)
+        law = stats.beta(alpha, alpha)
+        return law.cdf(share) - law.cdf(1 - share)
+
+    assert shares.min() >= 0.5 and shares.max() <= 1
+    assert stats.kstest(shares, folded).pvalue > 0.01
+    by_numpy = np.random.default_rng(0).beta(alpha, alpha, 1000)
+    assert stats.ks_2samp(shares, np.maximum(by_numpy, 1 - by_numpy)).pvalue > 0.01
+
+
 def test_xla_compiles_what_the_draw_is_applied_by():
     images, labels = map(tf.constant, batch())
     weights = mixing.draw_weights(seed(1), Alphas(cutmix=1.0), 12)
-    compiled = tf.function(mixing.apply, jit_compile=True)(images, labels, weights)
-    tf.nest.map_structure(np.testing.assert_array_equal, compiled, mixing.apply(images, labels, weights))
+    for drawn in ((weights,), (tf.reshape(tf.linspace(0.5, 1.0, 5), [5, 1, 1]), tf.constant([2, 0, 1, 4, 3]))):
+        compiled = tf.function(mixing.apply, jit_compile=True)(images, labels, *drawn)
+        tf.nest.map_structure(np.testing.assert_array_equal, compiled, mixing.apply(images, labels, *drawn))
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.2, 1.0, 3.0])
@@ -91,14 +137,16 @@ def test_loss_and_hits_are_shared():
     assert float(told["accuracy"]) == pytest.approx(hits.mean()) and float(told["top5"]) == 1
 
 
-def test_a_restart_sees_the_same_mixed_batches(tiny_data):
+@pytest.mark.parametrize("alphas, shares", [(Alphas(0.3, 1.0), 7), (BY_PICTURE, 60)])
+def test_a_restart_sees_the_same_mixed_batches(tiny_data, alphas, shares):
     def pictures(start, count):
         made = inputs.train_batches(tiny_data.part("train"), inputs.TrainPictures(32, "inception", "", "squash"), 10, 4,
-                                    start_step=start, mix=Alphas(0.3, 1.0))
+                                    start_step=start, mix=alphas)
         return [(features["image"].numpy(), labels.share.numpy()) for features, labels in made.take(count)]
 
     whole, later = pictures(0, 7), pictures(5, 2)
     for one, other in zip(whole[5:], later):
         np.testing.assert_array_equal(one[0], other[0])
         np.testing.assert_array_equal(one[1], other[1])
-    assert len({share[0] for _, share in whole}) == 7
+    found = len({one for _, share in whole for one in share})
+    assert found == shares if alphas.draw == "batch" else shares < found <= 70  # some are 1 in float32

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import UserError
-from pipeline.ops import decode, tta
+from pipeline.ops import decode, seeds, tta
 
 import tensorflow as tf
 
@@ -29,9 +29,10 @@ def resized(encoded, box, size):
 
 def test_parse():
     assert [(tta.parse(name).crops, tta.parse(name).total)
-            for name in ("none", "flip", "six", "ten", "rot45")] == [(1, 1), (1, 2), (3, 6), (5, 10), (2, 10)]
+            for name in ("none", "flip", "six", "ten", "rot45", "crops")] == [
+                (1, 1), (1, 2), (3, 6), (5, 10), (2, 10), (2, 2)]
     assert all(views.name == name for name, views in tta.TTA.items())
-    with pytest.raises(UserError, match="unknown tta 'seven'; known: flip, none, rot45, six, ten"):
+    with pytest.raises(UserError, match="unknown tta 'seven'; known: crops, flip, none, rot45, six, ten"):
         tta.parse("seven")
 
 
@@ -72,10 +73,25 @@ def test_ten_needs_a_picture_larger_than_the_crops(eval_resize):
         tta.check("ten", eval_resize, 48)
     tta.check("ten", "short:49", 48)
     tta.check("flip", eval_resize, 48)
+    with pytest.raises(UserError, match=f"--tta=crops takes random crops: it needs eval_resize=crop:N, not {eval_resize}"):
+        tta.check("crops", eval_resize, 48)
+    tta.check("crops", "crop:40", 48)
+
+
+def test_crops_are_mirror_images_of_two_random_parts():
+    encoded = jpeg(150, 70)
+    seed = tf.constant([6, 1], tf.int64)
+    got = tta.host_views(encoded, 48, tta.parse("crops"), "crop:80", seed=seed).numpy()
+    for view, one in zip(got, (seed, seeds.split(seed, 2)[1])):
+        top, left, height, width = decode.sample_part(tf.constant([150, 70]), 80, one).numpy()
+        assert (left, height, width) == (0, 80, 70)
+        assert np.abs(view - resized(encoded, (0, top, 70, top + 80), 48)).max() <= 1
+    assert (got[0] != got[1]).any()
+    np.testing.assert_array_equal(tta.parse("crops").on_device(tf.constant(got)[tf.newaxis])[0], got[:, :, ::-1])
 
 
 @pytest.mark.parametrize("name, resize", [(name, resize) for name in tta.TTA for resize in ("squash", "short:40")
-                                          if (name, resize) != ("ten", "squash")])
+                                          if (name, resize) != ("ten", "squash") and name != "crops"])
 def test_the_first_view_is_that_of_evaluation(name, resize):
     encoded = jpeg(60, 100)
     got = tta.host_views(encoded, 32, tta.parse(name), resize)

@@ -13,7 +13,8 @@ DEFAULTS = {"batch_size": 32, "augment": "inception", "min_crop": 0.08, "crop_la
             "groups": "", "layer_decay": 1.0, "ema": 0.0, "accumulate": 1, "monitor": "val_loss", "keep": "best",
             "early_stop": 0,
             "validate_every": 1.0, "keep_epochs": "", "class_balance": "none", "logit_adjust": 0.0, "loss": "softmax",
-            "focal_alpha": 0.5, "focal_gamma": 0.25, "mixup": 0.0, "cutmix": 0.0, "random_erasing": 0.0}
+            "focal_alpha": 0.5, "focal_gamma": 0.25, "mixup": 0.0, "mixup_draw": "batch", "cutmix": 0.0,
+            "random_erasing": 0.0, "jitter": 0.0, "pca_noise": 0.0}
 PARSERS = {name: (lambda kind: lambda text: kind(text))(type(value)) for name, value in DEFAULTS.items()}
 
 

@@ -80,7 +80,7 @@ def test_steps_multiply_the_rate(warmup):
 @pytest.mark.parametrize("total, ratio", [(40, 4), (10, 3), (7, 1.5), (1, 4)])
 def test_a_triangle_is_two_straight_lines(total, ratio):
     rate = schedules.make_rate(f"triangular:{ratio}", 0.2, 0, total, 5.0, 0.1)
-    corners = [0, total / ratio, total], [0.002, 0.2, 0.002]
+    corners = [0, total // ratio or total / ratio, total], [0.002, 0.2, 0.002]
     expected = np.interp(np.arange(total), *corners)
     compiled = tf.function(rate, jit_compile=True)
     np.testing.assert_allclose([float(rate(step)) for step in range(total)], expected, rtol=1e-5)
@@ -96,6 +96,32 @@ def test_a_triangle_is_howard_and_ruders():
     for step in range(total):
         p = step / cut if step < cut else 1 - (step - cut) / (cut * (1 / cut_fraction - 1))
         assert float(rate(step)) == pytest.approx(peak * (1 + p * (ratio - 1)) / ratio, rel=1e-5)
+
+
+@pytest.mark.parametrize("ratio, total", [(3, 1023), (4, 22528), (4, 10), (3, 8)])
+def test_imet_2019s_triangle_turns_at_one_in_ratio_plus_one(ratio, total):
+    """Its author's arithmetic: TriangularLR(optimizer, 100, ratio, steps_per_cycle), at every step."""
+    turning_point, peak = total // (ratio + 1), 5e-4
+    expected = []
+    for residual in range(total):
+        if residual <= turning_point:
+            multiplier = 99 * (residual / turning_point)
+        else:
+            multiplier = 99 * ((total - residual) / (total - turning_point))
+        expected.append(peak * (1 + multiplier) / 100)
+    rate = schedules.make_rate(f"triangular:{ratio + 1}", peak, 0, total, total / 11, 0.1)
+    np.testing.assert_allclose(rate(tf.range(total)), expected, rtol=2e-5)
+
+
+def test_imet_2019s_other_line_warms_up_and_falls_as_a_cosine():
+    """Its author's arithmetic at every step: from a hundredth up to the peak, which two steps have, then a cosine to 0."""
+    warmup, total, peak = 60, 220, 3e-4
+    expected = [peak / 100 * (99 * step / warmup + 1) if step <= warmup
+                else peak * (1 + np.cos(np.pi * (step - warmup - 1) / (total - warmup))) / 2 for step in range(total)]
+    rate = schedules.make_rate("cosine", peak, warmup, total, 20.0, 0.1)
+    found = np.array([float(rate(step)) for step in range(total)])
+    # Ours rises from 1/60 by 1/60 a step, and begins the cosine a step sooner.
+    assert np.abs(found - expected).max() <= peak * max(1 / warmup, np.pi / 2 / (total - warmup))
 
 
 def test_the_rate_stays_zero_after_the_end():
