@@ -54,7 +54,9 @@ def make_run(resolved: list[stages.Stage], fold: Optional[int]) -> "runs.Run":
     return runs.Run(
         data_dir=FLAGS.data_dir, model_dir=FLAGS.model_dir, model=FLAGS.model, stages=tuple(resolved),
         weights=FLAGS.weights, init_from=FLAGS.init_from, train_split=FLAGS.train_split, fold=fold,
-        num_classes=FLAGS.num_classes, place_input=FLAGS.place_input, dropout=FLAGS.dropout, boxes=FLAGS.boxes,
+        num_classes=FLAGS.num_classes, place_input=FLAGS.place_input, dropout=FLAGS.dropout,
+        channel_dropout=FLAGS.channel_dropout, head_init=FLAGS.head_init, pixel_mean=FLAGS.pixel_mean,
+        pixel_std=FLAGS.pixel_std, boxes=FLAGS.boxes,
         precision=FLAGS.precision, sync_batch_norm=FLAGS.sync_batch_norm, random_seed=FLAGS.random_seed,
         unordered=FLAGS.unordered, max_steps=FLAGS.max_steps, tta=FLAGS.tta, oof_tta=FLAGS.oof_tta,
         allow_seen=FLAGS.allow_seen, tpu=FLAGS.tpu, virtual_replicas=FLAGS.virtual_replicas, jit=FLAGS.jit,

@@ -39,7 +39,7 @@ def random_crop(encoded: tf.Tensor, size: int, seed: tf.Tensor, box: Optional[tf
 
 def crop(encoded: tf.Tensor, part: tf.Tensor, size: int) -> tf.Tensor:
     """A part (int32 [4]: top, left, height, width, in pixels) of a JPEG, resized to uint8 [size, size, 3]."""
-    return resize(_decode_part(encoded, part), size)
+    return resize(decode_part(encoded, part), size)
 
 
 def window(encoded: tf.Tensor, box: Optional[tf.Tensor] = None) -> tf.Tensor:
@@ -65,7 +65,7 @@ def _whole_pixels(start: tf.Tensor, end: tf.Tensor, side: tf.Tensor) -> tuple[tf
     return first, tf.maximum(after - first, 1)
 
 
-def _decode_part(encoded: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
+def decode_part(encoded: tf.Tensor, part: tf.Tensor) -> tf.Tensor:
     """Decoded as a crop: libjpeg skips the rows and columns outside, most of the work on a large picture."""
     return tf.image.decode_and_crop_jpeg(encoded, part, channels=3, dct_method=_DCT)
 
@@ -124,7 +124,7 @@ def whole(encoded: tf.Tensor, size: int, resize: str, box: Optional[tf.Tensor] =
 def decode(encoded: tf.Tensor, box: Optional[tf.Tensor] = None) -> tf.Tensor:
     """A JPEG, string scalar, or its part in a box (see `window`), to uint8 [H, W, 3], RGB; H and W are not static."""
     if box is not None:
-        return _decode_part(encoded, window(encoded, box))
+        return decode_part(encoded, window(encoded, box))
     return tf.io.decode_jpeg(encoded, channels=3, dct_method=_DCT)
 
 
@@ -155,7 +155,24 @@ def resize_whole(image: tf.Tensor, size: int, eval_resize: str) -> tf.Tensor:
 
 def random_short_side_crop(image: tf.Tensor, size: int, short: int, seed: tf.Tensor) -> tf.Tensor:
     """`short_side_crop` at a place that is uniform over all; `seed` is int32 or int64 [2]."""
-    return short_side_crop(image, size, short, lambda spare: tf.floor(_uniform(seed, (0, 1), 2) * (spare + 1)))
+    return short_side_crop(image, size, short, lambda spare: _anywhere(spare, seed))
+
+
+def random_short_side_window(shape: tf.Tensor, size: int, short: int, seed: tf.Tensor) -> tf.Tensor:
+    """What `random_short_side_crop` takes of a picture, before it is resized, at the same place: float64 [4], top, left, height,
+    width in its pixels. Args: shape: int [2], its height and width."""
+    scale, resized = _short_side(shape, short)
+    return tf.concat([_anywhere(resized - size, seed) / scale, size / scale], axis=0)
+
+
+def _anywhere(spare: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    return tf.floor(_uniform(seed, (0, 1), 2) * (spare + 1))
+
+
+def _short_side(shape: tf.Tensor, short: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """(factors of rows and columns, whole pixels of both) by which the short side becomes `short`, float64 [2] each."""
+    resized = tf.round(tf.cast(shape, tf.float64) * (short / tf.reduce_min(shape)))
+    return resized / tf.cast(shape, tf.float64), resized
 
 
 def short_side_crop(image: tf.Tensor, size: int, short: int, place: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
@@ -171,23 +188,22 @@ def short_side_crop(image: tf.Tensor, size: int, short: int, place: Callable[[tf
     Returns:
         uint8 [size, size, 3].
     """
-    shape = tf.shape(image)[:2]
-    scale = short / tf.reduce_min(shape)
-    resized = tf.round(tf.cast(shape, tf.float64) * scale)
+    scale, resized = _short_side(tf.shape(image)[:2], short)
     # Resize and crop in one op, so that what lies outside the crop is never computed: the long side of a panorama may
     # be anything.
     pixels = tf.raw_ops.ScaleAndTranslate(
-        images=image[tf.newaxis], size=[size, size], scale=tf.cast(resized / tf.cast(shape, tf.float64), tf.float32),
+        images=image[tf.newaxis], size=[size, size], scale=tf.cast(scale, tf.float32),
         translation=tf.cast(-place(resized - size), tf.float32), kernel_type="triangle", antialias=True)
-    return _to_uint8(pixels[0], size)
+    return to_uint8(pixels[0], size)
 
 
 def resize(image: tf.Tensor, size: int) -> tf.Tensor:
     """Any uint8 [H, W, 3] to uint8 [size, size, 3]: bilinear, antialiased, rounded; the aspect is not kept."""
-    return _to_uint8(tf.image.resize(image, [size, size], "bilinear", antialias=True), size)
+    return to_uint8(tf.image.resize(image, [size, size], "bilinear", antialias=True), size)
 
 
-def _to_uint8(pixels: tf.Tensor, size: int) -> tf.Tensor:
+def to_uint8(pixels: tf.Tensor, size: int) -> tf.Tensor:
+    """Float [size, size, 3], rounded and clipped."""
     return tf.ensure_shape(tf.cast(tf.clip_by_value(tf.round(pixels), 0, 255), tf.uint8), [size, size, 3])
 
 

@@ -7,7 +7,7 @@ from typing import Callable, Optional
 import tensorflow as tf
 
 from pipeline import errors
-from pipeline.ops import decode, rot45
+from pipeline.ops import decode, mask_square, rot45
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,11 +15,12 @@ class Views:
     """Which views there are, and who makes them: what the device can make need not be sent to it."""
 
     name: str
-    crops: int    # views made on the host, the first of them the picture as evaluation sees it
+    crops: int    # views made on the host, the first of them the picture as evaluation sees it (but see of_mask)
     total: int    # after the device's part
     on_host: Callable[[tf.Tensor, tf.Tensor, int, str], list[tf.Tensor]]  # decoded, first view, size, eval_resize →
     #                                                                       the other crops
     on_device: Callable[[tf.Tensor], tf.Tensor]                      # [B, crops, S, S, C] → [B, total, S, S, C]
+    of_mask: bool = False  # all crops are squares of mask_square, and none is the picture as evaluation sees it
 
 
 def end_squares(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -62,6 +63,8 @@ TTA = {
     "ten": Views("ten", 5, 10, _corners, mirror),
     # Turtle Recall, fifth place: what its augmentation draws from.
     "rot45": Views("rot45", 2, len(rot45.VIEWS), _diagonal, rot45.expand),
+    # iNat 2019, seventh place: squares around points of the picture's mask, half of them mirrored.
+    "mask16": Views("mask16", mask_square.VIEWS, mask_square.VIEWS, _no_more, mask_square.mirror_last, of_mask=True),
 }
 
 
@@ -80,7 +83,8 @@ def check(name: str, eval_resize: str, size: int) -> None:
                                f"eval_resize=short:N with N above {size}, not {eval_resize}")
 
 
-def host_views(encoded: tf.Tensor, size: int, views: Views, resize: str, box: Optional[tf.Tensor] = None) -> tf.Tensor:
+def host_views(encoded: tf.Tensor, size: int, views: Views, resize: str, box: Optional[tf.Tensor] = None,
+               mask: Optional[tf.Tensor] = None, seed: Optional[tf.Tensor] = None) -> tf.Tensor:
     """The views made on the host; the JPEG is decoded once.
 
     Args:
@@ -89,10 +93,13 @@ def host_views(encoded: tf.Tensor, size: int, views: Views, resize: str, box: Op
         views: from `parse`.
         resize: `--eval_resize`, see `decode.parse_eval_resize`.
         box: see `decode.window`; what it holds is treated as if it were the picture.
+        mask, seed: for views of a mask, as mask_square.sixteen takes them; they heed no box.
 
     Returns:
         uint8 [views.crops, size, size, 3], RGB.
     """
+    if views.of_mask:
+        return mask_square.sixteen(encoded, mask, size, seed)
     image = decode.decode(encoded, box)
     first = decode.resize_whole(image, size, resize)
     return tf.stack([first, *views.on_host(image, first, size, resize)])

@@ -5,7 +5,10 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
-from pipeline.ops import decode, imet, randaugment, random_erasing, rot45, seeds, simple
+from pipeline.ops import decode, grid_mask, imet, mask_square, randaugment, random_erasing, rot45, rotation, seeds, simple
+
+_ROTATION, _GRID_MASK = 0, 1  # of _further
+MASK = "mask"  # the augmentation that takes squares around points of a mask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,10 +16,12 @@ class TrainPictures:
     """How a training picture is made of its bytes."""
 
     size: int               # pixels, height = width
-    augment: str            # inception, crop, simple, rot45, imet or eval
+    augment: str            # inception, crop, simple, rot45, imet, mask or eval
     randaugment: str        # N:M, or empty for none; not used with eval
     eval_resize: str        # squash or short:N, for crop (short:N alone), rot45 and eval
     random_erasing: float = 0.0  # probability; not used with eval
+    rotate: float = 0.0     # degrees, at most, before the crop; for rotation.AUGMENTATIONS
+    grid_mask: float = 0.0  # probability of each cell; not used with eval
 
 
 def pictures_of(stage: Any) -> TrainPictures:
@@ -25,8 +30,14 @@ def pictures_of(stage: Any) -> TrainPictures:
 
 
 def training_picture(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPictures,
-                     box: Optional[tf.Tensor] = None) -> tf.Tensor:
-    """JPEG bytes → augmented uint8 [size, size, 3]; `seed` is a stateless seed, int [2]; `box` as in decode.window."""
+                     box: Optional[tf.Tensor] = None, mask: Optional[tf.Tensor] = None) -> tf.Tensor:
+    """JPEG bytes → augmented uint8 [size, size, 3].
+
+    Args:
+        seed: a stateless seed, int [2].
+        box: as in decode.window.
+        mask: as the counts of mask_square.random_square, for augment=mask, which then heeds no box.
+    """
     if pictures.augment == "eval":
         return decode.whole(encoded, pictures.size, pictures.eval_resize, box)
     crop_seed, flip_seed, simple_seed, randaugment_seed, erasing_seed = seeds.split(seed, 5)
@@ -34,12 +45,8 @@ def training_picture(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPicture
         image = imet.imet(encoded, pictures.size, crop_seed, box)
     elif pictures.augment == "rot45":
         image = rot45.rot45(decode.whole(encoded, pictures.size, pictures.eval_resize, box), flip_seed)
-    elif pictures.augment == "crop":
-        short = decode.parse_eval_resize(pictures.eval_resize, pictures.size)
-        image = decode.random_short_side_crop(decode.decode(encoded, box), pictures.size, short, crop_seed)
-        image = decode.flip(image, flip_seed)
     else:
-        image = decode.flip(decode.random_crop(encoded, pictures.size, crop_seed, box), flip_seed)
+        image = decode.flip(_crop(encoded, crop_seed, pictures, box, mask), flip_seed)
     if pictures.augment == "simple":
         image = simple.simple(image, simple_seed)
     if pictures.randaugment:
@@ -47,4 +54,36 @@ def training_picture(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPicture
         image = randaugment.randaugment(image, randaugment_seed, layers, magnitude)
     if pictures.random_erasing:
         image = random_erasing.erase(image, erasing_seed, pictures.random_erasing)
+    if pictures.grid_mask:
+        image = grid_mask.blank(image, _further(seed, _GRID_MASK), pictures.grid_mask)
     return image
+
+
+def _further(seed: tf.Tensor, number: int) -> tf.Tensor:
+    """A seed beside those that the picture's is split into: another number of these would change them all."""
+    return tf.random.experimental.stateless_fold_in(tf.cast(seed, tf.int64), number, alg="philox")
+
+
+def _crop(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPictures, box: Optional[tf.Tensor],
+          mask: Optional[tf.Tensor]) -> tf.Tensor:
+    """The part that the augmentation cuts out, of the picture or of that turned; uint8 [size, size, 3]."""
+    if pictures.rotate:
+        return _turned_crop(encoded, seed, pictures, box)
+    if pictures.augment == MASK:
+        return decode.crop(encoded, mask_square.random_square(encoded, mask, seed), pictures.size)
+    if pictures.augment == "crop":
+        short = decode.parse_eval_resize(pictures.eval_resize, pictures.size)
+        return decode.random_short_side_crop(decode.decode(encoded, box), pictures.size, short, seed)
+    return decode.random_crop(encoded, pictures.size, seed, box)
+
+
+def _turned_crop(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPictures, box: Optional[tf.Tensor]) -> tf.Tensor:
+    """As _crop, at the same place."""
+    degrees_seed = _further(seed, _ROTATION)
+    inside = decode.window(encoded, box)
+    if pictures.augment == "crop":
+        short = decode.parse_eval_resize(pictures.eval_resize, pictures.size)
+        part = decode.random_short_side_window(inside[2:], pictures.size, short, seed)
+    else:
+        part = tf.cast(decode.sample_box(inside[2], inside[3], seed), tf.float64)
+    return rotation.crop(encoded, inside, part, pictures.size, rotation.draw(degrees_seed, pictures.rotate))

@@ -9,8 +9,8 @@ from pipeline.models.trained_layers import parse_train
 from pipeline.tasks import registry as tasks
 
 # The flags of multi_stage_train.py that may stand inside a --stage line too.
-STAGE_FLAGS = ("batch_size", "augment", "randaugment", "eval_resize", "label_smoothing", "optimizer", "momentum",
-               "weight_decay", "clip_norm", "lr_schedule", "lr_factor", "warmup_epochs", "scale_lr", "lr_batch",
+STAGE_FLAGS = ("batch_size", "augment", "randaugment", "eval_resize", "label_smoothing", "rotate",
+               "grid_mask", "optimizer", "momentum", "nesterov", "weight_decay", "l2", "decay_all", "clip_norm", "lr_schedule", "lr_factor", "warmup_epochs", "scale_lr", "lr_batch",
                "groups", "layer_decay", "ema", "accumulate", "monitor", "early_stop", "validate_every", "keep_epochs",
                "class_balance", "logit_adjust", "loss", "focal_alpha", "focal_gamma", "mixup", "cutmix",
                "random_erasing")
@@ -30,10 +30,15 @@ class Stage:
     augment: str
     randaugment: str     # N:M or empty
     eval_resize: str
+    rotate: float        # degrees, at most; 0: off
+    grid_mask: float     # probability of each cell; 0: off
     label_smoothing: float
     optimizer: str
     momentum: float
-    weight_decay: float
+    nesterov: bool
+    weight_decay: float  # decoupled
+    l2: float            # in the gradient
+    decay_all: bool      # BatchNorm and biases too
     clip_norm: float
     lr_schedule: str
     lr_factor: float     # of lr_schedule=step

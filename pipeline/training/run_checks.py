@@ -5,9 +5,10 @@ import tensorflow as tf
 
 from pipeline.devices import cluster, hosts, strategy as strategies
 from pipeline.errors import UserError
-from pipeline.models import classifier as classifiers, weights, zoo
-from pipeline.ops import decode, randaugment, tta
+from pipeline.models import classifier as classifiers, scaling, weights, zoo
+from pipeline.ops import decode, randaugment, rotation, tta
 from pipeline.records import dataset as datasets
+from pipeline.records.training_picture import MASK
 from pipeline.runs import record as run_record, run as runs, seen_checks, stages
 from pipeline.runs.stages import Stage
 from pipeline.training import layer_rates, patience
@@ -20,6 +21,7 @@ def check_flags(run: runs.Run) -> None:
     if run.virtual_replicas and run.jit:
         raise UserError("--virtual_replicas does not go with --jit: XLA does not compile for the CPUs that it makes")
     spec = zoo.find(run.model)
+    _check_pixels(run)
     if not run.init_from:
         weights.resolve(run.model, spec, run.weights)
     for views in (run.tta, run.oof_tta or run.tta):
@@ -30,6 +32,9 @@ def check_flags(run: runs.Run) -> None:
             raise UserError(f"stage {stage.name}: augment=crop needs eval_resize=short:N, not {stage.eval_resize}")
         if stage.randaugment:
             randaugment.parse(stage.randaugment)
+        if stage.nesterov and (stage.optimizer != "sgd" or not stage.momentum):
+            raise UserError(f"stage {stage.name}: --nesterov is of optimizer=sgd with a momentum, not of {stage.optimizer} with "
+                            f"momentum={stage.momentum:g}")
         _check_augmentation(run, stage)
 
 
@@ -80,15 +85,42 @@ def _check_augmentation(run: runs.Run, stage: Stage) -> None:
     if stage.augment == "eval" and stage.random_erasing:
         raise UserError(f"stage {stage.name}: random_erasing={stage.random_erasing:g} does not go with augment=eval "
                         "(write random_erasing=0 in the stage to turn it off)")
+    if stage.augment == "eval" and stage.grid_mask:
+        raise UserError(f"stage {stage.name}: grid_mask={stage.grid_mask:g} does not go with augment=eval "
+                        "(write grid_mask=0 in the stage to turn it off)")
+    if stage.rotate and stage.augment not in rotation.AUGMENTATIONS:
+        raise UserError(f"stage {stage.name}: rotate={stage.rotate:g} turns pictures before they are cropped, which goes with "
+                        f"augment={', '.join(rotation.AUGMENTATIONS)}, not {stage.augment} (write rotate=0 to turn it off)")
     if run.place_input and (stage.mixup or stage.cutmix):
         raise UserError(f"stage {stage.name}: mixup and cutmix do not go with --place_input: a mixed picture has no place")
 
 
 def input_scaling(run: runs.Run) -> str:
-    """The mode of models.scaling that belongs to the run's first weights; every later stage must keep it."""
-    if run.init_from:
-        return run_record.read(run.init_from)["free"]["scaling"]
-    return weights.resolve(run.model, zoo.find(run.model), run.weights).scaling
+    """The mode of models.scaling of all the run's stages: --pixel_mean's and --pixel_std's, else that of the first weights."""
+    own = weights.resolve(run.model, zoo.find(run.model), "none" if run.init_from else run.weights).scaling
+    if run.pixel_mean is not None:
+        return scaling.of_pixels(_three("pixel_mean", run.pixel_mean), _three("pixel_std", run.pixel_std), own)
+    return run_record.read(run.init_from)["free"]["scaling"] if run.init_from else own
+
+
+def _check_pixels(run: runs.Run) -> None:
+    if (run.pixel_mean is None) != (run.pixel_std is None):
+        raise UserError("--pixel_mean and --pixel_std go together: give both, or none for those that belong to the weights")
+    if run.pixel_mean is not None:
+        _three("pixel_mean", run.pixel_mean)
+        if min(_three("pixel_std", run.pixel_std)) <= 0:
+            raise UserError(f"--pixel_std={run.pixel_std}: the deviations must be above 0")
+
+
+def _three(flag: str, text: str) -> list[float]:
+    """The numbers of red, green and blue in 115.75:120.83:93.49; raises UserError naming the flag."""
+    try:
+        numbers = [float(one) for one in text.split(":")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 3 or not all(0 <= one <= 255 for one in numbers):
+        raise UserError(f"--{flag}={text}: write three numbers from 0 to 255, of red, green and blue, e.g. 115.75:120.83:93.49")
+    return numbers
 
 
 def _check_classes(run: runs.Run, data: datasets.Dataset) -> None:
@@ -163,7 +195,16 @@ def _check_parts(run: runs.Run, data: datasets.Dataset) -> None:
     held_out = runs.held_out_part(run, data)
     if held_out:
         held_out.check()
+    _check_masks(run, part)
     for stage in run.stages:
         if stage.batch_size > part.size:
             logging.warning("stage %s: a batch of %d is more than the %d pictures there are; each stands in it several "
                             "times", stage.name, stage.batch_size, part.size)
+
+
+def _check_masks(run: runs.Run, part: datasets.Part) -> None:
+    """Whether the boxes have masks where a stage, or the views that predictions are made with, take some."""
+    asked = [f"stage {stage.name}: augment={MASK}" for stage in run.stages if stage.augment == MASK]
+    asked += [f"--tta={views}" for views in (run.tta, run.oof_tta or run.tta) if tta.parse(views).of_mask]
+    for one in asked:
+        part.check_masks(one)

@@ -60,6 +60,25 @@ def test_a_triangle_is_howard_and_ruders():
         assert float(rate(step)) == pytest.approx(peak * (1 + p * (ratio - 1)) / ratio, rel=1e-5)
 
 
+@pytest.mark.parametrize("epochs, per_epoch", [(32, 7), (3, 5), (1, 4), (32, 18961), (2, 2.5)])
+def test_a_triangle_of_whole_epochs(epochs, per_epoch):
+    """The published formula, of every step."""
+    total = round(epochs * per_epoch)
+    rate = schedules.make_rate("triangular:epochs", 0.04, 0, total, per_epoch, 0.1)
+    steps = range(total)
+    if total > 1000:  # the first and the last of each epoch
+        steps = [edge for epoch in range(epochs) for edge in (epoch * per_epoch, (epoch + 1) * per_epoch - 1)]
+    expected = [0.04 * (1 - abs(2 * (1 + int(step / per_epoch)) / (epochs + 1) - 1)) for step in steps]
+    compiled = tf.function(rate, jit_compile=True)
+    np.testing.assert_allclose([float(rate(step)) for step in steps], expected, rtol=1e-5)
+    np.testing.assert_allclose([float(compiled(tf.constant(step, tf.int64))) for step in steps], expected, rtol=1e-5)
+
+
+def test_a_triangle_of_epochs_that_ends_within_one():
+    rate = schedules.make_rate("triangular:epochs", 1.0, 0, 25, 10.0, 0.1)
+    assert [float(rate(step)) for step in (0, 9, 10, 19, 20, 24, 99)] == pytest.approx([0.5, 0.5, 1, 1, 0.5, 0.5, 0.5])
+
+
 def test_the_rate_stays_zero_after_the_end():
     assert float(schedules.WarmupSchedule("cosine", 1.0, 0, 10)(25)) == pytest.approx(0, abs=1e-7)
 
@@ -73,6 +92,8 @@ def test_known_schedules_are_parsed():
     assert schedules.parse("cosine") == schedules.Schedule("cosine")
     assert schedules.parse("step:10:20") == schedules.Schedule("step", epochs=(10.0, 20.0))
     assert schedules.parse("triangular:4") == schedules.Schedule("triangular", ratio=4.0)
+    assert schedules.parse("triangular:epochs") == schedules.Schedule("epoch_triangle")
+    assert not schedules.parse("triangular:epochs").takes_warmup
     assert schedules.parse("plateau:0.5:4") == schedules.Schedule("plateau", factor=0.5, patience=4)
 
 
