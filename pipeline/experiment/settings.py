@@ -124,9 +124,9 @@ def read(competition: str, data_dir: str, run_dir: str, given: flags.FlagValues,
     recipes, chosen = _choose(competition, elsewhere, _paths(layer.get("recipes"), find), run_flags)
     passed_on = {name: flag_text.split(values.get(name) or "", name) for name in _PASSED_ON}
     read_recipes = _read_recipes(recipes, passed_on["train_flags"])
-    named_here = values.get("members") != layer.get("members")
+    meant_for_these = elsewhere is None or values.get("members") != layer.get("members")
     return Settings(
-        competition, data_dir, run_dir, read_recipes, _answering(read_recipes, values.get("members"), named_here), chosen,
+        competition, data_dir, run_dir, read_recipes, _answering(read_recipes, values.get("members"), meant_for_these), chosen,
         _geo_prior(values.get("geo_prior"), competition, find), values.get("folds"), values.get("record_seed"), passed_on,
         run_flags if layer else "", score_test)
 
@@ -190,13 +190,16 @@ def _read_recipes(paths: Sequence[str], train_flags: Sequence[str]) -> tuple[Rec
                  for name, path in zip(names, paths))
 
 
-def _answering(recipes: tuple[Recipe, ...], members: Optional[str], named_here: bool) -> tuple[Recipe, ...]:
-    """The recipes that --members names. A run.flags may stand beside recipes that somebody has chosen otherwise: then those of
-    its members that are among them count, or all, where none is. Raises UserError for a name that was asked for."""
+def _answering(recipes: tuple[Recipe, ...], members: Optional[str], meant_for_these: bool) -> tuple[Recipe, ...]:
+    """The recipes that --members names.
+
+    A run.flags may stand beside recipes that somebody has chosen otherwise: then those of its members that are among them
+    count, or all, where none is. Raises UserError for a name that is none, where it is meant for these recipes.
+    """
     names = flag_text.split(members or "", "members")
     known = [recipe.name for recipe in recipes]
     lost = next((name for name in names if name not in known), None)
-    if lost and named_here:
+    if lost and meant_for_these:
         raise unknown("--members: recipe", lost, known)
     return tuple(recipe for recipe in recipes if recipe.name in names) or recipes
 

@@ -70,7 +70,9 @@ class TrainableClassifier(tf.keras.Model):
 
     def _gradients(self, features, labels):
         """What a batch, or a part of one, adds to the step's gradients; its losses [n] and logits [n, classes]."""
-        with tf.GradientTape() as tape:
+        # What lies before the first variable that steps is not gone back through.
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(self._variables)
             logits = apply(self.classifier, features, training=True)
             losses = self._training_loss(labels, logits)
             loss = tf.reduce_sum(losses) / self._global_batch_size
