@@ -1,4 +1,4 @@
-"""Finds what a trained model looks at, as a box for every picture: python localize.py --data_dir=… --model_dir=…"""
+"""Finds what a trained model looks at, as a box (and a mask) for every picture: python localize.py --data_dir=… --model_dir=…"""
 
 import os
 
@@ -6,7 +6,7 @@ from absl import flags
 
 from pipeline import command, flag_help
 from pipeline.devices import strategy_flags
-from pipeline.flag_types import define_float, define_path, require
+from pipeline.flag_types import define_float, define_on_off, define_path, require
 
 FLAGS = flags.FLAGS
 flag_help.heading("Which pictures and boxes")
@@ -20,6 +20,8 @@ define_float("cam_threshold", 0.3, "What reaches this share of the activation ma
              high=1.0)
 define_float("min_box", 0.1, "Boxes grow to this share of the picture's area at least.", high=1.0)
 define_float("box_padding", 0.05, "Boxes get this share of their width and height on each side.")
+define_on_off("masks", False, "Keep a mask beside each box: which of 32 x 32 cells of the picture the object takes. "
+              "multi_stage_train.py --augment=mask and predict.py --tta=mask16 take squares around its points.")
 flag_help.heading("The run")
 flags.DEFINE_integer("size", None, "Pixels, height = width; more make a finer map. Default: half as many again "
                      "as in the last stage.", 1)
@@ -38,7 +40,7 @@ def main() -> None:
 
     rule = map_to_box.Rule(FLAGS.cam_threshold, FLAGS.min_box, FLAGS.box_padding)
     boxes = localize.run_localization(FLAGS.data_dir, localize.Request(
-        model_dir=FLAGS.model_dir, name=name, rule=rule, split=FLAGS.split, size=FLAGS.size,
+        model_dir=FLAGS.model_dir, name=name, rule=rule, masks=FLAGS.masks, split=FLAGS.split, size=FLAGS.size,
         batch_size=FLAGS.batch_size, tpu=FLAGS.tpu, virtual_replicas=FLAGS.virtual_replicas))
     if FLAGS.contact_sheet:
         contact_sheet.write(FLAGS.contact_sheet, FLAGS.data_dir, boxes, FLAGS.split, FLAGS.contact_sheet_pictures)

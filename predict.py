@@ -26,7 +26,8 @@ flags.DEFINE_enum("average", "probabilities", ("probabilities", "weights"), "How
 flags.DEFINE_string("tta", None, "Test-time views to average: none, flip, six (whole, left-or-top square, "
                     "right-or-bottom square and their mirror images), ten (centre and corners of --eval_resize=short:N, "
                     "and their mirror images), crops (mirror images of two random crops of --eval_resize=crop:N), "
-                    "rot45 (whole, two flips, rotations by multiples of 45 degrees). Default: the recipe's.")
+                    "rot45 (whole, two flips, rotations by multiples of 45 degrees), mask16 (squares around points of the "
+                    "picture's mask, of a model with --boxes whose masks localize.py kept). Default: the recipe's.")
 flags.DEFINE_integer("size", None, "Pixels, height = width. Default: the last stage's.", 1)
 flags.DEFINE_integer("batch_size", 32, "Pictures a step, over all replicas; each goes through in all its views.", 1)
 strategy_flags.define()

@@ -95,7 +95,7 @@ class _Experiment:
                             "--recipes (configs/lite0/imet2019.flags is one for several labels a picture)")
 
     def _planned(self, folds: int) -> list[Member]:
-        return [of_members.planned(one, self.settings.model_dir(one.name), folds) for one in self.settings.recipes]
+        return [of_members.planned(one, self.settings.model_dir(one.name), folds) for one in self.settings.answering]
 
     def print_plan(self, until_models: bool) -> None:
         """What is to be done, as far as it is known before anything is."""
@@ -110,6 +110,8 @@ class _Experiment:
             steps += self._answer_steps(members, groups, splits, with_geo=bool(settings.geo_prior))
         paths = ", ".join(one.path for one in settings.recipes)
         print(f"{settings.competition}: {paths} ({settings.chosen}) → {settings.run_dir}")
+        if settings.answering != settings.recipes:
+            print(f"scores and submission are of {', '.join(one.name for one in settings.answering)} alone")
         self.work.print_plan(steps)
 
     def train(self) -> None:

@@ -10,7 +10,7 @@ from typing import Callable, Mapping, Optional, Sequence
 
 from absl import flags
 
-from pipeline.errors import UserError
+from pipeline.errors import UserError, unknown
 from pipeline.experiment import flag_text
 
 AUTO = "auto"          # --recipes: pick by the data; --geo_prior: the competition's, where there is one
@@ -26,7 +26,7 @@ _PASSED_ON = {
     "localize_flags": "localize.py, where a recipe trains on boxes", "predict_flags": "predict.py",
     "prior_flags": "evaluate.py and make_submission.py alike (--prior_correction=1, --geo_exponent=fit, --blend=2:1)",
     "submission_flags": "make_submission.py alone"}
-NAMES = ("recipes", "folds", "record_seed", "geo_prior", *_PASSED_ON)  # the environment's variables are these in capitals
+NAMES = ("recipes", "members", "folds", "record_seed", "geo_prior", *_PASSED_ON)  # the environment's variables are these in capitals
 
 
 def define(values: flags.FlagValues = flags.FLAGS) -> None:
@@ -34,6 +34,9 @@ def define(values: flags.FlagValues = flags.FLAGS) -> None:
     flags.DEFINE_multi_string(
         "recipes", None, "Flagfiles of multi_stage_train.py, separated by spaces or repeated; one is one model. auto: "
         "picked by the data. Default: those that configs/COMPETITION/run.flags names, else auto.", flag_values=values)
+    flags.DEFINE_string("members", None, "Names of the recipes (files' names without .flags), separated by spaces, that the scores "
+                        "and the submission are of; the others are trained for what these need of them. Default: all.",
+                        flag_values=values)
     flags.DEFINE_integer("folds", None, "Folds of the records, where a recipe trains by folds [5].", 2, flag_values=values)
     flags.DEFINE_integer("record_seed", None, "Seed of the records: of their shuffle and folds [create_tfrecords.py's].", 0,
                          flag_values=values)
@@ -68,6 +71,7 @@ class Settings:
     Attributes:
       competition, data_dir, run_dir: as run.py takes them.
       recipes: the models, in the order of their training.
+      answering: those of them that are predicted with, scored and submitted.
       chosen: in words, where the recipes come from.
       geo_prior: flagfile of train_geo_prior.py; empty: without.
       passed_on: flags for each command, by _PASSED_ON's names.
@@ -79,6 +83,7 @@ class Settings:
     data_dir: str
     run_dir: str
     recipes: tuple[Recipe, ...]
+    answering: tuple[Recipe, ...]
     chosen: str
     geo_prior: str
     folds: Optional[int]
@@ -118,8 +123,10 @@ def read(competition: str, data_dir: str, run_dir: str, given: flags.FlagValues,
     values = {**layer, **_of_environment(environment), **asked}
     recipes, chosen = _choose(competition, elsewhere, _paths(layer.get("recipes"), find), run_flags)
     passed_on = {name: flag_text.split(values.get(name) or "", name) for name in _PASSED_ON}
+    read_recipes = _read_recipes(recipes, passed_on["train_flags"])
+    meant_for_these = elsewhere is None or values.get("members") != layer.get("members")
     return Settings(
-        competition, data_dir, run_dir, _read_recipes(recipes, passed_on["train_flags"]), chosen,
+        competition, data_dir, run_dir, read_recipes, _answering(read_recipes, values.get("members"), meant_for_these), chosen,
         _geo_prior(values.get("geo_prior"), competition, find), values.get("folds"), values.get("record_seed"), passed_on,
         run_flags if layer else "", score_test)
 
@@ -181,6 +188,20 @@ def _read_recipes(paths: Sequence[str], train_flags: Sequence[str]) -> tuple[Rec
         raise UserError(f"--recipes: two are named {twice}, and would be one model; rename one")
     return tuple(Recipe(name, path, flag_text.resolve([f"--flagfile={path}", *train_flags]))
                  for name, path in zip(names, paths))
+
+
+def _answering(recipes: tuple[Recipe, ...], members: Optional[str], meant_for_these: bool) -> tuple[Recipe, ...]:
+    """The recipes that --members names.
+
+    A run.flags may stand beside recipes that somebody has chosen otherwise: then those of its members that are among them
+    count, or all, where none is. Raises UserError for a name that is none, where it is meant for these recipes.
+    """
+    names = flag_text.split(members or "", "members")
+    known = [recipe.name for recipe in recipes]
+    lost = next((name for name in names if name not in known), None)
+    if lost and meant_for_these:
+        raise unknown("--members: recipe", lost, known)
+    return tuple(recipe for recipe in recipes if recipe.name in names) or recipes
 
 
 def _geo_prior(value: Optional[str], competition: str, find: Callable[[str], str]) -> str:

@@ -12,6 +12,11 @@ from pipeline.models.scaling import Scaling
 from pipeline.models.trained_layers import parse_train
 
 PLACE_UNITS = 4  # iNat 2021, sixth place: two Dense(4)
+HEAD_INITS = {
+    "glorot": tf.keras.initializers.GlorotUniform,
+    # He et al. 2015, as PyTorch's kaiming_normal_: standard deviation √(2 / features).
+    "kaiming": lambda seed: tf.keras.initializers.VarianceScaling(2.0, "fan_in", "untruncated_normal", seed),
+}
 
 
 @dataclass
@@ -43,6 +48,26 @@ class KnownPlace(tf.keras.layers.Layer):
         return tf.where(place[:, 2:3] > 0, place[:, :2], 0.0)
 
 
+@tf.keras.utils.register_keras_serializable(package="fieldmark")
+class ChannelDropoutPooling(tf.keras.layers.GlobalAveragePooling2D):
+    """[B, h, w, C] → [B, C], the mean over all places; in training of a map whose channels are dropped whole.
+
+    Each channel of each picture becomes 0 with probability `rate`, the others are divided by 1 − rate (Tompson et al. 2015,
+    PyTorch's dropout2d). The mean of a channel that is 0 everywhere is 0, so the means are dropped, which are fewer.
+    """
+
+    def __init__(self, rate: float = 0.0, seed: int = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.rate, self.seed = rate, seed
+
+    def call(self, features: tf.Tensor, training: Optional[bool] = None) -> tf.Tensor:
+        means = super().call(features)
+        return tf.nn.dropout(means, self.rate, seed=self.seed) if training and self.rate else means
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
+
+
 def build(
     name: str,
     size: int,
@@ -53,6 +78,8 @@ def build(
     dropout: float = 0.0,
     seed: int = 0,
     scaling: Optional[str] = None,
+    channel_dropout: float = 0.0,
+    head_init: str = "glorot",
 ) -> Classifier:
     """A classifier of pictures of size × size px.
 
@@ -66,7 +93,9 @@ def build(
     seed: all initial values depend on it alone: tf.keras.utils.set_random_seed(seed) is called here, since the
         libraries' initializers have no seeds of their own. That resets the global generators of Python, NumPy and
         TensorFlow.
-    scaling: a mode of scaling.MODES instead of the one that belongs to the weights.
+    scaling: a mode of scaling.MODES (or one's own, scaling.of_pixels) instead of the one that belongs to the weights.
+    channel_dropout: share of the last feature map's channels that each training step drops whole, for each picture its own.
+    head_init: of the head's kernel, a key of HEAD_INITS.
     """
     spec = zoo.find(name)
     source = weights_from.resolve(name, spec, weights)
@@ -84,7 +113,7 @@ def build(
     image = tf.keras.Input((size, size, 3), dtype="float32", name="image")
     pixels = scaling_layer(image)
     features = base(pixels) if base_training else base(pixels, training=False)
-    features = _pool(features)
+    features = _pool(features, channel_dropout, seed)
     inputs, place_branch = {"image": image}, None
     if place_input:
         inputs["place"] = tf.keras.Input((3,), dtype="float32", name="place")
@@ -92,7 +121,7 @@ def build(
         joined = tf.keras.layers.Concatenate(dtype="float32", name="features_and_place")
         features = joined([features, place_branch(inputs["place"])])
     head = tf.keras.layers.Dense(
-        num_classes, dtype="float32", name="head", kernel_initializer=tf.keras.initializers.GlorotUniform(seed)
+        num_classes, dtype="float32", name="head", kernel_initializer=HEAD_INITS[head_init](seed)
     )
     # There at a rate of 0 too, so that a checkpoint fits whatever the rate was.
     features = tf.keras.layers.Dropout(dropout, seed=seed, dtype="float32", name="dropout")(features)
@@ -102,10 +131,12 @@ def build(
     return Classifier(model, base, head, place_branch)
 
 
-def _pool(features: tf.Tensor) -> tf.Tensor:
+def _pool(features: tf.Tensor, channel_dropout: float, seed: int) -> tf.Tensor:
     """[B, h, w, C] or [B, C] in the compute dtype → [B, C] float32."""
     if features.shape.rank == 4:
-        return tf.keras.layers.GlobalAveragePooling2D(dtype="float32", name="pool")(features)
+        return ChannelDropoutPooling(channel_dropout, seed, dtype="float32", name="pool")(features)
+    if channel_dropout:
+        raise UserError("--channel_dropout: this network ends in features without a map; give --dropout, which drops them")
     return tf.keras.layers.Activation("linear", dtype="float32", name="pool")(features)
 
 

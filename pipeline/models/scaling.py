@@ -4,6 +4,8 @@ In the model rather than in the input pipeline, so that a checkpoint can't be fe
 over the wire to the accelerator, and every host and every tool sends the same thing: pixels 0–255.
 """
 
+from typing import Sequence
+
 import tensorflow as tf
 
 from pipeline.errors import unknown
@@ -25,6 +27,27 @@ _MODES = {
     "caffe": (True, CAFFE_MEAN_BGR, (1.0,)),
 }
 MODES = tuple(sorted(_MODES))
+_OWN = "own"  # begins the mode that `of_pixels` makes
+
+
+def of_pixels(mean: Sequence[float], std: Sequence[float], mode: str) -> str:
+    """The mode that takes three means (red, green, blue, 0–255) off and divides by three deviations.
+
+    The channels then go in the order in which those of `mode`, a key of MODES, do: the network's weights want it.
+    """
+    return ":".join([_OWN, "bgr" if _arithmetic(mode)[0] else "rgb", *map(repr, (*mean, *std))])
+
+
+def _arithmetic(mode: str) -> tuple[bool, Sequence[float], Sequence[float]]:
+    """(reverse channels, what is subtracted, what it is divided by); raises UserError for an unknown mode."""
+    if mode in _MODES:
+        return _MODES[mode]
+    kind, *parts = mode.split(":")
+    if kind != _OWN:
+        raise unknown("input scaling", mode, MODES)
+    order = slice(None, None, -1 if parts[0] == "bgr" else 1)
+    mean, std = (tuple(map(float, three))[order] for three in (parts[1:4], parts[4:]))
+    return parts[0] == "bgr", mean, std
 
 
 @tf.keras.utils.register_keras_serializable(package="fieldmark")
@@ -32,17 +55,16 @@ class Scaling(tf.keras.layers.Layer):
     """[B, H, W, 3] uint8 or float RGB pixels 0–255 → [B, H, W, 3] float32 in the range of `mode`.
 
     Modes and their definitions: keras.applications.imagenet_utils.preprocess_input (tf, torch, caffe), `raw` as they
-    are, `01` divided by 255, `tf128` = x / 128 - 1. Always float32: pixel differences of 1/255 don't survive bfloat16.
+    are, `01` divided by 255, `tf128` = x / 128 - 1; one's own: `of_pixels`. Always float32: pixel differences of 1/255 don't survive bfloat16.
     """
 
     def __init__(self, mode: str, **kwargs):
-        if mode not in _MODES:
-            raise unknown("input scaling", mode, MODES)
+        _arithmetic(mode)
         super().__init__(**{**kwargs, "dtype": "float32", "trainable": False})
         self.mode = mode
 
     def call(self, image: tf.Tensor) -> tf.Tensor:
-        reverse, mean, std = _MODES[self.mode]
+        reverse, mean, std = _arithmetic(self.mode)
         pixels = tf.cast(image, tf.float32)
         if reverse:
             pixels = tf.reverse(pixels, axis=[-1])

@@ -49,9 +49,13 @@ def random_crop(encoded: tf.Tensor, size: int, seed: tf.Tensor, box: Optional[tf
         uint8 [size, size, 3], RGB.
     """
     inside = window(encoded, box)
-    sample = sample_box_by_height if law == "height" else sample_box
-    part = sample(inside[2], inside[3], seed, min_area) + tf.concat([inside[:2], [0, 0]], axis=0)
+    part = sampler(law)(inside[2], inside[3], seed, min_area) + tf.concat([inside[:2], [0, 0]], axis=0)
     return crop(encoded, part, size, antialias)
+
+
+def sampler(law: str) -> Callable[..., tf.Tensor]:
+    """What draws a crop by one of CROP_LAWS."""
+    return sample_box_by_height if law == "height" else sample_box
 
 
 def crop(encoded: tf.Tensor, part: tf.Tensor, size: int, antialias: bool = True) -> tf.Tensor:
@@ -208,7 +212,24 @@ def sample_part(shape: tf.Tensor, most: int, seed: tf.Tensor) -> tf.Tensor:
 
 def random_short_side_crop(image: tf.Tensor, size: int, short: int, seed: tf.Tensor, antialias: bool = True) -> tf.Tensor:
     """`short_side_crop` at a place that is uniform over all; `seed` is int32 or int64 [2]."""
-    return short_side_crop(image, size, short, lambda spare: tf.floor(_uniform(seed, (0, 1), 2) * (spare + 1)), antialias)
+    return short_side_crop(image, size, short, lambda spare: _anywhere(spare, seed), antialias)
+
+
+def random_short_side_window(shape: tf.Tensor, size: int, short: int, seed: tf.Tensor) -> tf.Tensor:
+    """What `random_short_side_crop` takes of a picture, before it is resized, at the same place: float64 [4], top, left, height,
+    width in its pixels. Args: shape: int [2], its height and width."""
+    scale, resized = _short_side(shape, short)
+    return tf.concat([_anywhere(resized - size, seed) / scale, size / scale], axis=0)
+
+
+def _anywhere(spare: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    return tf.floor(_uniform(seed, (0, 1), 2) * (spare + 1))
+
+
+def _short_side(shape: tf.Tensor, short: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """(factors of rows and columns, whole pixels of both) by which the short side becomes `short`, float64 [2] each."""
+    resized = tf.round(tf.cast(shape, tf.float64) * (short / tf.reduce_min(shape)))
+    return resized / tf.cast(shape, tf.float64), resized
 
 
 def short_side_crop(image: tf.Tensor, size: int, short: int, place: Callable[[tf.Tensor], tf.Tensor],
@@ -227,15 +248,13 @@ def short_side_crop(image: tf.Tensor, size: int, short: int, place: Callable[[tf
     Returns:
         uint8 [size, size, 3].
     """
-    shape = tf.shape(image)[:2]
-    scale = short / tf.reduce_min(shape)
-    resized = tf.round(tf.cast(shape, tf.float64) * scale)
+    scale, resized = _short_side(tf.shape(image)[:2], short)
     # Resize and crop in one op, so that what lies outside the crop is never computed: the long side of a panorama may
     # be anything.
     pixels = tf.raw_ops.ScaleAndTranslate(
-        images=image[tf.newaxis], size=[size, size], scale=tf.cast(resized / tf.cast(shape, tf.float64), tf.float32),
+        images=image[tf.newaxis], size=[size, size], scale=tf.cast(scale, tf.float32),
         translation=tf.cast(-place(resized - size), tf.float32), kernel_type=kernel, antialias=antialias)
-    return _to_uint8(pixels[0], size)
+    return to_uint8(pixels[0], size)
 
 
 def resize(image: tf.Tensor, size: int, antialias: bool = True) -> tf.Tensor:
@@ -244,10 +263,11 @@ def resize(image: tf.Tensor, size: int, antialias: bool = True) -> tf.Tensor:
     With `antialias` a pixel of a smaller picture is the weighted mean of all that it stands for, as Pillow and PyTorch
     make it; without it is interpolated between the four next to its centre, as TensorFlow and OpenCV do unasked.
     """
-    return _to_uint8(tf.image.resize(image, [size, size], "bilinear", antialias=antialias), size)
+    return to_uint8(tf.image.resize(image, [size, size], "bilinear", antialias=antialias), size)
 
 
-def _to_uint8(pixels: tf.Tensor, size: int) -> tf.Tensor:
+def to_uint8(pixels: tf.Tensor, size: int) -> tf.Tensor:
+    """Float [size, size, 3], rounded and clipped."""
     return tf.ensure_shape(tf.cast(tf.clip_by_value(tf.round(pixels), 0, 255), tf.uint8), [size, size, 3])
 
 

@@ -7,7 +7,7 @@ from typing import Callable, NamedTuple, Optional
 import tensorflow as tf
 
 from pipeline import errors
-from pipeline.ops import decode, rot45, seeds
+from pipeline.ops import decode, mask_square, rot45, seeds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,10 +15,11 @@ class Views:
     """Which views there are, and who makes them: what the device can make need not be sent to it."""
 
     name: str
-    crops: int    # views made on the host, the first of them the picture as evaluation sees it
+    crops: int    # views made on the host, the first of them the picture as evaluation sees it (but see of_mask)
     total: int    # after the device's part
     on_host: Callable[["Picture"], list[tf.Tensor]]  # → the other crops
     on_device: Callable[[tf.Tensor], tf.Tensor]      # [B, crops, S, S, C] → [B, total, S, S, C]
+    of_mask: bool = False  # all crops are squares of mask_square, and none is the picture as evaluation sees it
 
 
 class Picture(NamedTuple):
@@ -85,6 +86,8 @@ TTA = {
     "crops": Views("crops", 2, 2, _another_crop, mirrored),
     # Turtle Recall, fifth place: what its augmentation draws from.
     "rot45": Views("rot45", 2, len(rot45.VIEWS), _diagonal, rot45.expand),
+    # iNat 2019, seventh place: squares around points of the picture's mask, half of them mirrored.
+    "mask16": Views("mask16", mask_square.VIEWS, mask_square.VIEWS, _no_more, mask_square.mirror_last, of_mask=True),
 }
 
 
@@ -106,7 +109,7 @@ def check(name: str, eval_resize: str, size: int) -> None:
 
 
 def host_views(encoded: tf.Tensor, size: int, views: Views, resize: str, box: Optional[tf.Tensor] = None,
-               antialias: bool = True, seed: Optional[tf.Tensor] = None) -> tf.Tensor:
+               antialias: bool = True, seed: Optional[tf.Tensor] = None, mask: Optional[tf.Tensor] = None) -> tf.Tensor:
     """The views made on the host; the JPEG is decoded once.
 
     Args:
@@ -116,11 +119,14 @@ def host_views(encoded: tf.Tensor, size: int, views: Views, resize: str, box: Op
         resize: `--eval_resize`, see `decode.parse_eval_resize`.
         box: see `decode.window`; what it holds is treated as if it were the picture.
         antialias: see `decode.resize`.
-        seed: int32 or int64 [2]; of `crop:PIXELS` alone.
+        seed: int32 or int64 [2]; of `crop:PIXELS` and views of a mask.
+        mask: for views of a mask, as mask_square.sixteen takes it; they heed no box.
 
     Returns:
         uint8 [views.crops, size, size, 3], RGB.
     """
+    if views.of_mask:
+        return mask_square.sixteen(encoded, mask, size, seed, antialias)
     image = decode.decode(encoded, box)
     first = decode.resize_whole(image, size, resize, antialias, seed)
     return tf.stack([first, *views.on_host(Picture(image, first, size, resize, antialias, seed))])

@@ -1,4 +1,4 @@
-"""Boxes from a trained model's class activation maps: what a second, finer model is to look at.
+"""Boxes (and masks) from a trained model's class activation maps: what a second, finer model is to look at.
 
 Coarse → localize → fine is the way of iNat 2019's seventh place. The class whose map is taken is the predicted one, in
 train too: where it counts no label is known. A model by folds makes each box of the split that it was trained on by the
@@ -20,7 +20,7 @@ from pipeline.models import activation_map
 from pipeline.ops import tta
 from pipeline.prediction import map_to_box, predict
 from pipeline.progress import progress
-from pipeline.records import boxes as boxes_of, dataset as datasets, input as inputs
+from pipeline.records import boxes as boxes_of, dataset as datasets, input as inputs, masks
 from pipeline.runs import checkpoint, record as run_record, run as runs, seen_checks
 
 Fold = Optional[int]  # None: a model without folds
@@ -33,6 +33,7 @@ class Request:
     model_dir: str
     name: str                    # of the boxes
     rule: map_to_box.Rule
+    masks: bool = False          # keep which cells of the picture the object takes, too
     split: Optional[str] = None  # several joined by +; None: all
     size: Optional[int] = None   # pixels; None: see default_size
     batch_size: int = 32         # pictures a step, over all replicas
@@ -63,7 +64,7 @@ def run_localization(data_dir: str, request: Request) -> boxes_of.Boxes:
     strategies.log(strategy, [request.batch_size])
     maps = _Maps(request.model_dir, record, size, strategy, data.task.activation)
     command.begin_work()
-    tables = [_table(part, maps.of(part, members, request.batch_size), request.rule) for part, members in tasks]
+    tables = [_table(part, maps.of(part, members, request.batch_size), request) for part, members in tasks]
     made = dataclasses.replace(
         standing, table=pd.concat([one for one in (standing.table, *tables) if len(one)], ignore_index=True),
         splits={**standing.splits, **{split: data.identity(split) for split in missing}})
@@ -95,7 +96,9 @@ def _how(record: dict[str, Any], request: Request, folds: Sequence[Fold], size: 
         checkpoints["model" if fold is None else f"fold_{fold}"] = {
             "checkpoint": os.path.basename(checkpoint.find(last_stage, run_record.keep(record))),
             "trained": files.read_json(os.path.join(last_stage, runs.DONE_FILE))}
-    return {"model": record["same"]["model"], "checkpoints": checkpoints, "size": size, **dataclasses.asdict(request.rule)}
+    cells = {"mask_cells": masks.CELLS} if request.masks else {}
+    return {"model": record["same"]["model"], "checkpoints": checkpoints, "size": size, **dataclasses.asdict(request.rule),
+            **cells}
 
 
 def _standing(data: datasets.Dataset, name: str, how: dict[str, Any]) -> boxes_of.Boxes:
@@ -175,8 +178,8 @@ class _Maps:
         return self._models[fold]
 
 
-def _table(part: datasets.Part, maps: Iterator[tuple[np.ndarray, ...]], rule: map_to_box.Rule) -> pd.DataFrame:
-    """boxes.COLUMNS of a part's pictures."""
+def _table(part: datasets.Part, maps: Iterator[tuple[np.ndarray, ...]], request: Request) -> pd.DataFrame:
+    """boxes.COLUMNS of a part's pictures, and boxes.MASK where masks are asked for."""
     examples = part.examples()
     id_of_row, split_of_row = (dict(zip(examples["row"], examples[column])) for column in ("id", "split"))
     lines = []
@@ -186,10 +189,12 @@ def _table(part: datasets.Part, maps: Iterator[tuple[np.ndarray, ...]], rule: ma
                 raise WorkError(f"the model's answer for {id_of_row[rows[int(np.isfinite(scores).argmin())]]} is NaN or "
                                 "infinite; train it anew at a lower rate")
             for row, grid, index, score in zip(rows, grids, classes, scores):
-                lines.append((row, id_of_row[row], split_of_row[row], *map_to_box.box_of(grid, rule),
-                              part.data.class_ids[index], score))
+                found = map_to_box.object_of(grid, request.rule)
+                mask = [masks.to_text(map_to_box.mask_of(found))] if request.masks else []
+                lines.append((row, id_of_row[row], split_of_row[row], *map_to_box.box_around(found, request.rule),
+                              part.data.class_ids[index], score, *mask))
             bar.update(len(rows))
-    return pd.DataFrame(lines, columns=boxes_of.COLUMNS)
+    return pd.DataFrame(lines, columns=[*boxes_of.COLUMNS, *([boxes_of.MASK] if request.masks else [])])
 
 
 def _print_summary(data: datasets.Dataset, made: boxes_of.Boxes, splits: Sequence[str]) -> None:

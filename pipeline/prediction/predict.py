@@ -90,6 +90,8 @@ def run_prediction(data_dir: str, request: Request) -> None:
     tta.check(request.tta or record["free"]["tta"], stage["eval_resize"], request.size or stage["size"])
     whole = _cropped(whole, record)
     whole.check()
+    if tta.parse(request.tta or record["free"]["tta"]).of_mask:
+        whole.check_masks(f"--tta={request.tta or record['free']['tta']}")
     folds = _choose_folds(request)
     for fold in folds:
         checkpoint.choose(runs.last_stage_dir(request.model_dir, fold), request.checkpoint or run_record.keep(record))
@@ -258,7 +260,8 @@ def load_classifier(record: dict[str, Any], path: str, size: int) -> classifiers
 def _build(record: dict[str, Any], size: int, base_training: bool) -> classifiers.Classifier:
     same, free = record["same"], record["free"]
     return classifiers.build(same["model"], size, len(free["class_ids"]), weights="none", base_training=base_training,
-                             place_input=same["place_input"], dropout=same["dropout"], seed=0, scaling=free["scaling"])
+                             place_input=same["place_input"], dropout=same["dropout"],
+                             channel_dropout=same.get("channel_dropout", 0.0), seed=0, scaling=free["scaling"])
 
 
 def _write_predictions(model: tf.keras.Model, views: tta.Views, batches: tf.data.Dataset, part: datasets.Part,

@@ -1,8 +1,9 @@
 """Boxes: the part of every picture that matters, as localize.py writes them beside the shards.
 
 RECORDS/boxes/NAME.csv has a row for each picture: left, top, right and bottom are fractions of the upright picture's width
-and height; class and score (a probability) are what the coarse model took it for. NAME.json, written last, tells how they
-were made and which splits they cover.
+and height; class and score (a probability) are what the coarse model took it for; mask, where localize.py --masks kept them,
+is which cells of the picture the object takes (records.masks). NAME.json, written last, tells how they were made and which
+splits they cover.
 """
 
 import dataclasses
@@ -17,10 +18,12 @@ import pandas as pd
 
 from pipeline import files
 from pipeline.errors import UserError
+from pipeline.records import masks
 
 FOLDER = "boxes"
 SIDES = ["left", "top", "right", "bottom"]
 COLUMNS = ["row", "id", "split", *SIDES, "class", "score"]
+MASK = "mask"  # a column more, where masks are kept
 _DIGITS = 5  # of a fraction: a hundred thousandth of a side is no pixel
 
 
@@ -28,7 +31,7 @@ _DIGITS = 5  # of a fraction: a hundred thousandth of a side is no pixel
 class Boxes:
     """The boxes of one name.
 
-    table: COLUMNS; row is int64, the sides and score are float64, class is a class's source id.
+    table: COLUMNS, perhaps MASK; row is int64, the sides and score are float64, class is a class's source id, mask is text.
     how: what they were made by and with (JSON values); equal where the boxes are.
     splits: split → Dataset.identity of the pictures that they were made for.
     """
@@ -52,11 +55,28 @@ class Boxes:
 
         Rows that are none of theirs hold NaN.
         """
-        table = self.table[self.table["split"].isin(part.split.split("+"))]
-        first = int(table["row"].min())
-        sides = np.full((int(table["row"].max()) - first + 1, 4), np.nan, np.float32)
-        sides[table["row"] - first] = table[SIDES]
-        return first, sides
+        table = self._of(part)
+        return _spread(table["row"].to_numpy(), table[SIDES].to_numpy(np.float32), np.nan)
+
+    @property
+    def has_masks(self) -> bool:
+        return MASK in self.table
+
+    def masks_by_row(self, part) -> tuple[int, np.ndarray]:
+        """(first row, uint8 [rows, 2, masks.CELLS]: masks.counts by row − first row), as `by_row`; elsewhere 0."""
+        table = self._of(part)
+        return _spread(table["row"].to_numpy(), masks.counts(table[MASK]), 0)
+
+    def _of(self, part) -> pd.DataFrame:
+        return self.table[self.table["split"].isin(part.split.split("+"))]
+
+
+def _spread(rows: np.ndarray, values: np.ndarray, fill: float) -> tuple[int, np.ndarray]:
+    """(first row, values by row − first row); between them `fill`."""
+    first = int(rows.min())
+    spread = np.full((int(rows.max()) - first + 1, *values.shape[1:]), fill, values.dtype)
+    spread[rows - first] = values
+    return first, spread
 
 
 def path(directory: str, name: str) -> str:
@@ -92,7 +112,7 @@ def load(directory: str, name: str) -> Boxes:
     if hashlib.sha256(content).hexdigest() != meta["sha256"]:
         raise UserError(f"{path(directory, name)} is not what was written: delete {meta_path(directory, name)}, then {make} "
                         f"--model_dir={meta['model_dir']}")
-    table = pd.read_csv(io.BytesIO(content), dtype={"id": str, "class": str, "split": str}, keep_default_na=False)
+    table = pd.read_csv(io.BytesIO(content), dtype={"id": str, "class": str, "split": str, MASK: str}, keep_default_na=False)
     return Boxes(name, table, meta["how"], meta["splits"])
 
 
@@ -100,7 +120,8 @@ def write(directory: str, boxes: Boxes, model_dir: str) -> None:
     """Writes NAME.csv, then NAME.json, without which they count for nothing."""
     files.make_dirs(os.path.join(directory, FOLDER))
     table = boxes.table.round({column: _DIGITS for column in [*SIDES, "score"]})
-    content = table.to_csv(columns=COLUMNS, index=False, lineterminator="\n").encode()
+    columns = [*COLUMNS, *([MASK] if boxes.has_masks else [])]
+    content = table.to_csv(columns=columns, index=False, lineterminator="\n").encode()
     files.remove(meta_path(directory, boxes.name))
     files.write_whole(path(directory, boxes.name), content)
     files.write_json(meta_path(directory, boxes.name), {

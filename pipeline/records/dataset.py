@@ -190,6 +190,16 @@ class Part:
                             f"localize.py --data_dir={self.data.directory} --name={self.boxes} --model_dir=COARSE_MODEL "
                             f"--split={self.split} makes them")
 
+    def check_masks(self, asked: str) -> None:
+        """Raises UserError, beginning with what was asked for, where the part is not read within boxes that have masks."""
+        if not self.boxes:
+            raise UserError(f"{asked} takes squares around points of masks: it needs --boxes=NAME, of what localize.py --masks "
+                            "has found")
+        if not self.data.boxes(self.boxes).has_masks:
+            raise UserError(f"{asked}: boxes {self.boxes} of {self.data.directory} have no masks: python localize.py "
+                            f"--data_dir={self.data.directory} --name={self.boxes} --masks --model_dir=COARSE_MODEL makes some "
+                            f"(delete {boxes_of.meta_path(self.data.directory, self.boxes)} before, or give another --name)")
+
 
 def _read_table(path: str, columns: Optional[Sequence[str]] = None) -> pd.DataFrame:
     try:

@@ -14,7 +14,7 @@ from pipeline.ops import mixing, seeds, tta
 from pipeline.records import class_balance as balances
 from pipeline.records.dataset import Part
 from pipeline.records.schema import Key, RecordKind
-from pipeline.records.training_picture import TrainPictures, training_picture, training_place
+from pipeline.records.training_picture import MASK, TrainPictures, training_picture, training_place
 from pipeline.tasks.task import MANY_HOT
 
 AUTOTUNE = tf.data.AUTOTUNE
@@ -111,6 +111,15 @@ def _box_lookup(part: Part) -> Callable[[tf.Tensor], Optional[tf.Tensor]]:
     return lambda row: table[row - first_row]
 
 
+def _mask_lookup(part: Part, wanted: bool) -> Callable[[tf.Tensor], Optional[tf.Tensor]]:
+    """Row, int64 scalar → what ops.mask_square takes of its mask; None where none is wanted."""
+    if not wanted:
+        return lambda row: None
+    first_row, counts = part.data.boxes(part.boxes).masks_by_row(part)
+    table = tf.constant(counts)  # 64 bytes a picture
+    return lambda row: table[row - first_row]
+
+
 def examples(part: Part) -> tf.data.Dataset:
     """Every parsed record once (see parse_record), in file order."""
     return _examples(part, _read_shards(part))
@@ -168,11 +177,11 @@ def train_batches(part: Part, pictures: TrainPictures, batch_size: int, seed: in
       host: with one of several, `batch_size` is still the global one, and the batches are its parts of those.
     """
 
-    box_of = _box_lookup(part)
+    box_of, mask_of = _box_lookup(part), _mask_lookup(part, pictures.augment == MASK)
 
     def prepare(example):
         example_seed = seeds.example_seed(seed, example["epoch"], example["row"], example.get("copy"))
-        image = training_picture(example["encoded"], example_seed, pictures, box_of(example["row"]))
+        image = training_picture(example["encoded"], example_seed, pictures, box_of(example["row"]), mask_of(example["row"]))
         return {"image": image, "place": training_place(example["place"], example_seed, pictures)}, example["label"]
 
     own_batch = batch_size // host.count
@@ -215,11 +224,12 @@ def predict_batches(part: Part, size: int, views: tta.Views, eval_resize: str, b
     'row': int64 [batch], 'mask': float32 [batch], 0 on padding}.
     """
 
-    box_of = _box_lookup(part)
+    box_of, mask_of = _box_lookup(part), _mask_lookup(part, views.of_mask)
 
     def prepare(example):
         seed = seeds.example_seed(0, 0, example["row"])  # the same crops at each call
-        image = tta.host_views(example["encoded"], size, views, eval_resize, box_of(example["row"]), antialias, seed)
+        image = tta.host_views(example["encoded"], size, views, eval_resize, box_of(example["row"]), antialias, seed,
+                               mask_of(example["row"]))
         return {"image": image, "place": example["place"], "label": example["label"], "row": example["row"], "mask": 1.0}
 
     own_batch = batch_size // host.count

@@ -5,7 +5,11 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
-from pipeline.ops import decode, imet, light, randaugment, random_erasing, rot45, seeds, simple
+from pipeline.ops import (decode, grid_mask, imet, light, mask_square, randaugment, random_erasing, rot45, rotation, seeds,
+                          simple)
+
+_ROTATION, _GRID_MASK, _PLACE = 0, 1, 2  # of _further
+MASK = "mask"  # the augmentation that takes squares around points of a mask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,12 +17,14 @@ class TrainPictures:
     """How a training picture is made of its bytes."""
 
     size: int               # pixels, height = width
-    augment: str            # inception, crop, simple, rot45, imet or eval
+    augment: str            # inception, crop, simple, rot45, imet, mask or eval
     randaugment: str        # N:M[:OPTIONS], or empty for none; not used with eval
     eval_resize: str        # for crop (short:N alone), rot45, eval, and imet (its crop is of crop:N)
     jitter: float = 0.0     # of brightness, contrast and saturation; not used with eval
     pca_noise: float = 0.0  # standard deviation; not used with eval
     random_erasing: float = 0.0  # probability; not used with eval
+    rotate: float = 0.0     # degrees, at most, before the crop; for rotation.AUGMENTATIONS
+    grid_mask: float = 0.0  # probability of each cell; not used with eval
     min_crop: float = decode.LEAST_AREA  # of inception and simple: a crop's least share of the picture
     crop_law: str = "area"       # of these: one of decode.CROP_LAWS
     antialias: bool = True       # of every resize
@@ -31,8 +37,14 @@ def pictures_of(stage: Any) -> TrainPictures:
 
 
 def training_picture(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPictures,
-                     box: Optional[tf.Tensor] = None) -> tf.Tensor:
-    """JPEG bytes → augmented uint8 [size, size, 3]; `seed` is a stateless seed, int [2]; `box` as in decode.window."""
+                     box: Optional[tf.Tensor] = None, mask: Optional[tf.Tensor] = None) -> tf.Tensor:
+    """JPEG bytes → augmented uint8 [size, size, 3].
+
+    Args:
+        seed: a stateless seed, int [2].
+        box: as in decode.window.
+        mask: as the counts of mask_square.random_square, for augment=mask, which then heeds no box.
+    """
     if pictures.augment == "eval":
         return decode.whole(encoded, pictures.size, pictures.eval_resize, box, pictures.antialias, seed)
     crop_seed, flip_seed, simple_seed, randaugment_seed, erasing_seed, light_seed = seeds.split(seed, 6)
@@ -42,14 +54,8 @@ def training_picture(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPicture
     elif pictures.augment == "rot45":
         whole = decode.whole(encoded, pictures.size, pictures.eval_resize, box, pictures.antialias, crop_seed)
         image = rot45.rot45(whole, flip_seed)
-    elif pictures.augment == "crop":
-        decoded = decode.decode(encoded, box)
-        image = decode.random_short_side_crop(decoded, pictures.size, wanted.short, crop_seed, pictures.antialias)
-        image = decode.flip(image, flip_seed)
     else:
-        image = decode.random_crop(encoded, pictures.size, crop_seed, box, pictures.min_crop, pictures.crop_law,
-                                   pictures.antialias)
-        image = decode.flip(image, flip_seed)
+        image = decode.flip(_crop(encoded, crop_seed, pictures, box, mask), flip_seed)
     if pictures.augment == "simple":
         image = simple.simple(image, simple_seed)
     if pictures.jitter or pictures.pca_noise:
@@ -58,6 +64,8 @@ def training_picture(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPicture
         image = randaugment.randaugment(image, randaugment_seed, *randaugment.parse(pictures.randaugment))
     if pictures.random_erasing:
         image = random_erasing.erase(image, erasing_seed, pictures.random_erasing)
+    if pictures.grid_mask:
+        image = grid_mask.blank(image, _further(seed, _GRID_MASK), pictures.grid_mask)
     return image
 
 
@@ -65,6 +73,36 @@ def training_place(place: tf.Tensor, seed: tf.Tensor, pictures: TrainPictures) -
     """A record's place, float32 [3], or zeros (no place) with the probability place_drop; `seed` as training_picture's."""
     if not pictures.place_drop:
         return place
-    # Folded, so that what happens to the picture does not depend on whether its place is told.
-    own_seed = tf.random.experimental.stateless_fold_in(seed, 1, alg="philox")
-    return tf.where(tf.random.stateless_uniform([], own_seed) < pictures.place_drop, tf.zeros([3]), place)
+    dropped = tf.random.stateless_uniform([], _further(seed, _PLACE)) < pictures.place_drop
+    return tf.where(dropped, tf.zeros([3]), place)
+
+
+def _further(seed: tf.Tensor, number: int) -> tf.Tensor:
+    """A seed beside those that the picture's is split into: another number of these would change them all."""
+    return tf.random.experimental.stateless_fold_in(tf.cast(seed, tf.int64), number, alg="philox")
+
+
+def _crop(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPictures, box: Optional[tf.Tensor],
+          mask: Optional[tf.Tensor]) -> tf.Tensor:
+    """The part that the augmentation cuts out, of the picture or of that turned; uint8 [size, size, 3]."""
+    if pictures.rotate:
+        return _turned_crop(encoded, seed, pictures, box)
+    if pictures.augment == MASK:
+        return decode.crop(encoded, mask_square.random_square(encoded, mask, seed), pictures.size, pictures.antialias)
+    if pictures.augment == "crop":
+        short = decode.parse_eval_resize(pictures.eval_resize, pictures.size).short
+        return decode.random_short_side_crop(decode.decode(encoded, box), pictures.size, short, seed, pictures.antialias)
+    return decode.random_crop(encoded, pictures.size, seed, box, pictures.min_crop, pictures.crop_law, pictures.antialias)
+
+
+def _turned_crop(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPictures, box: Optional[tf.Tensor]) -> tf.Tensor:
+    """As _crop, at the same place."""
+    degrees_seed = _further(seed, _ROTATION)
+    inside = decode.window(encoded, box)
+    if pictures.augment == "crop":
+        short = decode.parse_eval_resize(pictures.eval_resize, pictures.size).short
+        part = decode.random_short_side_window(inside[2:], pictures.size, short, seed)
+    else:
+        part = tf.cast(decode.sampler(pictures.crop_law)(inside[2], inside[3], seed, pictures.min_crop), tf.float64)
+    degrees = rotation.draw(degrees_seed, pictures.rotate)
+    return rotation.crop(encoded, inside, part, pictures.size, degrees, pictures.antialias)

@@ -32,6 +32,10 @@ class Run:
     place_input: bool = False
     input_scaling: Optional[str] = None  # a mode of models.scaling; None: that of the first weights
     dropout: float = 0.0            # before the head
+    channel_dropout: float = 0.0    # of the last feature map
+    head_init: str = "glorot"       # or kaiming
+    pixel_mean: Optional[str] = None  # 115.75:120.83:93.49 of red, green, blue; None: the weights' own
+    pixel_std: Optional[str] = None
     boxes: Optional[str] = None     # name of the boxes that pictures are cropped to
     precision: str = "float32"
     sync_batch_norm: bool = False

@@ -9,12 +9,12 @@ from pipeline.models.trained_layers import parse_train
 from pipeline.tasks import registry as tasks
 
 # The flags of multi_stage_train.py that may stand inside a --stage line too.
-STAGE_FLAGS = ("batch_size", "augment", "min_crop", "crop_law", "antialias", "randaugment", "eval_resize", "place_drop",
-               "freeze_place", "label_smoothing", "optimizer", "momentum",
-               "weight_decay", "clip_norm", "lr_schedule", "lr_factor", "warmup_epochs", "scale_lr", "lr_batch",
-               "groups", "layer_decay", "ema", "accumulate", "monitor", "keep", "early_stop", "validate_every", "keep_epochs",
-               "class_balance", "logit_adjust", "loss", "focal_alpha", "focal_gamma", "mixup", "mixup_draw", "cutmix",
-               "random_erasing", "jitter", "pca_noise")
+STAGE_FLAGS = ("batch_size", "augment", "min_crop", "crop_law", "antialias", "rotate", "grid_mask", "randaugment",
+               "eval_resize", "place_drop", "freeze_place", "label_smoothing", "optimizer", "momentum", "nesterov",
+               "weight_decay", "l2", "decay_all", "clip_norm", "lr_schedule", "lr_factor", "warmup_epochs", "scale_lr",
+               "lr_batch", "groups", "layer_decay", "ema", "accumulate", "monitor", "keep", "early_stop", "validate_every",
+               "keep_epochs", "class_balance", "logit_adjust", "loss", "focal_alpha", "focal_gamma", "mixup", "mixup_draw",
+               "cutmix", "random_erasing", "jitter", "pca_noise")
 
 COSINE_WHOLE = "cosine:whole"  # of lr_schedule
 
@@ -38,10 +38,15 @@ class Stage:
     eval_resize: str
     place_drop: float    # probability
     freeze_place: bool
+    rotate: float        # degrees, at most; 0: off
+    grid_mask: float     # probability of each cell; 0: off
     label_smoothing: float
     optimizer: str
     momentum: float
-    weight_decay: float
+    nesterov: bool
+    weight_decay: float  # decoupled
+    l2: float            # in the gradient
+    decay_all: bool      # BatchNorm and biases too
     clip_norm: float
     lr_schedule: str
     lr_factor: float     # of lr_schedule=step

@@ -10,7 +10,8 @@ from pipeline.runs.stages import STAGE_FLAGS
 INPUT_SCALINGS = ("01", "caffe", "raw", "tf", "tf128", "torch")
 CROP_LAWS = ("area", "height")
 KEEPS = ("best", "last")
-AUGMENTATIONS = ("inception", "crop", "rot45", "simple", "imet", "eval")
+AUGMENTATIONS = ("inception", "crop", "rot45", "simple", "imet", "mask", "eval")
+HEAD_INITS = ("glorot", "kaiming")
 OPTIMIZERS = ("sgd", "adam", "adamw", "lamb")
 MIXUP_DRAWS = ("batch", "picture")
 CLASS_BALANCES = ("none", "sqrt", "full")
@@ -57,6 +58,10 @@ def _define_data_and_model() -> None:
                       "(01), from -1 to 1 (tf, or tf128: / 128 - 1), less ImageNet's mean over its deviation (torch), or "
                       "BGR less its mean (caffe). Default: what the weights were trained with.")
     define_float("dropout", 0.0, "Share of the pooled features that each training step drops before the head.", high=0.99)
+    define_float("channel_dropout", 0.0, "Share of the last feature map's channels that each training step drops whole.",
+                 high=0.99)
+    flags.DEFINE_enum("head_init", "glorot", HEAD_INITS, "Initial weights of the head: glorot (uniform), or kaiming (normal, "
+                      "variance 2 over the number of features).")
 
 
 def _define_pictures() -> None:
@@ -64,7 +69,9 @@ def _define_pictures() -> None:
                       "the size anywhere in the picture of --eval_resize=short:N, and mirror; simple: inception and "
                       "colour and rotation; rot45: half of the whole pictures flipped or turned by a multiple of 45 "
                       "degrees; imet: mirror, a little light, shift, turn and noise, then a crop of at most twice the "
-                      "size, or of at most N px with --eval_resize=crop:N; eval: the evaluation's preprocessing (FixRes).")
+                      "size, or of at most N px with --eval_resize=crop:N; mask: a square around a point of the picture's "
+                      "mask (localize.py --masks makes them, beside the boxes of --boxes), and mirror; eval: the "
+                      "evaluation's preprocessing (FixRes).")
     define_float("min_crop", 0.08, "The least share of the picture's area that a random crop of --augment=inception or simple "
                  "takes.", low=1e-3, high=1.0)
     flags.DEFINE_enum("crop_law", "area", CROP_LAWS, "How such a crop is drawn: its area uniform (area), or its height, as "
@@ -90,6 +97,13 @@ def _define_pictures() -> None:
     flags.DEFINE_string("eval_resize", "squash", "squash: the whole picture to the size; short:360: its short side to "
                         "360 px (short:360:cubic: bicubic, else bilinear), then the centre; crop:640: a random part of at "
                         "most 640 px a side, the same at each call, to the size.")
+    define_float("rotate", 0.0, "Turn the picture by up to so many degrees, either way, before it is cropped (bilinear; black "
+                 "comes into view). With augment=crop, inception and simple.", high=180.0)
+    define_float("grid_mask", 0.0, "Black out each of 7 x 7 cells of the finished picture with this probability. Not with "
+                 "augment=eval.", high=1.0)
+    flags.DEFINE_string("pixel_mean", None, "115.75:120.83:93.49: what is taken off red, green and blue (0 to 255), of one's "
+                        "own data; with --pixel_std. Default: those that belong to the weights.")
+    flags.DEFINE_string("pixel_std", None, "50.46:50.08:49.67: what they are then divided by.")
     flags.DEFINE_string("boxes", None, "Crop every picture to its box of that name, as localize.py wrote them beside the "
                         "shards; predict.py then does the same.")
     flags.DEFINE_string("tta", "none", "Views that predict.py averages unless told otherwise (kept in run.json).")
@@ -110,11 +124,16 @@ def _define_optimization() -> None:
                       "(none), as its square root (sqrt), or all equally (full).")
     flags.DEFINE_enum("optimizer", "sgd", OPTIMIZERS, "Optimizer.")
     define_float("momentum", 0.9, "Momentum of sgd.", high=1.0)
+    define_on_off("nesterov", False, "Nesterov's momentum, of sgd, as PyTorch has it.")
     define_float("weight_decay", 0.0, "Decoupled weight decay, a share of the rate; biases and norms are spared.")
+    define_float("l2", 0.0, "Add so many times each weight to its gradient (PyTorch's weight_decay of sgd and adam); biases and "
+                 "norms are spared.")
+    define_on_off("decay_all", False, "--weight_decay and --l2 take biases and norms too.")
     define_float("clip_norm", 0.0, "Clip the gradients' global norm to this; 0: don't.")
     flags.DEFINE_string("lr_schedule", "cosine", "Learning rate after the warm-up: cosine (to 0), cosine:whole (a cosine as long "
                         "as stage and warm-up together, which the stage's end cuts off above 0), constant, or step:10:20, multiplied by --lr_factor after 10 and after 20 epochs. Without a warm-up: "
                         "triangular:4, up from a hundredth over the first quarter of the stage, then down to it again; "
+                        "triangular:epochs, up to the middle epoch, then down, constant within each; "
                         "plateau:0.5:4, halved after 4 validations without a better --monitor.")
     define_float("lr_factor", 0.1, "What --lr_schedule=step multiplies the rate by.", high=1.0)
     define_float("warmup_epochs", 0.0, "Epochs (or a part of one) over which the rate rises linearly.")
@@ -122,7 +141,7 @@ def _define_optimization() -> None:
     flags.DEFINE_integer("lr_batch", 256, "With --scale_lr: the batch that a stage's lr is meant for.", 1)
     flags.DEFINE_string("groups", "", "LAYER:LAYER: the first layer of the second and third layer group (any number; "
                         "`head` begins a group of the head alone). A stage's lr may then have a rate each: "
-                        "lr=1e-5:8e-5:5e-4, the last one the head's.")
+                        "lr=1e-5:8e-5:5e-4, the last one the head's. One at 0 is frozen, and its BatchNorm's statistics move.")
     define_float("layer_decay", 1.0, "Multiply the rate by this for each block further from the head; 1: don't.",
                  high=1.0)
     define_float("ema", 0.0, "Exponential moving average of the weights: what is kept at each step, e.g. 0.9999. The "

@@ -28,6 +28,15 @@ def factors(classifier: Classifier, stage: Stage) -> list[float]:
     return [by_variable.get(variable.ref(), 1.0) for variable in classifier.model.trainable_variables]
 
 
+def stepped(classifier: Classifier, stage: Stage) -> list[tuple[tf.Variable, float]]:
+    """The variables that the steps change, each with its factor: all that train but those of groups at rate 0.
+
+    No gradient is computed for what does not move. (Its layers still train: their BatchNorm takes each batch's statistics.)
+    """
+    return [(variable, factor) for variable, factor in zip(classifier.model.trainable_variables, factors(classifier, stage))
+            if factor > 0]
+
+
 def base_factors(layers: Sequence[tf.keras.layers.Layer], stage: Stage) -> list[float]:
     """The factor of each layer of a base: its group's rate over the head's, times its decay.
 

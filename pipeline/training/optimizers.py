@@ -19,18 +19,18 @@ def _is_spared(variable: tf.Variable) -> bool:
 
 
 class _OwnRates:
-    """Mixed into a Keras optimizer: a rate for each variable, and decoupled weight decay at that rate.
+    """Mixed into a Keras optimizer: a rate for each variable, decoupled weight decay at that rate, L2 in the gradient.
 
     Keras' update rules read `learning_rate` for one variable at a time, so while a variable is updated it answers with
     that one's. (Keras' own decay is applied in a loop apart, at one rate for all, and left unused.)
     """
 
-    def __init__(self, rate, weight_decay: float, variables: Sequence[tf.Variable], factors: Sequence[float],
-                 **arguments):
+    def __init__(self, rate, variables: Sequence[tf.Variable], factors: Sequence[float], decays: Sequence[float],
+                 l2s: Sequence[float], **arguments):
+        """factors, decays, l2s: of each of the variables."""
         self._factor = 1.0  # of the variable being updated
         super().__init__(rate, **arguments)
-        self._factors = tuple(factors)
-        self._decays = tuple(0.0 if _is_spared(variable) else weight_decay for variable in variables)
+        self._factors, self._decays, self._l2s = tuple(factors), tuple(decays), tuple(l2s)
         self.build(variables)  # now, so that a checkpoint finds its slots when it is restored
 
     @property
@@ -40,6 +40,8 @@ class _OwnRates:
 
     def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
         index = self._index_dict[self._var_key(variable)]  # as Keras' own rules find their slots
+        if self._l2s[index]:  # after the clipping, as PyTorch's optimizers do it
+            gradient = gradient + self._l2s[index] * variable
         with self._at(self._factors[index]):
             if self._decays[index]:
                 share = tf.cast(self.learning_rate * self._decays[index], variable.dtype)
@@ -59,6 +61,23 @@ class _Sgd(_OwnRates, tf.keras.optimizers.SGD):
     pass
 
 
+class _NesterovRule(tf.keras.optimizers.SGD):
+    """PyTorch's: v ← momentum · v + g, then w ← w − rate · (g + momentum · v) (Sutskever et al. 2013).
+
+    Keras' own keeps the rate within v, so that a rate that falls takes effect only as v forgets the old one.
+    """
+
+    def update_step(self, gradient: tf.Tensor, variable: tf.Variable) -> None:
+        gradient = tf.convert_to_tensor(gradient)  # an embedding's is sparse
+        velocity = self.momentums[self._index_dict[self._var_key(variable)]]
+        velocity.assign(self.momentum * velocity + gradient)
+        variable.assign_sub(tf.cast(self.learning_rate, variable.dtype) * (gradient + self.momentum * velocity))
+
+
+class _NesterovSgd(_OwnRates, _NesterovRule):
+    pass
+
+
 class _Adam(_OwnRates, tf.keras.optimizers.Adam):
     pass
 
@@ -66,28 +85,30 @@ class _Adam(_OwnRates, tf.keras.optimizers.Adam):
 _REPLICA = r"/replica_[0-9]+"  # what the names of the other replicas' copies of a variable have more
 
 
-def _lamb(rate, weight_decay: float, clip_norm: float, variables: Sequence[tf.Variable], factors: Sequence[float]):
+def _lamb(rate, weight_decay: float, clip_norm: float, variables: Sequence[tf.Variable], factors: Sequence[float],
+          l2s: Sequence[float], spared: Sequence[tf.Variable]):
     """You et al. 2020. What is spared the decay is spared the trust ratio too."""
     library = addons.load("--optimizer=lamb").optimizers
-    factor_of = {variable.name: factor for variable, factor in zip(variables, factors)}
+    own_of = {variable.name: numbers for variable, *numbers in zip(variables, factors, l2s)}
 
     class Lamb(library.LAMB):
         """An optimizer of Keras' older kind, whose rule takes the rate from `apply_state`, by device and dtype."""
 
         def _resource_apply_dense(self, grad, var, apply_state=None):
-            place, factor = (var.device, var.dtype.base_dtype), factor_of[re.sub(_REPLICA, "", var.name)]
+            place, (factor, l2) = (var.device, var.dtype.base_dtype), own_of[re.sub(_REPLICA, "", var.name)]
             own = {**apply_state[place], "lr_t": apply_state[place]["lr_t"] * factor}
-            return super()._resource_apply_dense(grad, var, {**apply_state, place: own})
+            return super()._resource_apply_dense(grad + l2 * var if l2 else grad, var, {**apply_state, place: own})
 
     # Names go into regular expressions; with none to spare, a pattern that nothing matches.
-    spared = [variable.name.removesuffix(":0") for variable in variables if _is_spared(variable)]
-    patterns = [f"^{re.escape(name)}({_REPLICA})?:0$" for name in spared] or ["^$"]
+    names = [variable.name.removesuffix(":0") for variable in spared]
+    patterns = [f"^{re.escape(name)}({_REPLICA})?:0$" for name in names] or ["^$"]
     clip = {"global_clipnorm": clip_norm} if clip_norm else {}
     return Lamb(rate, weight_decay=weight_decay, exclude_from_weight_decay=patterns, name="LAMB", **clip)
 
 
 def build(name: str, rate, *, momentum: float, weight_decay: float, clip_norm: float,
-          variables: Sequence[tf.Variable], factors: Optional[Sequence[float]] = None):
+          variables: Sequence[tf.Variable], factors: Optional[Sequence[float]] = None, nesterov: bool = False,
+          l2: float = 0.0, decay_all: bool = False):
     """Makes the optimizer for `variables`.
 
     Args:
@@ -95,14 +116,20 @@ def build(name: str, rate, *, momentum: float, weight_decay: float, clip_norm: f
       rate: a learning-rate schedule, or a number, which then becomes a variable of the optimizer.
       momentum: of sgd; the others keep their own defaults.
       weight_decay: decoupled (Loshchilov & Hutter 2019: each step takes rate · weight_decay off a weight, at the
-        variable's own rate); vectors and scalars are spared.
+        variable's own rate).
       clip_norm: the gradients' global norm, over all variables whatever their rate, is clipped to it; 0: not.
       factors: what the rate is multiplied by for each of `variables`; None: 1 for all.
+      nesterov: of sgd, as PyTorch has it.
+      l2: so many times the weight is added to its gradient, after the clipping (PyTorch's weight_decay).
+      decay_all: weight_decay and l2 take vectors and scalars (biases, norms' scales and offsets) too, which are spared else.
     """
     factors = [1.0] * len(variables) if factors is None else factors
+    spared = [variable for variable in variables if _is_spared(variable) and not decay_all]
+    left_out = {variable.ref() for variable in spared}
+    decays, l2s = ([0.0 if variable.ref() in left_out else amount for variable in variables] for amount in (weight_decay, l2))
     if name == "lamb":
-        return _lamb(rate, weight_decay, clip_norm, variables, factors)
+        return _lamb(rate, weight_decay, clip_norm, variables, factors, l2s, spared)
     clip = {"global_clipnorm": clip_norm or None}
     if name == "sgd":
-        return _Sgd(rate, weight_decay, variables, factors, momentum=momentum, **clip)
-    return _Adam(rate, weight_decay, variables, factors, **clip)
+        return (_NesterovSgd if nesterov else _Sgd)(rate, variables, factors, decays, l2s, momentum=momentum, **clip)
+    return _Adam(rate, variables, factors, decays, l2s, **clip)

@@ -5,9 +5,10 @@ import tensorflow as tf
 
 from pipeline.devices import cluster, hosts, strategy as strategies
 from pipeline.errors import UserError
-from pipeline.models import classifier as classifiers, weights, zoo
-from pipeline.ops import decode, randaugment, tta
+from pipeline.models import classifier as classifiers, scaling, weights, zoo
+from pipeline.ops import decode, randaugment, rotation, tta
 from pipeline.records import dataset as datasets
+from pipeline.records.training_picture import MASK
 from pipeline.runs import record as run_record, run as runs, seen_checks, stages
 from pipeline.runs.stages import Stage
 from pipeline.training import layer_rates, patience
@@ -20,6 +21,7 @@ def check_flags(run: runs.Run) -> None:
     if run.virtual_replicas and run.jit:
         raise UserError("--virtual_replicas does not go with --jit: XLA does not compile for the CPUs that it makes")
     spec = zoo.find(run.model)
+    _check_pixels(run)
     if not run.init_from:
         weights.resolve(run.model, spec, run.weights)
     for views in (run.tta, run.oof_tta or run.tta):
@@ -30,6 +32,9 @@ def check_flags(run: runs.Run) -> None:
             raise UserError(f"stage {stage.name}: augment=crop needs eval_resize=short:N, not {stage.eval_resize}")
         if stage.randaugment:
             randaugment.parse(stage.randaugment)
+        if stage.nesterov and (stage.optimizer != "sgd" or not stage.momentum):
+            raise UserError(f"stage {stage.name}: --nesterov is of optimizer=sgd with a momentum, not of {stage.optimizer} with "
+                            f"momentum={stage.momentum:g}")
         _check_augmentation(run, stage)
 
 
@@ -79,10 +84,13 @@ def _check_augmentation(run: runs.Run, stage: Stage) -> None:
     if stage.augment == "eval" and stage.randaugment:
         raise UserError(f"stage {stage.name}: randaugment={stage.randaugment} does not go with augment=eval "
                         "(write randaugment= in the stage to turn it off)")
-    for name in ("random_erasing", "jitter", "pca_noise"):
+    for name in ("random_erasing", "jitter", "pca_noise", "grid_mask"):
         if stage.augment == "eval" and getattr(stage, name):
             raise UserError(f"stage {stage.name}: {name}={getattr(stage, name):g} does not go with augment=eval "
                             f"(write {name}=0 in the stage to turn it off)")
+    if stage.rotate and stage.augment not in rotation.AUGMENTATIONS:
+        raise UserError(f"stage {stage.name}: rotate={stage.rotate:g} turns pictures before they are cropped, which goes with "
+                        f"augment={', '.join(rotation.AUGMENTATIONS)}, not {stage.augment} (write rotate=0 to turn it off)")
     if stage.cutmix and stage.mixup_draw == "picture":
         raise UserError(f"stage {stage.name}: mixup_draw=picture does not go with cutmix={stage.cutmix:g}, whose boxes are "
                         "drawn for a batch")
@@ -91,12 +99,36 @@ def _check_augmentation(run: runs.Run, stage: Stage) -> None:
 
 
 def input_scaling(run: runs.Run) -> str:
-    """The mode of models.scaling that was asked for, else that of the run's first weights; every later stage must keep it."""
+    """The mode of models.scaling of all the run's stages: what was asked for, else that of the first weights."""
+    own = weights.resolve(run.model, zoo.find(run.model), "none" if run.init_from else run.weights).scaling
+    if run.pixel_mean is not None:
+        return scaling.of_pixels(_three("pixel_mean", run.pixel_mean), _three("pixel_std", run.pixel_std), own)
     if run.init_from:
         return run_record.read(run.init_from)["free"]["scaling"]
+    return run.input_scaling or own
+
+
+def _check_pixels(run: runs.Run) -> None:
+    if (run.pixel_mean is None) != (run.pixel_std is None):
+        raise UserError("--pixel_mean and --pixel_std go together: give both, or none for those that belong to the weights")
+    if run.pixel_mean is None:
+        return
     if run.input_scaling:
-        return run.input_scaling
-    return weights.resolve(run.model, zoo.find(run.model), run.weights).scaling
+        raise UserError(f"--input_scaling={run.input_scaling} and --pixel_mean both say what the network gets of pixels: give one")
+    _three("pixel_mean", run.pixel_mean)
+    if min(_three("pixel_std", run.pixel_std)) <= 0:
+        raise UserError(f"--pixel_std={run.pixel_std}: the deviations must be above 0")
+
+
+def _three(flag: str, text: str) -> list[float]:
+    """The numbers of red, green and blue in 115.75:120.83:93.49; raises UserError naming the flag."""
+    try:
+        numbers = [float(one) for one in text.split(":")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 3 or not all(0 <= one <= 255 for one in numbers):
+        raise UserError(f"--{flag}={text}: write three numbers from 0 to 255, of red, green and blue, e.g. 115.75:120.83:93.49")
+    return numbers
 
 
 def _check_classes(run: runs.Run, data: datasets.Dataset) -> None:
@@ -174,7 +206,16 @@ def _check_parts(run: runs.Run, data: datasets.Dataset) -> None:
     held_out = runs.held_out_part(run, data)
     if held_out:
         held_out.check()
+    _check_masks(run, part)
     for stage in run.stages:
         if stage.batch_size > part.size:
             logging.warning("stage %s: a batch of %d is more than the %d pictures there are; each stands in it several "
                             "times", stage.name, stage.batch_size, part.size)
+
+
+def _check_masks(run: runs.Run, part: datasets.Part) -> None:
+    """Whether the boxes have masks where a stage, or the views that predictions are made with, take some."""
+    asked = [f"stage {stage.name}: augment={MASK}" for stage in run.stages if stage.augment == MASK]
+    asked += [f"--tta={views}" for views in (run.tta, run.oof_tta or run.tta) if tta.parse(views).of_mask]
+    for one in asked:
+        part.check_masks(one)

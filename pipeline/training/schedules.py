@@ -13,7 +13,8 @@ from pipeline.errors import UserError, unknown
 from pipeline.runs.run import epochs_to_steps
 from pipeline.runs.stages import COSINE_WHOLE
 
-KNOWN = ("cosine", "cosine:whole", "constant", "step:EPOCH:EPOCH", "triangular:RATIO", "plateau:FACTOR:PATIENCE")
+KNOWN = ("cosine", "cosine:whole", "constant", "step:EPOCH:EPOCH", "triangular:RATIO", "triangular:epochs",
+         "plateau:FACTOR:PATIENCE")
 LOWEST = 0.01  # triangular: the rate it comes from and goes to, as a share of its peak
 
 
@@ -21,7 +22,7 @@ LOWEST = 0.01  # triangular: the rate it comes from and goes to, as a share of i
 class Schedule:
     """--lr_schedule, parsed."""
 
-    kind: str                        # cosine, cosine:whole, constant, step, triangular or plateau
+    kind: str                        # cosine, cosine:whole, constant, step, triangular, epoch_triangle or plateau
     epochs: tuple[float, ...] = ()   # step: after which the rate is multiplied
     ratio: float = 1.0               # triangular: all steps over those of the rise
     factor: float = 1.0              # plateau: what the rate is multiplied by
@@ -30,11 +31,14 @@ class Schedule:
     @property
     def takes_warmup(self) -> bool:
         """A triangle is one itself; and plateau's rate belongs to a callback, not to the step."""
-        return self.kind not in ("triangular", "plateau")
+        return self.kind not in ("triangular", "epoch_triangle", "plateau")
 
 
 def parse(text: str) -> Schedule:
-    """cosine, cosine:whole, constant, step:10:20, triangular:4 or plateau:0.5:4; raises UserError, for an unknown kind with the known."""
+    """cosine, cosine:whole, constant, step:10:20, triangular:4, triangular:epochs or plateau:0.5:4.
+
+    Raises UserError, for an unknown kind with the known.
+    """
     kind, *arguments = text.split(":")
     if text in ("cosine", COSINE_WHOLE, "constant"):
         return Schedule(text)
@@ -56,6 +60,8 @@ def _parse_step(arguments: Sequence[str]) -> Optional[Schedule]:
 
 
 def _parse_triangular(arguments: Sequence[str]) -> Optional[Schedule]:
+    if arguments == ["epochs"]:
+        return Schedule("epoch_triangle")
     ratio, = (float(argument) for argument in arguments)
     return Schedule("triangular", ratio=ratio) if 1 < ratio < math.inf else None
 
@@ -69,7 +75,7 @@ def _parse_plateau(arguments: Sequence[str]) -> Optional[Schedule]:
 _PARSERS = {"step": _parse_step, "triangular": _parse_triangular, "plateau": _parse_plateau}
 _EXPECTED = {
     "step": "step:EPOCH:EPOCH with rising numbers of epochs, e.g. step:10:20",
-    "triangular": "triangular:RATIO with a ratio above 1, e.g. triangular:4",
+    "triangular": "triangular:RATIO with a ratio above 1, e.g. triangular:4, or triangular:epochs",
     "plateau": "plateau:FACTOR:PATIENCE with a factor between 0 and 1 and a patience of 1 or more validations, e.g. "
                "plateau:0.5:4",
 }
@@ -145,6 +151,30 @@ class TriangularSchedule(tf.keras.optimizers.schedules.LearningRateSchedule):
         return {"peak": self.peak, "ratio": self.ratio, "total_steps": self.total_steps}
 
 
+class EpochTriangle(tf.keras.optimizers.schedules.LearningRateSchedule):
+    """A triangle of whole epochs (iNat 2019, seventh place): up for half of them, then down, constant within each.
+
+    The rate of epoch e = 0 … E − 1 is peak · (1 − |2 · (1 + e)/(E + 1) − 1|): the first and the last have 2/(E + 1) of it.
+    """
+
+    def __init__(self, peak: float, total_steps: int, steps_per_epoch: float):
+        """A stage that ends within an epoch has that one too."""
+        self.peak = peak
+        self.total_steps = total_steps
+        self.steps_per_epoch = steps_per_epoch
+        self.epochs = max(math.ceil(round(total_steps / steps_per_epoch, 6)), 1)
+        self._ends = [epochs_to_steps(epoch, steps_per_epoch) for epoch in range(1, self.epochs)]
+
+    def __call__(self, step) -> tf.Tensor:
+        """Rate (float32 scalar) of the step after `step` steps have been done."""
+        step = tf.cast(step, tf.float32)
+        epoch = tf.reduce_sum(tf.cast(step >= tf.constant(self._ends, tf.float32), tf.float32))
+        return self.peak * (1.0 - tf.abs(2.0 * (1.0 + epoch) / (self.epochs + 1.0) - 1.0))
+
+    def get_config(self) -> dict:
+        return {"peak": self.peak, "total_steps": self.total_steps, "steps_per_epoch": self.steps_per_epoch}
+
+
 Rate = Union[tf.keras.optimizers.schedules.LearningRateSchedule, float]
 
 
@@ -155,12 +185,14 @@ def make_rate(text: str, peak: float, warmup_steps: int, total_steps: int, steps
     Args:
       text: as `parse` takes it.
       peak, warmup_steps, total_steps, factor: as WarmupSchedule's.
-      steps_per_epoch: what turns the epochs of `step` into boundaries.
+      steps_per_epoch: what turns epochs into steps, for `step` and triangular:epochs.
     """
     schedule = parse(text)
     if schedule.kind == "plateau":
         return peak
     if schedule.kind == "triangular":
         return TriangularSchedule(peak, schedule.ratio, total_steps)
+    if schedule.kind == "epoch_triangle":
+        return EpochTriangle(peak, total_steps, steps_per_epoch)
     boundaries = [epochs_to_steps(epoch, steps_per_epoch) for epoch in schedule.epochs]
     return WarmupSchedule(schedule.kind, peak, warmup_steps, total_steps, boundaries, factor)

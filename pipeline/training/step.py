@@ -1,6 +1,6 @@
 """The training and validation steps: pure functions of a batch, with Keras' fit and callbacks around them."""
 
-from typing import Optional
+from typing import Optional, Sequence
 
 import tensorflow as tf
 
@@ -28,11 +28,13 @@ class TrainableClassifier(tf.keras.Model):
     """
 
     def __init__(self, classifier: tf.keras.Model, loss: Loss, global_batch_size: int, task: Task = tasks.SINGLE_LABEL,
-                 average: Optional[WeightAverage] = None, training_loss: Optional[Loss] = None, accumulate: int = 1):
+                 average: Optional[WeightAverage] = None, training_loss: Optional[Loss] = None, accumulate: int = 1,
+                 stepped: Optional[Sequence[tf.Variable]] = None):
         """
         Args:
           training_loss: takes the place of `loss` in training, not in validation.
           accumulate: so many micro-batches make up the gradients of a step; each replica's batch is a multiple of it.
+          stepped: the variables that steps change; None: all of the classifier's that train.
         """
         super().__init__()
         self.classifier = classifier
@@ -41,6 +43,7 @@ class TrainableClassifier(tf.keras.Model):
         self._training_loss = training_loss or loss
         self._global_batch_size = global_batch_size
         self._accumulate = accumulate
+        self._stepped = stepped
         self._scores = lookup(step_metrics.BY_KIND, task)()
 
     @property
@@ -53,7 +56,7 @@ class TrainableClassifier(tf.keras.Model):
 
     def train_step(self, data):
         features, labels = data
-        variables = self.classifier.trainable_variables
+        variables = self._variables
         if self._accumulate == 1:
             gradients, losses, logits = self._gradients(features, labels)
         else:
@@ -67,13 +70,19 @@ class TrainableClassifier(tf.keras.Model):
 
     def _gradients(self, features, labels):
         """What a batch, or a part of one, adds to the step's gradients; its losses [n] and logits [n, classes]."""
-        with tf.GradientTape() as tape:
+        # What lies before the first variable that steps is not gone back through.
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(self._variables)
             logits = apply(self.classifier, features, training=True)
             losses = self._training_loss(labels, logits)
             loss = tf.reduce_sum(losses) / self._global_batch_size
             scaled = self.optimizer.get_scaled_loss(loss) if self._scales_loss else loss
-        gradients = tape.gradient(scaled, self.classifier.trainable_variables)
+        gradients = tape.gradient(scaled, self._variables)
         return self.optimizer.get_unscaled_gradients(gradients) if self._scales_loss else gradients, losses, logits
+
+    @property
+    def _variables(self) -> Sequence[tf.Variable]:
+        return self.classifier.trainable_variables if self._stepped is None else self._stepped
 
     @property
     def _scales_loss(self) -> bool:

@@ -18,7 +18,8 @@ def build_classifier(run: Run, stage: Stage, class_count: int, weights: str, sca
     """The network as the stage trains it: what is frozen, whether BatchNorm moves. `scaling` as in models.scaling."""
     built = classifiers.build(run.model, stage.size, class_count, weights=weights,
                               base_training=classifiers.needs_base_training(stage.train),
-                              place_input=run.place_input, dropout=run.dropout, seed=run.random_seed, scaling=scaling)
+                              place_input=run.place_input, dropout=run.dropout, channel_dropout=run.channel_dropout,
+                              head_init=run.head_init, seed=run.random_seed, scaling=scaling)
     classifiers.set_trainable(built, stage.train, stage.freeze_place)
     if run.sync_batch_norm:
         classifiers.synchronize_batch_norm(built)
@@ -35,16 +36,18 @@ def compile_stage(run: Run, stage: Stage, built: classifiers.Classifier, rate: s
       log_prior: float32 [classes], log(share of the training pictures); given where the stage adjusts its logits.
       average: the average of the weights, where the stage keeps one.
     """
+    stepped = layer_rates.stepped(built, stage)
     optimizer = optimizers.build(
         stage.optimizer, rate, momentum=stage.momentum, weight_decay=stage.weight_decay, clip_norm=stage.clip_norm,
-        variables=built.model.trainable_variables, factors=layer_rates.factors(built, stage))
+        variables=[variable for variable, _ in stepped], factors=[factor for _, factor in stepped],
+        nesterov=stage.nesterov, l2=stage.l2, decay_all=stage.decay_all)
     if run.precision == "mixed_float16":
         optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
     loss = losses.make(stage)
     # Validation does without the adjustment.
     training_loss = losses.logit_adjusted(loss, log_prior, stage.logit_adjust) if stage.logit_adjust else loss
     model = TrainableClassifier(built.model, loss, stage.batch_size, task, average, training_loss,
-                                stage.accumulate)
+                                stage.accumulate, [variable for variable, _ in stepped])
     on_tpu = isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)  # where all is compiled as it is
     model.compile(optimizer=optimizer, jit_compile=run.jit and not on_tpu, steps_per_execution=run.steps_per_execution,
                   weighted_metrics=[])  # the model has its own; said so that Keras does not ask for some

@@ -259,3 +259,42 @@ def test_xla_compiles(name):
     built = build(name, 32, 7)
     compiled = tf.function(lambda x: built.model({"image": x}, training=False), jit_compile=True)
     np.testing.assert_allclose(compiled(PIXELS), built.model({"image": PIXELS}), rtol=1e-3, atol=1e-4)
+
+
+# Channel dropout, initial head
+
+def test_channel_dropout_drops_whole_channels_of_each_picture_and_scales_up_the_others():
+    channels, rate = 400, 0.25
+    feature_map = tf.random.stateless_uniform([8, 5, 4, channels], [1, 2], 1.0, 2.0)
+    layer = classifiers.ChannelDropoutPooling(rate, seed=3)
+    means = tf.reduce_mean(feature_map, axis=[1, 2]).numpy()
+    pooled = layer(feature_map, training=True).numpy()
+    dropped = pooled == 0
+    # What a map whose channels are 0 or divided by 1 - rate has as its means.
+    np.testing.assert_allclose(pooled, np.where(dropped, 0, means / (1 - rate)), rtol=1e-5)
+    assert abs(dropped.mean() - rate) < 0.03 and (dropped[0] != dropped[1]).any()
+    np.testing.assert_allclose(layer(feature_map, training=False), means, rtol=1e-6)
+
+
+def test_a_classifier_drops_channels_in_training_alone():
+    plain, dropping = build(QUICK, 32, 7), build(QUICK, 32, 7, channel_dropout=0.5)
+    pictures = {"image": PIXELS[[0, 0, 1, 2]]}
+    same = [one.model(pictures, training=False).numpy() for one in (plain, dropping)]
+    np.testing.assert_array_equal(*same)
+    (first, twin), (plain_first, plain_twin) = (one.model(pictures, training=True).numpy()[:2] for one in (dropping, plain))
+    assert np.abs(first - twin).max() > 1e-3 > np.abs(plain_first - plain_twin).max()  # of the same picture
+    assert [layer.name for layer in plain.model.layers] == [layer.name for layer in dropping.model.layers]
+
+
+def test_channel_dropout_wants_a_map():
+    with pytest.raises(UserError, match="channel_dropout.*--dropout"):
+        build("kecam/BeitTiny", 32, 3, channel_dropout=0.5)
+
+
+def test_a_kaiming_head_has_hes_standard_deviation():
+    built = build(QUICK, 32, 1000, head_init="kaiming")
+    kernel = built.head.kernel.numpy()
+    assert kernel.std() == pytest.approx(np.sqrt(2 / kernel.shape[0]), rel=0.02)
+    assert abs(kernel).max() > 3.5 * kernel.std()  # normal, and not cut off
+    assert not built.head.bias.numpy().any()
+    np.testing.assert_array_equal(kernel, build(QUICK, 32, 1000, head_init="kaiming").head.kernel)

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from pipeline.errors import UserError
-from pipeline.models.scaling import MODES, Scaling
+from pipeline.models.scaling import MODES, Scaling, of_pixels
 from pipeline.training import flags as training_flags
 
 PIXELS = np.random.RandomState(0).randint(0, 256, (2, 5, 4, 3)).astype(np.uint8)
@@ -63,6 +63,18 @@ def test_float32_whatever_the_policy_and_the_input(mode, bfloat16_policy):
     np.testing.assert_array_equal(scaled, layer(PIXELS.astype(np.float32)))
     tf.keras.mixed_precision.set_global_policy("float32")
     np.testing.assert_array_equal(scaled, Scaling(mode)(PIXELS))
+
+
+MEAN, STD = (115.75, 120.83, 93.49), (50.46, 50.08, 49.67)
+
+
+@pytest.mark.parametrize("mode, order", [("torch", [0, 1, 2]), ("caffe", [2, 1, 0])])
+def test_ones_own_mean_and_deviation(mode, order):
+    own = of_pixels(MEAN, STD, mode)
+    expected = ((PIXELS.astype(np.float64) - MEAN) / STD)[..., order]
+    np.testing.assert_allclose(Scaling(own)(PIXELS), expected, rtol=1e-5, atol=1e-5)
+    layer = tf.keras.layers.deserialize(tf.keras.layers.serialize(Scaling(own)))
+    np.testing.assert_array_equal(layer(PIXELS), Scaling(own)(PIXELS))
 
 
 def test_serializable(bfloat16_policy):

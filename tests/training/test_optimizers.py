@@ -1,6 +1,7 @@
 """One step of each optimizer against its formula in NumPy."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from pipeline.training import optimizers
@@ -54,3 +55,79 @@ def test_lamb_scales_the_step_by_the_trust_ratio_and_spares_the_bias():
     np.testing.assert_allclose(kernel, KERNEL - RATE * trust * update, atol=1e-4)
     # What is spared the decay is spared the ratio too (You et al.'s own code does so): Adam's plain step.
     np.testing.assert_allclose(bias, BIAS - RATE * np.sign(GRADIENTS[1]), atol=1e-4)
+
+
+# PyTorch's SGD with Nesterov's momentum and weight_decay, written out.
+
+RATES = (0.1, 0.1, 0.02, 0.3, 0.05)
+
+
+def pytorch(weights, gradients_of_steps, l2, spared=()):
+    weights, buffers = [one.astype(np.float64) for one in weights], [0.0] * len(weights)
+    for rate, gradients in zip(RATES, gradients_of_steps):
+        for one, gradient in enumerate(gradients):
+            gradient = gradient + (0 if one in spared else l2) * weights[one]
+            buffers[one] = 0.9 * buffers[one] + gradient
+            weights[one] = weights[one] - rate * (gradient + 0.9 * buffers[one])
+    return weights
+
+
+def nesterov(gradients_of_steps, **changes):
+    variables = [tf.Variable(KERNEL, name="dense/kernel"), tf.Variable(BIAS, name="dense/bias")]
+    rate = tf.keras.optimizers.schedules.PiecewiseConstantDecay(list(range(len(RATES) - 1)), list(RATES))
+    settings = {"momentum": 0.9, "weight_decay": 0.0, "clip_norm": 0.0, "nesterov": True, "variables": variables, **changes}
+    optimizer = optimizers.build("sgd", rate, **settings)
+    step = tf.function(lambda *gradients: optimizer.apply_gradients(zip(gradients, variables)), jit_compile=True)
+    for gradients in gradients_of_steps:
+        step(*map(tf.constant, gradients))
+    return [variable.numpy() for variable in variables]
+
+
+def random_gradients():
+    rng = np.random.default_rng(0)
+    return [[rng.normal(size=one.shape).astype(np.float32) for one in (KERNEL, BIAS)] for _ in RATES]
+
+
+@pytest.mark.parametrize("decay_all, spared", [(True, ()), (False, (1,))])
+def test_nesterov_and_l2_are_pytorchs_while_the_rate_changes(decay_all, spared):
+    ours = nesterov(random_gradients(), l2=0.4, decay_all=decay_all)
+    for one, other in zip(ours, pytorch((KERNEL, BIAS), random_gradients(), 0.4, spared)):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+def test_l2_is_added_after_the_gradients_are_clipped():
+    scale = 0.1 / max(0.1, np.sqrt(sum((one**2).sum() for one in random_gradients()[0])))
+    clipped = [[one * scale for one in random_gradients()[0]]]
+    for one, other in zip(nesterov(random_gradients()[:1], l2=0.4, decay_all=True, clip_norm=0.1),
+                          pytorch((KERNEL, BIAS), clipped, 0.4)):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+def test_what_has_a_rate_of_0_does_not_move():
+    kernel, bias = nesterov(random_gradients(), l2=0.4, weight_decay=0.3, decay_all=True, factors=[0.0, 1.0])
+    np.testing.assert_array_equal(kernel, KERNEL)
+    assert (bias != BIAS).all()
+
+
+def test_the_decoupled_decay_takes_biases_where_all_is_asked_for():
+    kernel, bias = step("adamw", weight_decay=0.5, decay_all=True)
+    np.testing.assert_allclose(kernel, KERNEL * (1 - RATE * 0.5) - RATE * np.sign(GRADIENTS[0]), atol=1e-4)
+    np.testing.assert_allclose(bias, BIAS * (1 - RATE * 0.5) - RATE * np.sign(GRADIENTS[1]), atol=1e-4)
+
+
+def test_adams_l2_is_a_part_of_its_gradient():
+    """With a gradient of 0 Adam's first step is the sign of the weight."""
+    variable = tf.Variable(KERNEL)
+    optimizer = optimizers.build("adam", RATE, momentum=0.0, weight_decay=0.0, clip_norm=0.0, variables=[variable], l2=0.1)
+    optimizer.apply_gradients([(tf.zeros_like(variable), variable)])
+    np.testing.assert_allclose(variable, KERNEL - RATE * np.sign(KERNEL), atol=1e-4)
+
+
+@pytest.mark.parametrize("decay_all", [False, True])
+def test_lamb_takes_l2_and_decays_all(decay_all):
+    kernel, bias = step("lamb", weight_decay=0.5, l2=100.0, decay_all=decay_all)
+    for got, weight, gradient, spared in ((kernel, KERNEL, GRADIENTS[0], False), (bias, BIAS, GRADIENTS[1], not decay_all)):
+        update = np.sign(gradient if spared else gradient + 100.0 * weight)
+        update = update if spared else update + 0.5 * weight
+        trust = 1 if spared else np.linalg.norm(weight) / np.linalg.norm(update)
+        np.testing.assert_allclose(got, weight - RATE * trust * update, atol=1e-4)

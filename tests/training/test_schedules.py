@@ -122,6 +122,23 @@ def test_imet_2019s_other_line_warms_up_and_falls_as_a_cosine():
     found = np.array([float(rate(step)) for step in range(total)])
     # Ours rises from 1/60 by 1/60 a step, and begins the cosine a step sooner.
     assert np.abs(found - expected).max() <= peak * max(1 / warmup, np.pi / 2 / (total - warmup))
+@pytest.mark.parametrize("epochs, per_epoch", [(32, 7), (3, 5), (1, 4), (32, 18961), (2, 2.5)])
+def test_a_triangle_of_whole_epochs(epochs, per_epoch):
+    """The published formula, of every step."""
+    total = round(epochs * per_epoch)
+    rate = schedules.make_rate("triangular:epochs", 0.04, 0, total, per_epoch, 0.1)
+    steps = range(total)
+    if total > 1000:  # the first and the last of each epoch
+        steps = [edge for epoch in range(epochs) for edge in (epoch * per_epoch, (epoch + 1) * per_epoch - 1)]
+    expected = [0.04 * (1 - abs(2 * (1 + int(step / per_epoch)) / (epochs + 1) - 1)) for step in steps]
+    compiled = tf.function(rate, jit_compile=True)
+    np.testing.assert_allclose([float(rate(step)) for step in steps], expected, rtol=1e-5)
+    np.testing.assert_allclose([float(compiled(tf.constant(step, tf.int64))) for step in steps], expected, rtol=1e-5)
+
+
+def test_a_triangle_of_epochs_that_ends_within_one():
+    rate = schedules.make_rate("triangular:epochs", 1.0, 0, 25, 10.0, 0.1)
+    assert [float(rate(step)) for step in (0, 9, 10, 19, 20, 24, 99)] == pytest.approx([0.5, 0.5, 1, 1, 0.5, 0.5, 0.5])
 
 
 def test_the_rate_stays_zero_after_the_end():
@@ -138,6 +155,8 @@ def test_known_schedules_are_parsed():
     assert schedules.parse("cosine:whole") == schedules.Schedule("cosine:whole") and schedules.parse("cosine:whole").takes_warmup
     assert schedules.parse("step:10:20") == schedules.Schedule("step", epochs=(10.0, 20.0))
     assert schedules.parse("triangular:4") == schedules.Schedule("triangular", ratio=4.0)
+    assert schedules.parse("triangular:epochs") == schedules.Schedule("epoch_triangle")
+    assert not schedules.parse("triangular:epochs").takes_warmup
     assert schedules.parse("plateau:0.5:4") == schedules.Schedule("plateau", factor=0.5, patience=4)
 
 
