@@ -63,7 +63,7 @@ def run(data: datasets.Dataset, members: Sequence[predictions.Predictions], tabl
         unseen.require(members, f"--geo_exponent={prior_layers.FIT}")
     view = ablation.View(members, request.blend, table)
     lines = _steps(view, request, table, priors)
-    warnings = unseen.warnings(members) + (prior_layers.warnings_of(table.split) if priors.geo else [])
+    warnings = unseen.warnings(members, data) + (prior_layers.warnings_of(table.split) if priors.geo else [])
     result = _result(view, lines, request, table, warnings)
     _print(result, table, priors)
     if request.out:
