@@ -12,7 +12,8 @@ from pipeline import files
 from pipeline.preflight import recipe, table
 from pipeline.preflight.rows import Request, Row
 
-_STAGE = "--stage="  # a flagfile with one is a training recipe; overrides and geo priors have none
+# A flagfile with a stage, or with another recipe that it changes, is a training recipe; overrides and geo priors have neither.
+_OF_A_RECIPE = ("--stage=", "--flagfile=configs/")
 _TPU_OVERRIDES = os.path.join("overrides", "tpu")  # below configs/: COMPETITION.flags
 
 
@@ -20,14 +21,14 @@ def flagfiles(configs: str) -> list[tuple[str, ...]]:
     """The training recipes below a folder, in order, each with its TPU overrides where there are any."""
     found = [os.path.join(folder, name) for folder, _, names in os.walk(configs) for name in names]
     recipes = sorted(path for path in found if path.endswith(".flags") and _is_recipe(path))
-    overrides = [os.path.join(configs, _TPU_OVERRIDES, f"{os.path.basename(os.path.dirname(path))}.flags")
-                 for path in recipes]
+    competitions = [os.path.relpath(path, configs).split(os.sep)[0] for path in recipes]
+    overrides = [os.path.join(configs, _TPU_OVERRIDES, f"{competition}.flags") for competition in competitions]
     return [(path, override) if os.path.exists(override) else (path,) for path, override in zip(recipes, overrides)]
 
 
 def _is_recipe(path: str) -> bool:
     with open(path, encoding="utf-8") as file:
-        return any(line.startswith(_STAGE) for line in file)
+        return any(line.startswith(_OF_A_RECIPE) for line in file)
 
 
 def check(configs: str, request: Request, arguments: Sequence[str], out: Optional[str]) -> bool:

@@ -13,7 +13,7 @@ class TrainPictures:
     """How a training picture is made of its bytes."""
 
     size: int               # pixels, height = width
-    augment: str            # inception, crop, simple, rot45, imet or eval
+    augment: str            # inception, crop, simple, rot45, rot45:nearest, imet or eval
     randaugment: str        # N:M, or empty for none; not used with eval
     eval_resize: str        # squash or short:N, for crop (short:N alone), rot45 and eval
     random_erasing: float = 0.0  # probability; not used with eval
@@ -32,8 +32,9 @@ def training_picture(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPicture
     crop_seed, flip_seed, simple_seed, randaugment_seed, erasing_seed = seeds.split(seed, 5)
     if pictures.augment == "imet":
         image = imet.imet(encoded, pictures.size, crop_seed, box)
-    elif pictures.augment == "rot45":
-        image = rot45.rot45(decode.whole(encoded, pictures.size, pictures.eval_resize, box), flip_seed)
+    elif pictures.augment in rot45.AUGMENTATIONS:
+        image = rot45.rot45(decode.whole(encoded, pictures.size, pictures.eval_resize, box), flip_seed,
+                            nearest=pictures.augment == "rot45:nearest")
     elif pictures.augment == "crop":
         short = decode.parse_eval_resize(pictures.eval_resize, pictures.size)
         image = decode.random_short_side_crop(decode.decode(encoded, box), pictures.size, short, crop_seed)

@@ -7,7 +7,7 @@ from pipeline.flag_help import heading
 from pipeline.flag_types import define_float, define_on_off, define_path
 from pipeline.runs.stages import STAGE_FLAGS
 
-AUGMENTATIONS = ("inception", "crop", "rot45", "simple", "imet", "eval")
+AUGMENTATIONS = ("inception", "crop", "rot45", "rot45:nearest", "simple", "imet", "eval")
 OPTIMIZERS = ("sgd", "adam", "adamw", "lamb")
 CLASS_BALANCES = ("none", "sqrt", "full")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -54,7 +54,7 @@ def _define_pictures() -> None:
     flags.DEFINE_enum("augment", "inception", AUGMENTATIONS, "inception: random crop and mirror; crop: a square of "
                       "the size anywhere in the picture of --eval_resize=short:N, and mirror; simple: inception and "
                       "colour and rotation; rot45: half of the whole pictures flipped or turned by a multiple of 45 "
-                      "degrees; imet: a crop of at most twice the size, mirror, a little light, shift, turn and noise; "
+                      "degrees (rot45:nearest: by the nearest pixel, as the fifth place of Turtle Recall did); imet: a crop of at most twice the size, mirror, a little light, shift, turn and noise; "
                       "eval: the evaluation's preprocessing (FixRes).")
     flags.DEFINE_string("randaugment", "", "N:M: N random operations a picture at magnitude M. Not with augment=eval.")
     define_float("mixup", 0.0, "Mix each picture of a batch with another, their shares from Beta(ALPHA, ALPHA); 0: don't.")
