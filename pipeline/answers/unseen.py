@@ -50,12 +50,15 @@ def warnings(members: Sequence[predictions.Predictions], data: datasets.Dataset)
         if count:
             found.append(f"{one.directory}: its model was trained on {count} of these pictures, so that the scores are too "
                          "good")
+        elif one.of_another_program:
+            found.append(f"{one.directory} was made by another program: what its model was trained on is not known, and if "
+                         "these pictures were among it, the scores are too good")
         elif count is None:
             found.append(f"{one.directory} does not tell what its model was trained on; predict anew to have it checked")
     parted = data.manifest.parted_copies
     if parted and any(_is_by_folds(one) for one in members):
-        found.append(f"{parted} pictures of {data.directory} have a copy in another fold (--folds_by=rows), which the model that "
-                     "is asked about them was trained on; scores out of fold are better than on new pictures")
+        found.append(f"{parted} pictures of {data.directory} have a copy in another fold (--folds_by=rows), which the model "
+                     "that is asked about them was trained on; scores out of fold are better than on new pictures")
     return found
 
 
