@@ -67,7 +67,7 @@ def define_prediction() -> None:
     flags.DEFINE_string("ckpt_dir", None, f"A model directory of ours (--model_dir). {_HELP}")
     flags.DEFINE_string("geo_prior_ckpt_dir", None, f"A folder of train_geo_prior.py, for --submission_file_path. {_HELP}")
     flags.DEFINE_integer("geo_prior_input_size", 6, f"Must agree with the geo prior. {_HELP}", 1)
-    flags.DEFINE_boolean("use_bn_geo_prior", False, f"Ours has no batch normalization. {_HELP}")
+    flags.DEFINE_boolean("use_bn_geo_prior", False, f"Must agree with the geo prior. {_HELP}")
     flags.DEFINE_integer("embed_dim", 256, f"Must agree with the geo prior. {_HELP}", 1)
     flags.DEFINE_integer("log_frequence", 500, f"Taken, and not needed: progress is told by time. {_HELP}", 1)
     flags.DEFINE_string("submission_file_path", None, f"Write the submission there too. {_HELP}")
@@ -167,7 +167,7 @@ def _check_geo_prior() -> None:
         raise UserError("--geo_prior_ckpt_dir is for --submission_file_path, which is missing")
     _check_present(directory, (
         ("geo_prior_input_size", FLAGS.geo_prior_input_size, _GEO_INPUTS[trained["date_input"]]),
-        ("use_bn_geo_prior", FLAGS.use_bn_geo_prior, False),
+        ("use_bn_geo_prior", FLAGS.use_bn_geo_prior, trained.get("batch_norm", "off") != "off"),
         ("embed_dim", FLAGS.embed_dim, trained["embed_dim"])))
 
 
