@@ -163,19 +163,37 @@ def _text(name: str, value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, list) else str(value) or "none"
 
 
-def rows(variants: Sequence[Variant]) -> list[tuple[str, Line]]:
-    """(heading, line) in the order of the settings; variants that are alike in a setting share a row."""
-    names = sorted(dict.fromkeys(line.name for one in variants for line in one.lines), key=_place)
+def rows(variants: Sequence[Variant]) -> list[tuple[str, str, str, str]]:
+    """(setting, published, recipe, ours) in the order of the settings; variants that are alike in one share a row."""
     found = []
-    for name in names:
-        alike: dict[Line, list[str]] = {}
+    for name in sorted(dict.fromkeys(line.name for one in variants for line in one.lines), key=_place):
+        alike: dict[tuple, list[tuple[Variant, Line]]] = {}
         for variant in variants:
-            line = next((line for line in variant.lines if line.name == name), None)
-            if line:
-                alike.setdefault(line, []).append(variant.name)
-        every = len(alike) == 1 and len(next(iter(alike.values()))) == len(variants)
-        found += [(name if every else f"{name}: {', '.join(of)}", line) for line, of in alike.items()]
+            for line in variant.lines:
+                if line.name == name:
+                    alike.setdefault(_cells(line), []).append((variant, line))
+        having = [variant for group in alike.values() for variant, _ in group]
+        for (published, recipe, ours), group in alike.items():
+            recipe = recipe if any(variant.path for variant, _ in group) else "–"
+            ours = ours if any(variant.ours for variant, _ in group) else "–"
+            found.append((name + _of([variant.name for variant, _ in group], [one.name for one in having], variants),
+                          published, recipe, ours))
     return found
+
+
+def _cells(line: Line) -> tuple[str, str, str]:
+    """What a row says of a line: `=` where the recipe is as published, or ours as the recipe."""
+    as_published = line.recipe is None or line.published is not None and not line.differs
+    recipe = "=" if as_published else f"**{line.recipe}**" if line.differs else line.recipe
+    return line.published or "–", recipe, "=" if line.ours in (None, line.recipe) else line.ours
+
+
+def _of(names: Sequence[str], having: Sequence[str], variants: Sequence[Variant]) -> str:
+    """Which variants a row is of; nothing where it is of all."""
+    rest = [one.name for one in variants if one.name not in names]
+    if not rest:
+        return ""
+    return f": all but {', '.join(rest)}" if len(rest) < len(names) and len(having) == len(variants) else f": {', '.join(names)}"
 
 
 def render(published: Mapping[str, Any]) -> str:
@@ -186,16 +204,18 @@ def render(published: Mapping[str, Any]) -> str:
     for folder, solution in published["solutions"].items():
         variants = variants_of(folder, solution)
         table = [f"### {solution['title']}", "", "| setting | published | recipe | ours |", "|---|---|---|---|"]
-        table += [_row(heading, line) for heading, line in rows(variants)]
-        parts.append("\n".join(table) + "\n")
+        table += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows(variants)]
+        parts += ["\n".join(table) + "\n", *_lacking(variants)]
     return "\n".join(parts)
 
 
-def _row(heading: str, line: Line) -> str:
-    recipe = "–" if line.recipe is None else "=" if line.published is not None and not line.differs else line.recipe
-    ours = "–" if line.ours is None else "=" if line.ours == line.recipe else line.ours
-    cells = [heading, line.published or "–", f"**{recipe}**" if line.differs else recipe, ours]
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+def _lacking(variants: Sequence[Variant]) -> list[str]:
+    """A line that names the variants without a recipe, and those with one of ours where not all have one."""
+    without = [one.name for one in variants if not one.path]
+    ours = [one.name for one in variants if one.ours]
+    told = [f"Without a recipe: {', '.join(without)}."] if without else []
+    told += [f"Ours: {', '.join(ours)}."] if ours and len(ours) < len(variants) else []
+    return [" ".join(told) + "\n"] if told else []
 
 
 def unnamed(variant: Variant, published: Mapping[str, Any], beyond: Mapping[str, Any]) -> list[str]:

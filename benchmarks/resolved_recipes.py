@@ -82,7 +82,8 @@ def _read_run_flags(path: str) -> tuple[dict[str, list[Any]], dict[str, Any]]:
     names = [name for name in settings.NAMES if name != "recipes"]
     found = {run_name(name): [values[name].value] for name in names}
     if found[run_name("geo_prior")] == [None]:
-        of_competition = os.path.join(settings.CONFIGS, "geo_prior", os.path.basename(os.path.dirname(path)) + ".flags")
+        competition = os.path.relpath(path, settings.CONFIGS).split(os.sep)[0]
+        of_competition = os.path.join(settings.CONFIGS, "geo_prior", f"{competition}.flags")
         found[run_name("geo_prior")] = [of_competition if os.path.exists(of_competition) else settings.NONE]
     return found, {**dict.fromkeys(found), run_name("geo_prior"): settings.NONE}
 
