@@ -27,6 +27,10 @@ flags.DEFINE_integer("random_seed", 42, "Seed of the shuffle and of the folds.")
 flag_help.heading("Folds")
 flags.DEFINE_integer("folds", 0, "Divide train into so many folds (stratified by class) with shards of their own; "
                      "copies of a picture stay in one fold. 0: none.")
+flags.DEFINE_enum("folds_by", "copies", ("copies", "rows"), "With --folds: copies keeps copies of a picture in one fold; rows "
+                  "divides the rows in the order of the competition's files and parts copies, as published solutions did (one "
+                  "label: scikit-learn's StratifiedKFold, several: iterative stratification, by --random_seed). Scores out of "
+                  "fold are then too good.")
 flags.DEFINE_integer("duplicate_distance", None, "With --folds: pictures whose perceptual hashes differ in at most so "
                      "many of 256 bits are copies [24]; -1: only those with the same bytes or pixels.")
 flag_help.heading("Existing shards")
@@ -59,6 +63,8 @@ def _check_folds() -> None:
         raise UserError("--folds=1 would leave nothing to train on; 2 or more, or 0 for none")
     if FLAGS.duplicate_distance is not None and not FLAGS.folds:
         raise UserError("--duplicate_distance goes with --folds")
+    if FLAGS["folds_by"].present and not FLAGS.folds:
+        raise UserError("--folds_by goes with --folds")
     if FLAGS.duplicate_distance is not None and FLAGS.duplicate_distance > MAX_DUPLICATE_DISTANCE:
         raise UserError(f"--duplicate_distance={FLAGS.duplicate_distance} must be at most {MAX_DUPLICATE_DISTANCE}: "
                         "beyond, different pictures are near")
@@ -90,7 +96,7 @@ def main() -> None:
         if FLAGS.num_classes is not None:
             raise UserError("--num_classes goes with --adopt_records; raw files tell their classes themselves")
         made = build(_require("competition"), _require("data_dir"), out_dir, FLAGS.shard_mib, FLAGS.max_side, workers,
-                     FLAGS.random_seed, FLAGS.folds, FLAGS.duplicate_distance, FLAGS.short_side)
+                     FLAGS.random_seed, FLAGS.folds, FLAGS.duplicate_distance, FLAGS.short_side, FLAGS.folds_by)
     print(manifest.summary(made, out_dir))
 
 

@@ -9,7 +9,10 @@ from pipeline.flag_types import define_float, define_path, define_paths, require
 FLAGS = flags.FLAGS
 flag_help.heading("Which")
 define_path("data_dir", "Folder of shards, as create_tfrecords.py makes it (local or gs://).")
-define_paths("predictions", "Folder of predict.py, or a glob; repeated. Several are averaged.")
+define_paths("predictions", "Folder of predict.py, or a file of another program (.npz or .npy with ids and class ids, see "
+             "docs/ensembles.md), or a glob; repeated. Several are averaged.")
+flags.DEFINE_string("split", None, "With files of another program: the split of their pictures. Default: the one that has "
+                    "all their ids.")
 flags.DEFINE_string("blend", "equal", "Weights of several predictions: equal, given (2:1), or oof: fitted on the labels "
                     "and scored by cross-fitting.")
 prior_flags.define()
@@ -33,9 +36,9 @@ def main() -> None:
     from pipeline.evaluation import evaluate as evaluation
 
     evaluation.run_evaluation(FLAGS.data_dir, evaluation.Request(
-        predictions=FLAGS.predictions, blend=FLAGS.blend, without_tta=FLAGS.without_tta, priors=prior_flags.request(),
-        min_samples=FLAGS.min_samples, threshold=FLAGS.threshold, out=FLAGS.out, report=FLAGS.report,
-        model_dirs=FLAGS.model_dir))
+        predictions=FLAGS.predictions, split=FLAGS.split, blend=FLAGS.blend, without_tta=FLAGS.without_tta,
+        priors=prior_flags.request(), min_samples=FLAGS.min_samples, threshold=FLAGS.threshold, out=FLAGS.out,
+        report=FLAGS.report, model_dirs=FLAGS.model_dir))
 
 
 if __name__ == "__main__":

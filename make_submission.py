@@ -15,7 +15,10 @@ FLAGS = flags.FLAGS
 def define_flags() -> None:
     flag_help.heading("Predictions")
     define_path("data_dir", "Folder of shards, as create_tfrecords.py makes it (local or gs://).")
-    define_paths("predictions", "Folder of predict.py, or a glob; repeated. Several are averaged.")
+    define_paths("predictions", "Folder of predict.py, or a file of another program (.npz or .npy with ids and class ids, "
+                 "see docs/ensembles.md), or a glob; repeated. Several are averaged.")
+    flags.DEFINE_string("split", None, "With files of another program: the split of their pictures. Default: the one that "
+                        "has all their ids.")
     flags.DEFINE_string("blend", "equal", "Weights of several predictions: equal, given (2:1), or oof: fitted on the same "
                         "models' out-of-fold (or val) predictions.")
     prior_flags.define()
@@ -32,7 +35,7 @@ def define_flags() -> None:
 
 def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text: str = "equal",
                     open_set: str = "first", priors_request=None, threshold: Optional[float] = None,
-                    min_samples: int = 0) -> None:
+                    min_samples: int = 0, split: Optional[str] = None) -> None:
     """Answers by the blend of the predictions, with the priors on top.
 
     Writes a row for every picture of their split, rejected ones included.
@@ -41,6 +44,7 @@ def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text
       priors_request: a priors.Request; None: none.
       threshold: where a picture has several labels, the least probability of an answer; None: thresholds.for_submission.
       min_samples: there, what fewer train pictures have is not answered.
+      split: of files of another program among the predictions; None: the one that has their ids.
     """
     from dataset_tools import competitions, submission
     from pipeline.answers import by_kind as answers, fusion, priors, ranking, unlabelled
@@ -49,7 +53,8 @@ def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text
 
     data = datasets.load(data_dir)
     competition = competitions.find(data.manifest.competition)
-    predicted = unlabelled.combine(fusion.find(patterns), blend_text, priors_request or priors.Request(), data)
+    members = fusion.find(patterns, data=data, split=split)
+    predicted = unlabelled.combine(members, blend_text, priors_request or priors.Request(), data)
     possible = ranking.count_answers(data)
     asked = Asked(competition.submission.answers_for(possible), open_set, threshold, min_samples)
     ids, rows, common = answers.of(data.task).answer(data, predicted, asked)
@@ -68,7 +73,7 @@ def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text
 def main() -> None:
     require("data_dir", "predictions", "out")
     make_submission(FLAGS.data_dir, FLAGS.predictions, FLAGS.out, FLAGS.blend, FLAGS.open_set, prior_flags.request(),
-                    FLAGS.threshold, FLAGS.min_samples)
+                    FLAGS.threshold, FLAGS.min_samples, FLAGS.split)
 
 
 if __name__ == "__main__":

@@ -17,11 +17,16 @@ define_path("model_dir", "Where the checkpoint, history.csv, scores.json and run
 flag_help.heading("Model and loss")
 define_on_off("date_input", True, "Feed the date to the prior beside the place.")
 define_on_off("photographers", False, "Learn the photographers beside the classes; predictions don't need them.")
+flags.DEFINE_enum("photographer_loss", "paper", ("paper", "solution"), "With --photographers, that one was at his place and "
+                  "not anywhere: paper (Mac Aodha et al. 2019); solution: as iNat 2021's sixth place computed it, the second "
+                  "part at the true place too, both divided by the number of photographers.")
 flags.DEFINE_enum("geo_loss", "presence", ("presence", "an_full"), "presence (Mac Aodha et al. 2019) or the full "
                   "assume-negative loss of SINR (Cole et al. 2023).")
 define_float("positive_weight", None, "Weight of a record's own class against all others [presence: the number of "
              "classes; an_full: 2048]. A smaller one gives sharper probabilities.")
 flags.DEFINE_integer("embed_dim", 256, "Width of the network.", 1)
+flags.DEFINE_enum("batch_norm", "off", ("off", "on", "first"), "Batch normalization between each Dense layer and its ReLU; first: "
+                  "after the first Dense alone, which is all that --use_batch_normalization of the sixth place's code reaches.")
 flag_help.heading("Training")
 flags.DEFINE_integer("batch_size", 1024, "Records a step, beside as many random points.", 1)
 define_float("lr", 0.0005, "Learning rate of Adam in the first epoch.")
@@ -36,8 +41,8 @@ flags.DEFINE_integer("steps_per_execution", 8, "Steps in one call from Python.",
 flags.DEFINE_integer("random_seed", 42, "Seed of initial weights, order, noise and dropout.", 0, 2**32 - 1)
 flag_help.usual("competition", "data_dir", "model_dir", "epochs")
 
-RUN_FLAGS = ("model_dir", "competition", "data_dir", "geo_loss", "positive_weight", "photographers", "date_input",
-             "embed_dim", "batch_size", "lr", "lr_decay", "epochs", "max_per_class", "location_noise_m", "date_noise_days",
+RUN_FLAGS = ("model_dir", "competition", "data_dir", "geo_loss", "positive_weight", "photographers", "photographer_loss",
+             "date_input", "embed_dim", "batch_norm", "batch_size", "lr", "lr_decay", "epochs", "max_per_class", "location_noise_m", "date_noise_days",
              "random_seed", "jit", "steps_per_execution")
 
 
@@ -62,6 +67,8 @@ def read_records():
 
 def main() -> None:
     require("competition", "data_dir", "model_dir")
+    if FLAGS["photographer_loss"].present and not FLAGS.photographers:
+        raise UserError("--photographer_loss goes with --photographers")
     cluster.refuse("train_geo_prior.py")
     class_ids, train, val = read_records()
     # late: TensorFlow takes seconds to import, and mistakes should not

@@ -1,1 +1,1 @@
-"""Measurements, run as python -m benchmarks.NAME from the project's folder."""
+"""Measurements, and recipes beside what was published: python -m benchmarks.NAME from the project's folder."""

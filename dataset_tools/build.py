@@ -12,7 +12,8 @@ from pipeline.records import schema
 
 
 def build(competition: str, data_dir: str, out_dir: str, shard_mib: int = 128, max_side: int = 0, workers: int = 1,
-          seed: int = 42, folds: int = 0, distance: Optional[int] = None, short_side: int = 0) -> schema.Manifest:
+          seed: int = 42, folds: int = 0, distance: Optional[int] = None, short_side: int = 0,
+          folds_by: str = "copies") -> schema.Manifest:
     """Writes shards, examples.csv, rejected.csv and, last, dataset.json; a finished folder is left as it is.
 
     Args:
@@ -26,6 +27,7 @@ def build(competition: str, data_dir: str, out_dir: str, shard_mib: int = 128, m
       folds: to divide train into, written apart; 0 for none.
       short_side: pixels that the shorter side gets (it is enlarged too), 0 for as it is; not with max_side.
       distance: of the perceptual hashes of copies (`duplicates.group`), which stay in one fold; None for its default.
+      folds_by: how train is divided, one of folds.METHODS.
 
     Raises:
       UserError: wrong raw files, no usable picture, too few for so many folds, or an `out_dir` that holds other shards.
@@ -35,7 +37,7 @@ def build(competition: str, data_dir: str, out_dir: str, shard_mib: int = 128, m
     settings = {
         "competition": competition, "data_dir": data_dir, "random_seed": seed, "max_side": max_side,
         "short_side": short_side, "shard_mib": shard_mib, "fingerprint": found.fingerprint(data_dir), "folds": folds,
-        "duplicate_distance": _distance(distance) if folds else None,
+        "duplicate_distance": _distance(distance) if folds else None, "folds_by": folds_by,
     }
     finished = manifest.find_finished(out_dir, settings)
     if finished:
@@ -58,7 +60,7 @@ def _divide(table: Table, settings: dict[str, Any], workers: int) -> Optional[sh
     from dataset_tools import folds  # late: it imports scikit-learn and TensorFlow
 
     return folds.divide(table, settings["data_dir"], settings["folds"], settings["duplicate_distance"],
-                        settings["random_seed"], workers)
+                        settings["random_seed"], workers, settings["folds_by"])
 
 
 def _write(competition: str, table: Table, settings: dict[str, Any], out_dir: str, workers: int) -> schema.Manifest:
@@ -86,6 +88,7 @@ def _write(competition: str, table: Table, settings: dict[str, Any], out_dir: st
         classes=manifest.class_infos(table.classes, rows, table.known), shards=tuple(one.shard for one in written),
         folds=settings["folds"], rejected=len(rejected), settings=settings, unknown_answer=table.unknown_answer,
         metric=find(competition).metric,
-        duplicates=copies[:manifest.LISTED_GROUPS], copies=sum(len(ids) - 1 for ids in copies))
+        duplicates=copies[:manifest.LISTED_GROUPS], copies=sum(len(ids) - 1 for ids in copies),
+        parted_copies=manifest.parted(copies, rows, folds.split) if folds else 0)
     manifest.write(out_dir, whole, rows, rejected)
     return whole

@@ -1,8 +1,9 @@
-"""Divides the train split into folds: stratified by class, and copies of a picture or members of a group together."""
+"""Divides the train split into folds, stratified by class: copies of a picture and members of a group together, or, as
+published solutions did it, row by row as the competition's files list them."""
 
 import collections
 import warnings
-from typing import Optional, Sequence
+from typing import Mapping, Optional, Sequence
 
 import numpy as np
 from absl import logging
@@ -13,13 +14,18 @@ from dataset_tools import duplicates, fingerprints, shard_plan
 from dataset_tools.table import Example, Table, trained_split
 from pipeline.errors import UserError
 
+COPIES, ROWS = METHODS = ("copies", "rows")
 _SEEDS = 1 << 32  # scikit-learn takes no larger ones
 
 
-def divide(table: Table, data_dir: str, count: int, distance: int, seed: int, workers: int) -> shard_plan.Folds:
+def divide(table: Table, data_dir: str, count: int, distance: int, seed: int, workers: int,
+           by: str = COPIES) -> shard_plan.Folds:
     """Reads every train picture once to find copies, then divides train (train_mini where there is no train).
 
-    The result depends on the pictures, their ids and labels and on `seed`, not on `workers` or the order of the rows.
+    By COPIES the result depends on the pictures, their ids and labels and on `seed`, not on `workers` or the order of the
+    rows. By ROWS it depends on the labels in the order of the rows and on `seed` alone: it is what scikit-learn's
+    StratifiedKFold(count, shuffle=True, random_state=seed) makes of the competition's own table, pictures that are set
+    aside later included. Copies may then stand in several folds; how many do is told.
 
     Args:
       table: its `group` column, where it has one, names what must stay together beyond copies.
@@ -28,12 +34,16 @@ def divide(table: Table, data_dir: str, count: int, distance: int, seed: int, wo
       distance: of perceptual hashes of copies, in bits; duplicates.EXACT_ONLY: none are compared.
       seed: of the choice between equally good divisions.
       workers: processes.
+      by: one of METHODS.
 
     Raises:
-      UserError: where there are fewer pictures that are no copies, or fewer groups, than folds.
+      UserError: where there are fewer pictures that are no copies, or fewer groups, than folds; groups by ROWS.
     """
     split = trained_split(table.examples["split"])
-    frame = table.examples[table.examples["split"] == split].sort_values("id", kind="stable")
+    in_order = table.examples[table.examples["split"] == split]
+    frame = in_order.sort_values("id", kind="stable")
+    if by == ROWS and "group" in frame and frame["group"].astype(bool).any():
+        raise UserError(f"--folds_by={ROWS} would part the groups that {data_dir} names; leave it out")
     examples = [Example(*one) for one in frame[list(Example._fields)].itertuples(index=False)]
     prints = fingerprints.take(data_dir, examples, workers)
     logging.info("looking for copies among %d pictures and dividing them into %d folds", len(prints), count)
@@ -41,12 +51,18 @@ def divide(table: Table, data_dir: str, count: int, distance: int, seed: int, wo
     # What can't be decoded will be set aside: it must not count in the balance of the classes.
     usable = np.array([one is not None for one in prints], bool)
     fold_of = np.zeros(len(examples), np.int64)
-    if usable.any():
+    if by == ROWS:
+        of_id = dict(zip(in_order["id"], assign(list(in_order["labels"]), np.arange(len(in_order)), count, seed,
+                                                several_labels=table.multi_label)))
+        fold_of = np.array([of_id[one.id] for one in examples], np.int64)
+    elif usable.any():
         labels = [one.labels for one, use in zip(examples, usable) if use]
         groups = list(frame["group"][usable]) if "group" in frame else None
         fold_of[usable] = assign(labels, copies[usable], count, seed, groups, table.multi_label)
     groups_of_ids = _groups_of_ids(examples, copies)
     _tell(examples, groups_of_ids)
+    if by == ROWS:
+        _tell_parted(groups_of_ids, dict(zip((one.id for one in examples), fold_of.tolist())))
     return shard_plan.Folds(split, count, {one.id: int(fold) for one, fold in zip(examples, fold_of)}, groups_of_ids)
 
 
@@ -163,3 +179,13 @@ def _tell(examples: Sequence[Example], groups: Sequence[Sequence[str]]) -> None:
         first, *others = differing[0]
         other = next(one for one in others if labels[one] != labels[first])
         logging.warning("%d groups of copies have different labels, such as %s and %s", len(differing), first, other)
+
+
+def _tell_parted(groups: Sequence[Sequence[str]], fold_of: Mapping[str, int]) -> None:
+    """Warns of copies in several folds: what a model has seen in one, it is asked about in another."""
+    parted = [ids for ids in groups if len({fold_of[one] for one in ids}) > 1]
+    if parted:
+        first = parted[0][0]
+        other = next(one for one in parted[0] if fold_of[one] != fold_of[first])
+        logging.warning("--folds_by=%s: %d of %d groups of copies stand in several folds, such as %s and %s; out of fold a "
+                        "score is then better than on new pictures", ROWS, len(parted), len(groups), first, other)

@@ -18,7 +18,7 @@ LISTED_GROUPS = 1000  # of duplicates, in dataset.json
 
 
 # What manifests say that were written before there was the setting.
-_LATER_SETTINGS = {"folds": 0, "duplicate_distance": None, "short_side": 0}
+_LATER_SETTINGS = {"folds": 0, "duplicate_distance": None, "short_side": 0, "folds_by": "copies"}
 
 
 class Row(NamedTuple):
@@ -43,6 +43,7 @@ def _folds_summary(manifest: schema.Manifest) -> str:
     listed = sum(len(ids) - 1 for ids in manifest.duplicates)
     line = (f"{manifest.folds} folds; {manifest.copies} "
             f"{'picture of train is a copy' if manifest.copies == 1 else 'pictures of train are copies'} of another")
+    line += f", {manifest.parted_copies} have one in another fold" if manifest.parted_copies else ""
     return f"{line} ({listed} of them listed in {schema.DATASET_FILE})" if listed < manifest.copies else line
 
 
@@ -51,6 +52,13 @@ def present(groups: Iterable[Sequence[str]], split: str, rows: Iterable[Row]) ->
     ids = {row.example.id for row in rows if row.example.split == split}
     left = (tuple(files.printable(one) for one in group if one in ids) for group in groups)
     return tuple(group for group in left if len(group) > 1)
+
+
+def parted(groups: Iterable[Sequence[str]], rows: Iterable[Row], split: str) -> int:
+    """How many pictures of a split have a copy in another fold; groups: as `present` gives them."""
+    fold_of = {files.printable(row.example.id): row.fold for row in rows if row.example.split == split}
+    apart = (group for group in groups if len({fold_of[one] for one in group}) > 1)
+    return sum(len(group) for group in apart)
 
 
 def find_finished(out_dir: str, settings: dict[str, Any]) -> Optional[schema.Manifest]:

@@ -151,7 +151,7 @@ def labelled_of(model_dir: str, places: Sequence[str] = (predictions.OUT_OF_FOLD
                 ) -> Optional[predictions.Predictions]:
     """A model's predictions whose labels are known and whose pictures it has not seen: the first of `places` in its
     directory that is there."""
-    for place in places:
+    for place in places if model_dir else ():  # another program's predictions have none
         directory = os.path.join(model_dir, place)
         if files.exists(os.path.join(directory, predictions.META_FILE)):
             found = predictions.Predictions(directory)

@@ -6,17 +6,24 @@ from typing import Iterator, Optional, Sequence
 import numpy as np
 
 from pipeline import files
-from pipeline.answers import predictions
+from pipeline.answers import foreign, predictions
 from pipeline.errors import UserError
 from pipeline.metrics import log_space
+from pipeline.records import dataset as datasets
 from pipeline.tasks.task import Task
 
 # The logarithm of a weight of 0: finite, since −inf − (−inf) is NaN, and below anything that a member can say.
 _NO_WEIGHT = np.float32(-1e30)
 
 
-def find(patterns: Sequence[str], flag: str = "predictions") -> list[predictions.Predictions]:
-    """Opens the predictions under the folders or globs of a flag; raises UserError where a pattern finds nothing."""
+def find(patterns: Sequence[str], flag: str = "predictions", data: Optional[datasets.Dataset] = None,
+         split: Optional[str] = None) -> list[predictions.Predictions]:
+    """Opens the predictions under the folders or globs of a flag; raises UserError where a pattern finds nothing.
+
+    Args:
+      data: whose classes and pictures they are of; then they may be files of another program too.
+      split: of the pictures of such files; None: the one that has their ids.
+    """
     directories = []
     for pattern in patterns:
         found = sorted(files.glob(pattern))
@@ -25,7 +32,11 @@ def find(patterns: Sequence[str], flag: str = "predictions") -> list[predictions
         directories.extend(found)
     if not directories:
         raise UserError(f"--{flag} is missing")
-    return [predictions.Predictions(directory) for directory in dict.fromkeys(directories)]
+    opened = [foreign.ForeignPredictions(path, data, split) if data and foreign.is_of_another_program(path)
+              else predictions.Predictions(path) for path in dict.fromkeys(directories)]
+    if split and not any(one.of_another_program for one in opened):
+        raise UserError(f"--split={split} is for predictions of other programs (.npz, .npy); ours tell theirs")
+    return opened
 
 
 class Blend:

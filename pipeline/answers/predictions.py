@@ -75,6 +75,8 @@ class _WithWrite:
 class Predictions:
     """Predictions on disk; rows are read when they are asked for."""
 
+    of_another_program = False  # see foreign.ForeignPredictions
+
     def __init__(self, directory: str):
         self.directory = directory
         meta_path = os.path.join(directory, META_FILE)

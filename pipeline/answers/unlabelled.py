@@ -15,6 +15,9 @@ from pipeline.records import dataset as datasets
 
 def labelled_of(member: predictions.Predictions, flag: str, places: Sequence[str]) -> predictions.Predictions:
     """blend.labelled_of the member's model; raises UserError, which begins with `flag`, where there are none."""
+    if member.of_another_program:
+        raise UserError(f"{flag}: {member.directory} was made by another program, of whose model nothing with labels is "
+                        "known to fit on; give numbers")
     model_dir = member.meta["model_dir"]
     found = blend.labelled_of(model_dir, places)
     if found is None:

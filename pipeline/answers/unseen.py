@@ -6,6 +6,7 @@ from typing import Optional, Sequence
 from pipeline import files
 from pipeline.answers import predictions
 from pipeline.errors import UserError
+from pipeline.records import dataset as datasets
 from pipeline.runs import record as run_record
 
 
@@ -40,14 +41,28 @@ def require(members: Sequence[predictions.Predictions], flag: str) -> None:
                             "has seen")
 
 
-def warnings(members: Sequence[predictions.Predictions]) -> list[str]:
-    """A sentence for each member whose model has seen pictures that are scored, or of which it can't be told."""
+def warnings(members: Sequence[predictions.Predictions], data: datasets.Dataset) -> list[str]:
+    """A sentence for each member whose model has seen pictures that are scored, or of which it can't be told; and one where
+    the folds of `data` have seen copies of what they held out."""
     found = []
     for one in members:
         count = seen_pictures(one)
         if count:
             found.append(f"{one.directory}: its model was trained on {count} of these pictures, so that the scores are too "
                          "good")
+        elif one.of_another_program:
+            found.append(f"{one.directory} was made by another program: what its model was trained on is not known, and if "
+                         "these pictures were among it, the scores are too good")
         elif count is None:
             found.append(f"{one.directory} does not tell what its model was trained on; predict anew to have it checked")
+    parted = data.manifest.parted_copies
+    if parted and any(_is_by_folds(one) for one in members):
+        found.append(f"{parted} pictures of {data.directory} have a copy in another fold (--folds_by=rows), which the model "
+                     "that is asked about them was trained on; scores out of fold are better than on new pictures")
     return found
+
+
+def _is_by_folds(one: predictions.Predictions) -> bool:
+    """Whether pictures of the split that was trained on are predicted by the folds that held them out."""
+    told = one.meta.get("seen") or {}
+    return told.get("held_out_fold") is not None and bool(set(told["splits"]) & set(one.meta["split"].split("+")))

@@ -76,6 +76,9 @@ def of_same_models(members: Sequence[predictions.Predictions], patterns: Sequenc
 
     Raises UserError where one is missing, one is left over, or one was made by several views.
     """
+    for member in members:
+        if member.of_another_program:
+            raise UserError(f"--without_tta: {member.directory} was made by another program, whose views are not known")
     found = {_model_of(one): one for one in fusion.find(patterns, "without_tta")}
     ordered = []
     for member in members:

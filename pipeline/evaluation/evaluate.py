@@ -15,8 +15,9 @@ def run_evaluation(data_dir: str, request: Request) -> None:
     Writes JSON and a report if asked. Raises UserError for what the user can mend.
     """
     data = datasets.load(data_dir)
-    members = fusion.find(request.predictions)
+    members = fusion.find(request.predictions, data=data, split=request.split)
     table = ExampleTable.of(members[0], data)
     table.check(members[0])
-    model_dirs = request.model_dirs or list(dict.fromkeys(one.meta["model_dir"] for one in members))
+    model_dirs = request.model_dirs or list(dict.fromkeys(
+        one.meta["model_dir"] for one in members if not one.of_another_program))
     by_kind.of(data.task).run(data, members, table, dataclasses.replace(request, model_dirs=model_dirs))

@@ -77,7 +77,7 @@ def run(data: datasets.Dataset, members: Sequence[predictions.Predictions], tabl
     lines = {**members_of.lines(members, lambda one: score(one, data, min_samples, threshold)),
              blend.title(members, request.blend): result}
     told = {one.directory: round(float(weight), 4) for one, weight in zip(members, weights.told)}
-    warnings = unseen.warnings(members)
+    warnings = unseen.warnings(members, data)
     members_of.print_heading(table, result["examples"])
     frame = pd.DataFrame.from_dict(lines, orient="index").drop(columns="examples")
     print(frame.to_string(float_format="{:.4f}".format))

@@ -10,7 +10,8 @@ from pipeline.answers import blend, priors as prior_layers
 class Request:
     """What evaluate.py was asked for, beside the data."""
 
-    predictions: Sequence[str]            # folders or globs
+    predictions: Sequence[str]            # folders or globs, or files of another program
+    split: Optional[str] = None           # of such files; None: the one that has their ids
     blend: str = blend.EQUAL
     without_tta: Sequence[str] = ()       # folders or globs: the same models by one view
     priors: prior_layers.Request = prior_layers.Request()

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pandas as pd
 
 from pipeline.answers import open_set
 from pipeline.answers.example_table import ExampleTable
@@ -11,6 +12,7 @@ from pipeline.progress import progress
 from pipeline.records import dataset as datasets
 
 
+OVER_IDS, OVER_ANSWERS = "map5_over_ids", "map5_over_answers"  # MAP@5 of the closed and of the open set
 _NO_ANSWER = -2  # neither a class's index nor open_set.UNKNOWN
 
 
@@ -31,7 +33,9 @@ class Scored:
 def score(predicted, table: ExampleTable) -> Scored:
     """The task's own scores over the predicted examples whose label is known.
 
-    In an open-set competition also open_set_first and open_set_sum: MAP@5 of the answers by each rule of open_set.
+    In an open-set competition also open_set_first and open_set_sum, MAP@5 of the answers by each rule of open_set, and two
+    keys that say what MAP@5 is over: map5_over_ids (map5: every class is an answer of its own) and map5_over_answers
+    (open_set_first: what may be answered as itself, and one answer for all others).
 
     Args: `predicted` is a Blend, Predictions, or a layer of priors over one.
     """
@@ -48,8 +52,30 @@ def score(predicted, table: ExampleTable) -> Scored:
                 if answers:
                     answers.update(labels[known], log_probabilities[known])
             bar.update(len(ids))
-    summary = {**scores.result(), **(answers.result() if answers else {})}
+    summary = scores.result()
+    if answers:
+        of_answers = answers.result()
+        summary = {**summary, **of_answers, OVER_IDS: summary["map5"], OVER_ANSWERS: of_answers["open_set_first"]}
     return Scored(summary, np.array([hit_by_id[one] for one in table.labels if one in hit_by_id], bool))
+
+
+def headings(data: datasets.Dataset) -> dict[str, str]:
+    """What tables for people call the scores of an open set, by their keys in a summary; empty where the set is closed.
+
+    The first is comparable with other closed-set figures (cross-validation, mostly), the second with a leaderboard.
+    """
+    if not data.manifest.unknown_answer:
+        return {}
+    known = np.array([one.known for one in data.manifest.classes])
+    over_answers = f"MAP@5 over {open_set.count_answers(known):,} answers"
+    return {OVER_IDS: f"MAP@5 over {len(known):,} ids", OVER_ANSWERS: over_answers,
+            "open_set_sum": f"{over_answers} by sum"}
+
+
+def told_once(frame: pd.DataFrame, data: datasets.Dataset) -> pd.DataFrame:
+    """A table of summaries with the headings above, without the keys that say the same."""
+    named = headings(data)
+    return frame.drop(columns=["map5", "open_set_first"]).rename(columns=named) if named else frame
 
 
 class OpenSetScores:

@@ -27,6 +27,7 @@ class Result:
       long_tail: shot_groups.top1_by_group; empty where train was not counted.
       weights: of the blend, by the members' folders.
       warnings: what takes worth from the scores.
+      data: what was predicted.
     """
 
     final: dict[str, float]
@@ -35,6 +36,7 @@ class Result:
     long_tail: dict[str, dict[str, Any]]
     weights: dict[str, float]
     warnings: list[str]
+    data: datasets.Dataset
 
     def to_json(self) -> dict[str, Any]:
         return {**self.final, "weights": self.weights, "lines": self.members, "steps": self.steps,
@@ -42,9 +44,9 @@ class Result:
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Heading → table for people; of one member alone the steps say all."""
-        tables = {"With and without each step": ablation.frame(self.steps)}
+        tables = {"With and without each step": scoring.told_once(ablation.frame(self.steps), self.data)}
         if len(self.weights) > 1:
-            tables = {"Predictions and their blend": _frame(self.members), **tables}
+            tables = {"Predictions and their blend": scoring.told_once(_frame(self.members), self.data), **tables}
         if self.long_tail:
             tables["Top-1 by the number of train pictures"] = shot_groups.frame(self.long_tail)
         return tables
@@ -63,7 +65,7 @@ def run(data: datasets.Dataset, members: Sequence[predictions.Predictions], tabl
         unseen.require(members, f"--geo_exponent={prior_layers.FIT}")
     view = ablation.View(members, request.blend, table)
     lines = _steps(view, request, table, priors)
-    warnings = unseen.warnings(members) + (prior_layers.warnings_of(table.split) if priors.geo else [])
+    warnings = unseen.warnings(members, data) + (prior_layers.warnings_of(table.split) if priors.geo else [])
     result = _result(view, lines, request, table, warnings)
     _print(result, table, priors)
     if request.out:
@@ -75,9 +77,11 @@ def run(data: datasets.Dataset, members: Sequence[predictions.Predictions], tabl
 
 
 def fold_scores(predicted, data: datasets.Dataset) -> dict[str, float]:
-    """The columns of the folds' table."""
+    """The columns of the folds' table. In an open set MAP@5 stands there twice, each with what it is over."""
     scores = scoring.score(predicted, ExampleTable(data, predicted.meta["split"])).summary
-    return {"accuracy": scores["top1"], "top5": scores["top5"], "map5": metrics.COMPETITION_METRICS["map5"](scores)}
+    named = scoring.headings(data)
+    map5 = {named[key]: scores[key] for key in (scoring.OVER_IDS, scoring.OVER_ANSWERS)} if named else {"map5": scores["map5"]}
+    return {"accuracy": scores["top1"], "top5": scores["top5"], **map5}
 
 
 def _result(view: ablation.View, lines: Mapping[str, ablation.Line], request: Request, table: ExampleTable,
@@ -91,7 +95,8 @@ def _result(view: ablation.View, lines: Mapping[str, ablation.Line], request: Re
         steps=ablation.scores(lines, scored),
         long_tail=_long_tail(scored, table),
         weights={one.directory: round(float(weight), 4) for one, weight in zip(view.members, view.weights.told)},
-        warnings=warnings)
+        warnings=warnings,
+        data=table.data)
 
 
 def _steps(view: ablation.View, request: Request, table: ExampleTable,
@@ -122,7 +127,8 @@ def _print(result: Result, table: ExampleTable, priors: prior_layers.Priors) -> 
         print(f"\n{heading}\n{frame.to_string(float_format='{:.4f}'.format)}")
     metric = table.data.manifest.metric
     if metric:
-        print(f"\nthe competition's own {metric}: {metrics.COMPETITION_METRICS[metric](result.final):.4f}")
+        over = f" ({scoring.headings(table.data)[scoring.OVER_ANSWERS]})" if table.data.manifest.unknown_answer else ""
+        print(f"\nthe competition's own {metric}{over}: {metrics.COMPETITION_METRICS[metric](result.final):.4f}")
     if len(result.weights) > 1:
         print("weights: " + ", ".join(f"{weight:.3f} {name}" for name, weight in result.weights.items()))
     if priors.geo:

@@ -8,7 +8,7 @@ import contextlib
 import os
 import signal
 import sys
-from typing import Any, Callable, Iterator, Mapping, Sequence
+from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence
 
 from absl import logging
 
@@ -127,16 +127,22 @@ def print_table(data_dir: str, model_dir: str, died: Mapping[int, str]) -> None:
         return
     directory = _merge(data, model_dir, list(results))
     scores = _score(data, directory)
+    for fold, result in results.items():
+        if not set(scores) <= set(result):  # it finished when the table had other columns
+            result.update(_score(data, os.path.join(runs.fold_dir(model_dir, fold), predictions.OUT_OF_FOLD)))
     whole = "all" if len(results) == count else f"{', '.join(map(str, results))} of {count}"
     width = max(10, len(whole) + 2)
-    print(f"{'fold':>{width}}" + "".join(f"{name:>10}" for name in (*scores, "epochs", "minutes")))
+    widths = [max(10, len(name) + 2) for name in scores]
+    print(f"{'fold':>{width}}" + "".join(f"{name:>{columns}}" for name, columns in zip(scores, widths))
+          + f"{'epochs':>10}{'minutes':>10}")
     for fold in sorted({*results, *died}):
         if fold in died:
             print(f"{fold:>{width}}  died: {died[fold]}")
         else:
             epochs = "+".join(f"{one:g}" for one in results[fold]["epochs"])
-            _print_line(f"{fold:>{width}}", [results[fold][name] for name in scores], epochs, results[fold]["minutes"])
-    _print_line(f"{whole:>{width}}", list(scores.values()), "", sum(result["minutes"] for result in results.values()))
+            told = [results[fold][name] for name in scores]
+            _print_line(f"{fold:>{width}}", zip(told, widths), epochs, results[fold]["minutes"])
+    _print_line(f"{whole:>{width}}", zip(scores.values(), widths), "", sum(result["minutes"] for result in results.values()))
     print(f"out-of-fold predictions: {directory}" if whole == "all" else f"out of fold, folds {whole}: {directory}")
 
 
@@ -146,8 +152,9 @@ def _results(model_dir: str, folds: Sequence[int]) -> dict[int, dict[str, Any]]:
     return {fold: files.read_json(path) for fold, path in paths.items() if files.exists(path)}
 
 
-def _print_line(name: str, scores: Sequence[float], epochs: str, minutes: float) -> None:
-    print(name + "".join(f"{score:>10.4f}" for score in scores) + f"{epochs:>10}{minutes:>10.1f}")
+def _print_line(name: str, scores: Iterable[tuple[float, int]], epochs: str, minutes: float) -> None:
+    """Scores: each with the width of its column."""
+    print(name + "".join(f"{score:>{width}.4f}" for score, width in scores) + f"{epochs:>10}{minutes:>10.1f}")
 
 
 def _merge(data: datasets.Dataset, model_dir: str, folds: Sequence[int]) -> str:

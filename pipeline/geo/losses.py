@@ -59,6 +59,17 @@ def photographer(logits: tf.Tensor, random_logits: tf.Tensor, weight: float, kno
     return weight * known * (present(logits) + absent(random_logits))
 
 
+def photographer_of_solution(logits: tf.Tensor, photographers: int, weight: float, known: tf.Tensor) -> tf.Tensor:
+    """Float32 [n]: `photographer` as in the code of iNat 2021's sixth place (alcunha/geo_prior_tf, FCNet.train_step).
+
+    There −log(1 − s) is of the record's own place, where the paper has a random point, and both are means over all
+    photographers, of which one alone counts: so they weigh little.
+
+    Args: logits, known: as `photographer` has them; photographers: how many there are.
+    """
+    return photographer(logits, logits, weight / photographers, known)
+
+
 def affinity(labels: tf.Tensor, logits: tf.Tensor, weight: float, known: tf.Tensor) -> tf.Tensor:
     """Float32 [n]: `location` of what photographers take pictures of; logits: [n, classes], photographer · class."""
     return known * location(labels, logits, weight)

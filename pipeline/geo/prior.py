@@ -29,26 +29,42 @@ def _dense(inputs: int, units: int, seed: int, use_bias: bool = True) -> tf.kera
     return layer
 
 
-class GeoNetwork(tf.Module):
-    """Dense-ReLU, four residual blocks x + ReLU(Dense(dropout(ReLU(Dense(x))))), and a Dense without bias; float32."""
+def _norm(units: int) -> tf.keras.layers.BatchNormalization:
+    layer = tf.keras.layers.BatchNormalization(dtype="float32")
+    layer.build([None, units])
+    return layer
 
-    def __init__(self, num_classes: int, embed_dim: int, date_input: bool, seed: int = 0):
+
+class GeoNetwork(tf.Module):
+    """Dense-ReLU, four residual blocks x + ReLU(Dense(dropout(ReLU(Dense(x))))), and a Dense without bias; float32.
+
+    batch_norm: on: a batch normalization before each ReLU, as the sixth place's network was meant to have it; first: before
+    the first one alone, as its code has it. In training it takes the records and the random points together.
+    """
+
+    def __init__(self, num_classes: int, embed_dim: int, date_input: bool, seed: int = 0, batch_norm: str = "off"):
         super().__init__(name="geo_network")
         first, last, *inner = np.random.SeedSequence(seed).generate_state(2 + 2 * RESIDUAL_BLOCKS).tolist()
         self.date_input = date_input
         self.first = _dense(geo_points.encoded_width(date_input), embed_dim, first)
         self.blocks = [[_dense(embed_dim, embed_dim, one) for one in pair] for pair in zip(inner[::2], inner[1::2])]
         self.classes = _dense(embed_dim, num_classes, last, use_bias=False)
+        self.first_norm = _norm(embed_dim) if batch_norm in ("on", "first") else None
+        self.norms = [[_norm(embed_dim) for _ in pair] for pair in self.blocks] if batch_norm == "on" else None
 
     def embed(self, points: Points, dropout_seed: Optional[tf.Tensor] = None) -> tf.Tensor:
         """float32 [n, embed_dim]; with dropout where there is a seed (int [2]) for it."""
-        x = tf.nn.relu(self.first(geo_points.encode(points, self.date_input)))
-        for index, (before, after) in enumerate(self.blocks):
-            y = tf.nn.relu(before(x))
+        def activate(y: tf.Tensor, norm: Optional[tf.keras.layers.BatchNormalization]) -> tf.Tensor:
+            return tf.nn.relu(y if norm is None else norm(y, training=dropout_seed is not None))
+
+        x = activate(self.first(geo_points.encode(points, self.date_input)), self.first_norm)
+        norms = self.norms or [(None, None)] * len(self.blocks)
+        for index, ((before, after), (norm_before, norm_after)) in enumerate(zip(self.blocks, norms)):
+            y = activate(before(x), norm_before)
             if dropout_seed is not None:  # stateless, unlike Keras' own, so that a resumed run goes on exactly
                 seed = tf.random.experimental.stateless_fold_in(dropout_seed, index)
                 y = tf.nn.experimental.stateless_dropout(y, DROPOUT, seed)
-            x += tf.nn.relu(after(y))
+            x += activate(after(y), norm_after)
         return x
 
     def logits(self, points: Points) -> tf.Tensor:
@@ -118,7 +134,7 @@ def load(directory: str) -> GeoPrior:
     if not runs.is_done(directory):
         raise UserError(f"{directory} has not finished: run {PROGRAM} with the same flags to go on")
     class_ids, same = record["free"]["class_ids"], record["same"]
-    network = GeoNetwork(len(class_ids), same["embed_dim"], same["date_input"])
+    network = GeoNetwork(len(class_ids), same["embed_dim"], same["date_input"], batch_norm=same.get("batch_norm", "off"))
     path = tf.train.latest_checkpoint(os.path.join(directory, LAST_DIR))
     if path is None:
         raise UserError(f"{directory} holds no checkpoint")

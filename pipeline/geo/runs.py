@@ -14,8 +14,10 @@ class GeoRun:
     geo_loss: str = "presence"
     positive_weight: Optional[float] = None  # None: the loss' own
     photographers: bool = False
+    photographer_loss: str = "paper"         # or solution
     date_input: bool = True
     embed_dim: int = 256
+    batch_norm: str = "off"                  # on, or first: after the first Dense alone
     batch_size: int = 1024
     lr: float = 0.0005
     lr_decay: float = 0.98
@@ -32,4 +34,7 @@ class GeoRun:
         fields = dataclasses.asdict(self)
         for name in ("model_dir", "data_dir", "steps_per_execution"):
             del fields[name]
+        for name in ("photographer_loss", "batch_norm"):  # runs from before there were these go on as they began
+            if fields[name] == GeoRun.__dataclass_fields__[name].default:
+                del fields[name]
         return fields

@@ -19,7 +19,7 @@ class Trainer(tf.Module):
 
     def __init__(self, run: GeoRun, records: Records, num_classes: int, steps_per_epoch: int):
         super().__init__(name="geo_trainer")
-        self.network = GeoNetwork(num_classes, run.embed_dim, run.date_input, run.random_seed)
+        self.network = GeoNetwork(num_classes, run.embed_dim, run.date_input, run.random_seed, run.batch_norm)
         self.photographers: Optional[tf.Variable] = None
         if run.photographers:
             initial = tf.keras.initializers.GlorotUniform(run.random_seed)([records.photographers, run.embed_dim])
@@ -84,6 +84,9 @@ class Trainer(tf.Module):
         known = tf.cast(photographer >= 0, tf.float32)
         who = tf.gather(self.photographers, tf.maximum(photographer, 0))
         class_logits = self.network.classes(who)
-        there = geo_losses.photographer(tf.reduce_sum(who * embedded, axis=1), tf.reduce_sum(who * random_embedded, axis=1),
-                                        self._weight / class_logits.shape[1], known)
+        weight, here = self._weight / class_logits.shape[1], tf.reduce_sum(who * embedded, axis=1)
+        if self._run.photographer_loss == "solution":
+            there = geo_losses.photographer_of_solution(here, self.photographers.shape[0], weight, known)
+        else:
+            there = geo_losses.photographer(here, tf.reduce_sum(who * random_embedded, axis=1), weight, known)
         return there + geo_losses.affinity(labels, class_logits, self._weight, known)

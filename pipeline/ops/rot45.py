@@ -2,9 +2,13 @@
 
 An odd rotation leaves black corners, so its centre is cut out and enlarged to the picture's size again. One odd
 rotation is enough to make all: 135° is 45° and then a right angle, which moves pixels but does not change them.
+
+The views of predictions turn by bilinear interpolation. Training pictures do so too (rot45), or as the solution's did
+(rot45:nearest): by the nearest pixel, and the centre by tf.image.central_crop, which takes 360 of 512 pixels.
 """
 
 import math
+from typing import Callable
 
 import tensorflow as tf
 
@@ -13,20 +17,23 @@ from pipeline.ops import seeds
 
 CROP = 0.7           # of the side, at most: 1/√2 is where a square turned by 45° would begin to show its corners
 PROBABILITY = 0.5    # of a training picture to be changed
+AUGMENTATIONS = ("rot45", "rot45:nearest")  # names of --augment
 VIEWS = ("identity", "left_right", "up_down", "90", "180", "270", "45", "135", "225", "315")
 
 
-def rot45(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+def rot45(image: tf.Tensor, seed: tf.Tensor, nearest: bool = False) -> tf.Tensor:
     """With probability 1/2 one of the nine changes, all alike probable; else the image as it is. For the host.
 
     Args:
         image: uint8 [size, size, C], of static shape.
         seed: int32 or int64 [2].
+        nearest: odd rotations by `diagonal_by_nearest`, else by `diagonal`.
 
     Returns:
         uint8 [size, size, C].
     """
-    makers = [lambda number=number: _view(image, number) for number in range(len(VIEWS))]
+    turn = diagonal_by_nearest if nearest else diagonal
+    makers = [lambda number=number: _view(image, number, turn) for number in range(len(VIEWS))]
     # One branch runs: the others' work is not done.
     return tf.ensure_shape(tf.switch_case(draw(seed), makers), image.shape)
 
@@ -47,8 +54,24 @@ def diagonal(image: tf.Tensor) -> tf.Tensor:
     size = image.shape[0]
     # In floats, because the op would cut uint8 off instead of rounding.
     turned = addons.load("rot45").image.rotate(tf.cast(image, tf.float32), math.pi / 4, "bilinear")
-    margin = math.ceil(size * (1 - CROP) / 2)
-    centre = turned[margin:size - margin, margin:size - margin]
+    return _enlarged_centre(turned, math.ceil(size * (1 - CROP) / 2))
+
+
+def diagonal_by_nearest(image: tf.Tensor) -> tf.Tensor:
+    """`diagonal` as in the solution's training: by the nearest pixel, and the margin of 0.15 of the side rounded down.
+
+    (Where that would show a corner, at some sizes below 128, it is a pixel wider.)
+    """
+    size = image.shape[0]
+    turned = addons.load("rot45").image.rotate(image, math.pi / 4, "nearest")
+    without_corners = math.ceil((size - size / math.sqrt(2) - 1) / 2)
+    return _enlarged_centre(turned, max(int(size * (1 - CROP) / 2), without_corners))
+
+
+def _enlarged_centre(image: tf.Tensor, margin: int) -> tf.Tensor:
+    """What is within the margin, in pixels, enlarged to the whole (bilinear); uint8 of the image's shape."""
+    size = image.shape[0]
+    centre = image[margin:size - margin, margin:size - margin]
     enlarged = tf.image.resize(centre, [size, size], "bilinear")
     return tf.ensure_shape(tf.cast(tf.clip_by_value(tf.round(enlarged), 0, 255), tf.uint8), image.shape)
 
@@ -69,7 +92,7 @@ def expand(images: tf.Tensor) -> tf.Tensor:
     return tf.stack(views, axis=1)
 
 
-def _view(image: tf.Tensor, number: int) -> tf.Tensor:
+def _view(image: tf.Tensor, number: int, turn: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
     if number == 0:
         return image
     if number == 1:
@@ -78,7 +101,7 @@ def _view(image: tf.Tensor, number: int) -> tf.Tensor:
         return image[::-1]
     if number < 6:
         return _quarter_turns(image, number - 2)
-    return _quarter_turns(diagonal(image), number - 6)
+    return _quarter_turns(turn(image), number - 6)
 
 
 def _quarter_turns(images: tf.Tensor, k: int) -> tf.Tensor:

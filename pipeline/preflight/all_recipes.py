@@ -12,7 +12,8 @@ from pipeline import files
 from pipeline.preflight import recipe, table
 from pipeline.preflight.rows import Request, Row
 
-_STAGE = "--stage="  # a flagfile with one is a training recipe; overrides and geo priors have none
+# A flagfile with a stage, or with another recipe that it changes, is a training recipe; overrides and geo priors have neither.
+_OF_A_RECIPE = ("--stage=", "--flagfile=configs/")
 _TPU_OVERRIDES = os.path.join("overrides", "tpu")  # below configs/: COMPETITION.flags
 
 
@@ -27,7 +28,7 @@ def flagfiles(configs: str) -> list[tuple[str, ...]]:
 
 def _is_recipe(path: str) -> bool:
     with open(path, encoding="utf-8") as file:
-        return any(line.startswith(_STAGE) for line in file)
+        return any(line.startswith(_OF_A_RECIPE) for line in file)
 
 
 def check(configs: str, request: Request, arguments: Sequence[str], out: Optional[str]) -> bool:

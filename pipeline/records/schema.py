@@ -93,9 +93,10 @@ class Manifest:
     rejected: int                # pictures in rejected.csv
     settings: dict[str, Any]     # what create_tfrecords.py was told, and a fingerprint of the source files
     unknown_answer: str = ""     # what a submission says for a class that is not `known`; empty: all are known
-    # Groups of train ids that show the same picture, each in one fold; perhaps not all of the groups.
+    # Groups of train ids that show the same picture, each in one fold unless folds are by rows; perhaps not all of them.
     duplicates: tuple[tuple[str, ...], ...] = ()
     copies: int = 0              # train pictures that show what another of their group does, over all groups
+    parted_copies: int = 0       # train pictures of which a copy is in another fold (--folds_by=rows)
     metric: str = ""             # what the competition scores by; a key of metrics.COMPETITION_METRICS, or empty
     task: str = ""               # a kind of pipeline.tasks; empty: single_label or multi_label
     format: int = FORMAT_VERSION

@@ -17,7 +17,7 @@ class TrainPictures:
     """How a training picture is made of its bytes."""
 
     size: int               # pixels, height = width
-    augment: str            # inception, crop, simple, rot45, imet, mask or eval
+    augment: str            # inception, crop, simple, rot45, rot45:nearest, imet, mask or eval
     randaugment: str        # N:M[:OPTIONS], or empty for none; not used with eval
     eval_resize: str        # for crop (short:N alone), rot45, eval, and imet (its crop is of crop:N)
     jitter: float = 0.0     # of brightness, contrast and saturation; not used with eval
@@ -51,9 +51,9 @@ def training_picture(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPicture
     wanted = decode.parse_eval_resize(pictures.eval_resize, pictures.size)
     if pictures.augment == "imet":
         image = imet.imet(encoded, pictures.size, crop_seed, box, pictures.antialias, wanted.crop)
-    elif pictures.augment == "rot45":
+    elif pictures.augment in rot45.AUGMENTATIONS:
         whole = decode.whole(encoded, pictures.size, pictures.eval_resize, box, pictures.antialias, crop_seed)
-        image = rot45.rot45(whole, flip_seed)
+        image = rot45.rot45(whole, flip_seed, nearest=pictures.augment == "rot45:nearest")
     else:
         image = decode.flip(_crop(encoded, crop_seed, pictures, box, mask), flip_seed)
     if pictures.augment == "simple":

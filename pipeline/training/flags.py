@@ -10,7 +10,7 @@ from pipeline.runs.stages import STAGE_FLAGS
 INPUT_SCALINGS = ("01", "caffe", "raw", "tf", "tf128", "torch")
 CROP_LAWS = ("area", "height")
 KEEPS = ("best", "last")
-AUGMENTATIONS = ("inception", "crop", "rot45", "simple", "imet", "mask", "eval")
+AUGMENTATIONS = ("inception", "crop", "rot45", "rot45:nearest", "simple", "imet", "mask", "eval")
 HEAD_INITS = ("glorot", "kaiming")
 OPTIMIZERS = ("sgd", "adam", "adamw", "lamb")
 MIXUP_DRAWS = ("batch", "picture")
@@ -68,10 +68,11 @@ def _define_pictures() -> None:
     flags.DEFINE_enum("augment", "inception", AUGMENTATIONS, "inception: random crop and mirror; crop: a square of "
                       "the size anywhere in the picture of --eval_resize=short:N, and mirror; simple: inception and "
                       "colour and rotation; rot45: half of the whole pictures flipped or turned by a multiple of 45 "
-                      "degrees; imet: mirror, a little light, shift, turn and noise, then a crop of at most twice the "
-                      "size, or of at most N px with --eval_resize=crop:N; mask: a square around a point of the picture's "
-                      "mask (localize.py --masks makes them, beside the boxes of --boxes), and mirror; eval: the "
-                      "evaluation's preprocessing (FixRes).")
+                      "degrees (rot45:nearest: by the nearest pixel, as the fifth place of Turtle Recall did); imet: "
+                      "mirror, a little light, shift, turn and noise, then a crop of at most twice the size, or of at most "
+                      "N px with --eval_resize=crop:N; mask: a square around a point of the picture's mask (localize.py "
+                      "--masks makes them, beside the boxes of --boxes), and mirror; eval: the evaluation's preprocessing "
+                      "(FixRes).")
     define_float("min_crop", 0.08, "The least share of the picture's area that a random crop of --augment=inception or simple "
                  "takes.", low=1e-3, high=1.0)
     flags.DEFINE_enum("crop_law", "area", CROP_LAWS, "How such a crop is drawn: its area uniform (area), or its height, as "

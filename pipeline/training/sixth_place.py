@@ -146,7 +146,7 @@ def _check_geo_prior() -> None:
     _check_present(directory, (
         ("geo_prior_input_size", FLAGS.geo_prior_input_size, _GEO_INPUTS[trained["date_input"]]),
         ("use_date_feats", FLAGS.use_date_feats, trained["date_input"]),
-        ("use_bn_geo_prior", FLAGS.use_bn_geo_prior, False),
+        ("use_bn_geo_prior", FLAGS.use_bn_geo_prior, trained.get("batch_norm", "off") != "off"),
         ("embed_dim", FLAGS.embed_dim, trained["embed_dim"])))
 
 

@@ -77,7 +77,7 @@ def define_prediction() -> None:
     flags.DEFINE_string("ckpt_dir", None, f"A model directory of ours (--model_dir). {_HELP}")
     flags.DEFINE_string("geo_prior_ckpt_dir", None, f"A folder of train_geo_prior.py, for --submission_file_path. {_HELP}")
     flags.DEFINE_integer("geo_prior_input_size", 6, f"Must agree with the geo prior. {_HELP}", 1)
-    flags.DEFINE_boolean("use_bn_geo_prior", False, f"Ours has no batch normalization. {_HELP}")
+    flags.DEFINE_boolean("use_bn_geo_prior", False, f"Must agree with the geo prior. {_HELP}")
     flags.DEFINE_integer("embed_dim", 256, f"Must agree with the geo prior. {_HELP}", 1)
     flags.DEFINE_integer("log_frequence", 500, f"Taken, and not needed: progress is told by time. {_HELP}", 1)
     flags.DEFINE_integer("random_seed", 42, f"Taken, and changes nothing: nothing is drawn in predicting. {_HELP}", 0)

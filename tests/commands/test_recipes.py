@@ -1,5 +1,6 @@
 """Every flagfile under configs/: parsed by its command's flags, checked on data, and Turtle Recall's networks built."""
 
+import dataclasses
 import functools
 import json
 import pathlib
@@ -16,7 +17,7 @@ from pipeline.experiment import plan, settings
 from pipeline.geo import runs as geo_runs
 from pipeline.models import zoo
 from pipeline.runs import stages
-from pipeline.training import schedules, train
+from pipeline.training import patience, schedules, train
 import raw_data
 
 CONFIGS = ROOT / "configs"
@@ -24,7 +25,7 @@ OVERRIDES = CONFIGS / "overrides"
 GPU = OVERRIDES / "gpu.flags"
 TPU = sorted((OVERRIDES / "tpu").glob("*.flags"))
 GEO_PRIOR = sorted((CONFIGS / "geo_prior").glob("*.flags"))  # of train_geo_prior.py
-RUN_FLAGS = sorted(CONFIGS.glob("*/run.flags"))            # of run.py
+RUN_FLAGS = sorted(CONFIGS.rglob("run.flags"))             # of run.py
 RECIPES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.flags")
                  if OVERRIDES not in path.parents and path not in (*GEO_PRIOR, *RUN_FLAGS))
 
@@ -133,7 +134,7 @@ def test_every_competition_with_recipes_has_a_run_flags():
 
 def test_records_are_made_as_the_recipes_headers_say(monkeypatch):
     monkeypatch.chdir(ROOT)
-    for competition, told in (("imet2019", "--folds=10 --random_seed=42"), ("turtle_recall", "--folds=5 --random_seed=33")):
+    for competition, told in (("imet2019", "--folds=10 --random_seed=42"), ("turtle_recall", "--folds=5 --random_seed=33 --folds_by=rows")):
         read_by_run = settings_of(CONFIGS / competition / "run.flags")
         assert " ".join(plan.record_flags(read_by_run)) == told
         assert all(told in pathlib.Path(recipe.path).read_text() for recipe in read_by_run.recipes)
@@ -180,13 +181,22 @@ def test_turtle_recall_is_as_published(name):
     recipe = read(CONFIGS / "turtle_recall" / f"{name}.flags")
     model, weights, batch, rate, monitor, _ = TURTLE_RECALL[name]
     assert (recipe["model"], recipe["weights"]) == (model, weights) and weights in zoo.find(model).weights
-    assert (recipe["num_classes"], recipe["precision"], recipe["tta"]) == (2265, "float32", "rot45")
+    assert (recipe["num_classes"], recipe["precision"], recipe["tta"]) == (2265, "float32", "none")
     assert recipe["fold"] == "all"
     stage, = recipe["stages"]
     assert (stage.size, stage.epochs, stage.train, stage.batch_size) == (512, 200, "all", batch)
     assert stage.peak_lr == stage.lr == rate
-    assert (stage.optimizer, stage.augment, stage.randaugment, stage.label_smoothing) == ("adam", "rot45", "", 0)
+    assert (stage.optimizer, stage.augment, stage.randaugment, stage.label_smoothing) == ("adam", "rot45:nearest", "", 0)
     assert (stage.lr_schedule, stage.early_stop, stage.monitor) == ("plateau:0.5:4", 8, monitor)
+    assert (patience.MIN_DELTA, patience.LOWEST_RATE) == (1e-4, 1e-8)
+
+
+@pytest.mark.parametrize("name", TURTLE_RECALL)
+def test_ours_for_turtle_recall_is_the_published_one_by_ten_views(name):
+    published, ours = (read(CONFIGS / "turtle_recall" / folder / f"{name}.flags") for folder in ("", "ours"))
+    assert (ours["tta"], {stage.augment for stage in ours["stages"]}) == ("rot45", {"rot45"})
+    as_published = tuple(dataclasses.replace(stage, augment="rot45:nearest") for stage in ours["stages"])
+    assert {**ours, "tta": "none", "stages": as_published} == published
 
 
 def test_inat2017_is_as_published():

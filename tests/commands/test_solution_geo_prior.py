@@ -43,3 +43,9 @@ def test_a_classifiers_folder_is_no_geo_prior(tmp_path):
 def test_flags_must_agree_with_the_prior(tmp_path, flags, words):
     geo_prior(tmp_path / "geo")
     assert_one_line_mistake(predict(tmp_path, *flags), *words)
+
+
+@pytest.mark.parametrize("flag, words", [("--use_bn_geo_prior", ["model", "run.json"]), ("--nouse_bn_geo_prior", ["True"])])
+def test_a_prior_with_batch_normalization(tmp_path, flag, words):
+    geo_prior(tmp_path / "geo", batch_norm="first")
+    assert_one_line_mistake(predict(tmp_path, "--submission_file_path=s.csv", flag), *words)

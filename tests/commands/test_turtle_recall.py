@@ -1,6 +1,7 @@
 """Turtle Recall: two label files into one train split, an open set, and a CSV with a column for each answer."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -9,8 +10,10 @@ import raw_data
 from dataset_tools import submission
 from dataset_tools.build import build
 from dataset_tools.competitions import find
+from pipeline import files
 from pipeline.answers import predictions
 from pipeline.errors import UserError
+from pipeline.experiment import fold_runs
 from pipeline.records import dataset
 from raw_data import assert_one_line_mistake, encode, pixels, run_command, write
 
@@ -131,3 +134,73 @@ def test_sample():
     assert table.examples["split"].value_counts().to_dict() == {"train": 481, "test": 125}
     assert (len(table.classes), sum(table.known)) == (45, 20)
     assert table.classes == sorted(table.classes)
+
+
+# -- MAP@5 over all ids and over the answers ---------------------------------------------------------------------------
+
+IDS = ["t_Z", "t_a", "t_b", "t_c"]  # t_a and t_b are known
+TRUTH = {"ID_1": 2, "ID_2": 1, "ID_3": 2, "ID_4": 1, "ID_5": 0, "ID_6": 3}
+LOGS = np.log(np.random.default_rng(5).dirichlet(np.ones(4), 6))
+
+
+def map5_by_hand():
+    """(over the four ids, over the three answers) of LOGS, by the definition."""
+    closed, opened = [], []
+    for (_, truth), row in zip(TRUTH.items(), LOGS.astype(np.float16).astype(float)):
+        ranked = np.argsort(-row, kind="stable").tolist()
+        answers = list(dict.fromkeys(IDS[one] if IDS[one] in ("t_a", "t_b") else "new_turtle" for one in ranked))
+        closed.append(1 / (ranked.index(truth) + 1))
+        opened.append(1 / (answers.index(IDS[truth] if IDS[truth] in answers else "new_turtle") + 1))
+    return np.mean(closed), np.mean(opened)
+
+
+@pytest.fixture(scope="module")
+def folds_of_predictions(tmp_path_factory):
+    """(records in two folds, a model directory with what each fold predicted of its pictures)."""
+    folder = tmp_path_factory.mktemp("two_folds")
+    build("turtle_recall", str(write_raw(folder / "raw")), str(folder / "records"), folds=2)
+    data = dataset.load(str(folder / "records"))
+    fold_of = data.examples("train").set_index("id")["fold"]
+    for fold in range(2):
+        ids = [one for one in TRUTH if fold_of[one] == fold]
+        meta = {"examples": len(ids), "class_ids": IDS, "split": "train", "fold": fold, "tta": "none", "out_of_fold": False,
+                "model_dir": str(folder / "m"), "dataset": {"classes": data.classes_digest()}, "seen": None}
+        rows = LOGS[[list(TRUTH).index(one) for one in ids]]
+        predictions.write(str(folder / "m" / f"fold_{fold}" / "out_of_fold"), [(ids, rows)], meta)
+        scores = {} if fold else {"accuracy": 0.5, "top5": 1.0, "map5": 0.5}  # fold 0 finished when there was one map5
+        files.write_json(str(folder / "m" / f"fold_{fold}" / "result.json"),
+                         {"fold": fold, **scores, "epochs": [1], "minutes": 2.0})
+    files.write_json(str(folder / "m" / "run.json"),
+                     {"same": {"stage_order": [], "stages": {}}, "free": {"folds": 2, "stage_dirs": []}})
+    return str(folder / "records"), str(folder / "m")
+
+
+def test_the_table_of_folds_says_what_map5_is_over(folds_of_predictions, capsys):
+    records, model_dir = folds_of_predictions
+    fold_runs.print_table(records, model_dir, {})
+    heading, first, second, everything, _ = capsys.readouterr().out.splitlines()
+    columns = ["accuracy", "top5", "MAP@5 over 4 ids", "MAP@5 over 3 answers", "epochs", "minutes"]
+    assert heading.split() == ["fold", *" ".join(columns).split()]
+    closed, opened = map5_by_hand()
+    told = everything.split()
+    assert told[0] == "all" and [float(one) for one in told[3:5]] == pytest.approx([closed, opened], abs=6e-5)
+    assert len({len(line) for line in (heading, first, second, everything)}) == 1
+    sizes = [len(predictions.Predictions(f"{model_dir}/fold_{fold}/out_of_fold").ids) for fold in range(2)]
+    for column in (3, 4):  # of each fold by itself
+        assert np.average([float(line.split()[column]) for line in (first, second)], weights=sizes) == pytest.approx(
+            float(told[column]), abs=1e-4)
+
+
+def test_scores_say_what_map5_is_over(folds_of_predictions, tmp_path):
+    records, model_dir = folds_of_predictions
+    fold_runs.print_table(records, model_dir, {})
+    done = run_command("evaluate.py", f"--data_dir={records}", f"--predictions={model_dir}/out_of_fold",
+                       f"--out={tmp_path}/scores.json", f"--report={tmp_path}/report.html")
+    assert done.returncode == 0, done.stderr
+    closed, opened = map5_by_hand()
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert (scores["map5_over_ids"], scores["map5_over_answers"]) == pytest.approx((closed, opened))
+    assert (scores["map5"], scores["open_set_first"]) == pytest.approx((closed, opened))  # as they were called before
+    for text in ("MAP@5 over 4 ids", "MAP@5 over 3 answers", "MAP@5 over 3 answers by sum"):
+        assert text in done.stdout and text in (tmp_path / "report.html").read_text()
+    assert f"the competition's own map5 (MAP@5 over 3 answers): {opened:.4f}" in done.stdout

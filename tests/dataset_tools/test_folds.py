@@ -202,7 +202,7 @@ def test_a_folder_from_before_there_were_folds_is_up_to_date(tmp_path):
     made = build("inat2021", str(tmp_path / "raw"), str(tmp_path / "out"))
     path = tmp_path / "out/dataset.json"
     content = json.loads(path.read_text())
-    for name in ("folds", "duplicate_distance"):
+    for name in ("folds", "duplicate_distance", "folds_by"):
         del content["settings"][name]
     del content["copies"], content["duplicates"]
     path.write_text(json.dumps(content))

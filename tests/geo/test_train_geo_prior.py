@@ -108,6 +108,9 @@ def test_scores_are_scikit_learns():
     (["--competition=inat2021", "--data_dir=nowhere", "--model_dir=y"], ["train.json", "nowhere"]),
     (["--geo_loss=focal"], ["geo_loss", "presence", "an_full"]),
     (["--lr=nan"], ["lr"]),
+    (["--competition=inat2021", "--data_dir=x", "--model_dir=y", "--photographer_loss=solution"],
+     ["--photographer_loss", "--photographers"]),
+    (["--batch_norm=all"], ["batch_norm", "off", "first"]),
 ])
 def test_mistakes_are_told_in_one_line(flags, words, tmp_path):
     assert_one_line_mistake(run_command(SCRIPT, *flags, cwd=tmp_path), *words)
@@ -146,10 +149,12 @@ class Killed(Exception):
     """Stands for a process that is killed."""
 
 
-def test_an_interrupted_run_goes_on_exactly(tmp_path, monkeypatch):
+@pytest.mark.parametrize("changes", [{}, {"batch_norm": "on", "photographer_loss": "solution"}])
+def test_an_interrupted_run_goes_on_exactly(changes, tmp_path, monkeypatch):
     records = records_of(tiny_places.write_inat2021(tmp_path / "raw"))
-    geo_training.run_training(run_of(tmp_path / "whole"), "abc", *records)
-    add_to_history, killed = geo_training.Training._add_to_history, run_of(tmp_path / "killed", steps_per_execution=3)
+    geo_training.run_training(run_of(tmp_path / "whole", **changes), "abc", *records)
+    add_to_history = geo_training.Training._add_to_history
+    killed = run_of(tmp_path / "killed", steps_per_execution=3, **changes)
 
     def killed_after_epoch_2(self, epoch, *row):
         add_to_history(self, epoch, *row)
@@ -182,6 +187,28 @@ def test_compiled_by_xla_it_learns_and_cuts_no_call_short(tmp_path):
     assert loss[2] < 0.9 * loss[0]
     # 90 records at most (30 of each class) in batches of 8 are 11 full steps an epoch: two calls of 5 and one of 1.
     assert int(training.trainer.optimizer.iterations) == 3 * geo_records.steps_per_epoch(records.label, 8, 30) == 33
+
+
+def test_a_run_from_before_there_were_two_flags_goes_on_and_a_changed_one_is_refused(tmp_path):
+    records = records_of(tiny_places.write_inat2021(tmp_path / "raw"))
+    geo_training.run_training(run_of(tmp_path / "m"), "abc", *records)
+    same = json.loads((tmp_path / "m" / "run.json").read_text())["same"]
+    assert not {"photographer_loss", "batch_norm"} & set(same)  # as before: nothing has changed
+    geo_training.run_training(run_of(tmp_path / "m"), "abc", *records)
+    with pytest.raises(UserError, match="batch_norm was None, is 'first'.*old flags"):
+        geo_training.run_training(run_of(tmp_path / "m", batch_norm="first"), "abc", *records)
+    with pytest.raises(UserError, match="photographer_loss was None, is 'solution'"):
+        geo_training.run_training(run_of(tmp_path / "m", photographer_loss="solution"), "abc", *records)
+
+
+def test_with_batch_normalization_through_the_command(tmp_path):
+    raw = tiny_places.write_inat2021(tmp_path / "raw")
+    done = train(raw, tmp_path / "m", "--batch_norm=on", "--photographers", "--photographer_loss=solution")
+    assert done.returncode == 0, done.stderr
+    prior = geo_prior.load(str(tmp_path / "m"))
+    assert geo_training.score(prior, records_of(raw)[1])["top1"] == json.loads((tmp_path / "m/scores.json").read_text())["top1"]
+    names = [name for name in arrays(tmp_path / "m") if "moving_mean/.ATTRIBUTES" in name and name.startswith("network")]
+    assert len(names) == 9
 
 
 def test_a_nan_ends_the_run_and_keeps_the_checkpoint(tmp_path):

@@ -71,6 +71,55 @@ def test_no_corner_comes_into_view(size):
     assert size - 2 * math.ceil(0.15 * size) >= 0.6 * size
 
 
+def turned_by_nearest(pixels):
+    """(45° counterclockwise by the nearest pixel, where that one is no tie), black beyond the edge; in float64."""
+    size, centre = len(pixels), (len(pixels) - 1) / 2
+    y, x = np.mgrid[:size, :size] - centre
+    half = math.sqrt(0.5)
+    column, row = half * (x - y) + centre, half * (x + y) + centre
+    inside = (column > -0.5) & (column < size - 0.5) & (row > -0.5) & (row < size - 0.5)
+    nearest = [np.clip(np.rint(one), 0, size - 1).astype(int) for one in (row, column)]
+    tie = np.any([np.abs(np.abs(one - np.floor(one)) - 0.5) < 1e-3 for one in (row, column)], axis=0)
+    return np.where(inside[..., None], pixels[nearest[0], nearest[1]], 0), ~tie
+
+
+@pytest.mark.parametrize("size, side", [(512, 360), (224, 158), (299, 211)])
+def test_the_solutions_training_pictures_turn_by_the_nearest_pixel(size, side):
+    """What is cut out of 512 px are 360, of whatever size what tf.image.central_crop takes."""
+    assert tf.image.central_crop(tf.zeros([size, size, 3]), rot45.CROP).shape[0] == side
+    pixels, margin = picture(size), (size - side) // 2
+    turned, sure = turned_by_nearest(pixels)
+    by_hand, sure = (one[margin:margin + side, margin:margin + side] for one in (turned, sure))
+    enlarged = tf.image.resize(by_hand.astype(np.float32), [size, size]).numpy()
+    difference = np.abs(rot45.diagonal_by_nearest(tf.constant(pixels)).numpy() - enlarged).max(axis=-1)
+    assert sure.mean() > 0.98
+    weights = tf.image.resize(sure[..., None].astype(np.float32), [size, size]).numpy()[..., 0]
+    assert difference[weights > 0.999].max() <= 0.51  # it is rounded to whole levels
+    smooth = rot45.diagonal(tf.constant(pixels)).numpy().astype(int)
+    assert np.abs(smooth - rot45.diagonal_by_nearest(tf.constant(pixels)).numpy()).max() > 1  # another picture than by default
+
+
+@pytest.mark.parametrize("size", [31, 32, 33, 47, 64, 100, 224, 299, 380, 512])
+def test_no_corner_comes_into_view_by_the_nearest_pixel(size):
+    white = tf.fill([size, size, 3], tf.constant(255, tf.uint8))
+    assert (rot45.diagonal_by_nearest(white).numpy() == 255).all()
+
+
+def test_training_by_the_nearest_pixel_is_by_name(seeds_of):
+    encoded = jpeg(60, 90)
+    whole = decode.whole(encoded, 32, "squash")
+    seed = next(tf.constant([row, 0], tf.int64) for row in range(200)
+                if not np.array_equal(*(inputs.training_picture(encoded, tf.constant([row, 0], tf.int64),
+                                                                inputs.TrainPictures(32, name, "", "squash"))
+                                        for name in rot45.AUGMENTATIONS)))
+    got = inputs.training_picture(encoded, seed, inputs.TrainPictures(32, "rot45:nearest", "", "squash")).numpy()
+    turned = rot45.diagonal_by_nearest(whole).numpy()
+    assert any(np.array_equal(got, np.rot90(turned, k)) for k in range(4))
+    for number in range(6):  # all but the odd rotations are the same by both
+        same = [rot45.rot45(whole, seeds_of[number], nearest).numpy() for nearest in (False, True)]
+        assert np.array_equal(*same)
+
+
 def test_half_of_the_pictures_stay_and_the_nine_changes_are_alike():
     draw = tf.function(lambda rows: tf.map_fn(lambda row: rot45.draw(tf.stack([row, tf.constant(3, tf.int64)])), rows,
                                               fn_output_signature=tf.int32))

@@ -210,10 +210,11 @@ def test_the_table_tells_problems_and_what_was_assumed():
 
 def test_recipes_are_flagfiles_with_stages(tmp_path):
     for name, text in {"b.flags": "--stage=name=x", "a/c.flags": "# no\n--stage=name=x", "over.flags": "--tpu=none",
+                       "a/ours/c.flags": "--flagfile=configs/a/c.flags\n--tta=flip", "a/run.flags": "--recipes=configs/a/c.flags",
                        "d.txt": "--stage=name=x", "overrides/tpu/a.flags": "--tpu=local"}.items():
         raw_data.write(tmp_path / name, text.encode())
     found = [tuple(path.removeprefix(str(tmp_path)) for path in paths) for paths in all_recipes.flagfiles(str(tmp_path))]
-    assert found == [("/a/c.flags", "/overrides/tpu/a.flags"), ("/b.flags",)]
+    assert found == [("/a/c.flags", "/overrides/tpu/a.flags"), ("/a/ours/c.flags", "/overrides/tpu/a.flags"), ("/b.flags",)]
 
 
 def test_rows_outlive_the_process(tmp_path):
