@@ -7,7 +7,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from dataset_tools import files, parallel
-from dataset_tools.image_bytes import tf_jpeg_size
+from dataset_tools.image_bytes import decode_jpeg
 from dataset_tools.table import Example, number_within, place
 from pipeline.errors import UserError
 from pipeline.records.schema import RECORD_KINDS, Key, RecordKind
@@ -150,7 +150,7 @@ def _reason(features, kind: RecordKind, example: Example) -> str:
         return f"its {kind.source_id} holds control characters"
     if not encoded:
         return f"no {kind.image}"
-    if not tf_jpeg_size(encoded):
+    if not decode_jpeg(encoded).size:
         return "not a JPEG that TensorFlow can decode"
     if not example.labels and example.split != "test":
         return "no label"

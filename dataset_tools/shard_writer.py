@@ -7,11 +7,13 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from dataset_tools import files, parallel, source_pictures
-from dataset_tools.image_bytes import BadImage, Prepared, prepare
+from dataset_tools.image_bytes import prepare
 from dataset_tools.shard_plan import PlannedShard
 from dataset_tools.table import Example
 from pipeline import command, files as whole_files
 from pipeline.errors import UserError
+from pipeline.pictures.bad import BadImage
+from pipeline.pictures.prepare import Prepared
 from pipeline.records import schema
 from pipeline.records.schema import Key
 
