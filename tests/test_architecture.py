@@ -19,7 +19,7 @@ ROOMS = ("metrics", "tasks", "pictures", "ops", "records", "models", "devices", 
 # Beside the ground: what records look like, and how a file becomes the picture of one (which whoever serves a model needs
 # to do in the same way, without TensorFlow).
 OPEN_TO_DATASET_TOOLS = ("pipeline.records.schema", "pipeline.pictures.bad", "pipeline.pictures.prepare",
-                         "pipeline.pictures.upright")
+                         "pipeline.pictures.remarks", "pipeline.pictures.upright")
 MAX_LINES = 320
 
 

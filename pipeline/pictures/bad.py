@@ -1,6 +1,7 @@
 """Why a picture can't be used."""
 
 import contextlib
+import logging
 import warnings
 from typing import Iterator
 
@@ -9,6 +10,10 @@ from PIL import Image, UnidentifiedImageError
 # Pillow's default limit warns; a picture of twice as many pixels is taken for a decompression bomb. TensorFlow's decoder
 # stops at the same number.
 MAX_PIXELS = 2 * 89_478_485
+
+
+# Pillow logs what it is about to raise; the reason tells it.
+logging.getLogger("PIL").setLevel(logging.CRITICAL)
 
 
 class BadImage(Exception):

@@ -8,7 +8,7 @@ import io
 
 from PIL import Image
 
-from pipeline.pictures import deep
+from pipeline.pictures import deep, remarks
 from pipeline.pictures.bad import MAX_PIXELS, BadImage, parsing, too_many_pixels
 
 _ORIENTATION = 274  # EXIF tag
@@ -33,7 +33,7 @@ def upright_rgb(encoded: bytes, max_side: int = 0) -> Image.Image:
     """
     image = open_header(encoded)
     upper_bytes = deep.reads_upper_bytes(image)
-    with parsing("can't be decoded"):
+    with remarks.heard(), parsing("can't be decoded"):  # what a decoder remarks and goes on after is Pillow's to judge
         image.load()
         rgb = _to_rgb(deep.colours(encoded, image) if upper_bytes else image)
     # After the pixels: by then a TIFF is upright and says so, and asking a PNG would have decoded it.
@@ -48,7 +48,7 @@ def open_header(encoded: bytes) -> Image.Image:
     if not encoded:
         raise BadImage("empty file")
     try:
-        with parsing("broken header"):
+        with remarks.heard(), parsing("broken header"):
             image = Image.open(io.BytesIO(encoded))
     except BadImage:
         if encoded[4:8] == b"ftyp" and encoded[8:12] in _HEIF_BRANDS:
@@ -76,6 +76,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         raise BadImage("floating-point pixels, whose range no format tells")
     if image.mode == "La":  # Pillow knows no other way out of it
         image = image.convert("LA")
+    if image.mode == "P" and image.palette is None:  # of an ICNS; a copy has one
+        image = image.copy()
     if image.has_transparency_data:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
