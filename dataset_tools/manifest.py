@@ -30,13 +30,13 @@ class Row(NamedTuple):
 
 
 def summary(manifest: schema.Manifest, out_dir: str) -> str:
-    """The last line of the command."""
+    """The last lines of the command: a line for each note, then how many pictures there are."""
     pictures = sum(shard.examples for shard in manifest.shards)
     line = (f"{pictures} picture{'s' * (pictures != 1)} in {len(manifest.shards)} "
             f"shard{'s' * (len(manifest.shards) != 1)} under {out_dir}; {manifest.rejected} set aside")
     if manifest.rejected:
         line += f", see {files.join(out_dir, schema.REJECTED_FILE)}"
-    return line + (f"; {_folds_summary(manifest)}" if manifest.folds else "")
+    return "\n".join([*manifest.notes, line + (f"; {_folds_summary(manifest)}" if manifest.folds else "")])
 
 
 def _folds_summary(manifest: schema.Manifest) -> str:
