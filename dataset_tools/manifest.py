@@ -18,7 +18,7 @@ LISTED_GROUPS = 1000  # of duplicates, in dataset.json
 
 
 # What manifests say that were written before there was the setting.
-_LATER_SETTINGS = {"folds": 0, "duplicate_distance": None}
+_LATER_SETTINGS = {"folds": 0, "duplicate_distance": None, "max_side": 0}
 
 
 class Row(NamedTuple):

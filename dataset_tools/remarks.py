@@ -14,11 +14,11 @@ from pipeline.records import schema
 def of(data_dir: str, table: Table, rejected: Sequence[Rejected], damaged: Sequence[tuple[str, str]],
        classes: Sequence[schema.ClassInfo]) -> list[str]:
     """Sentences about pictures that were set aside, are damaged, or that nothing names; and about empty classes."""
-    return [*_reasons(rejected), *_damaged(damaged), *_empty(table, classes), *_unnamed(data_dir, table)]
+    return [*of_rejected(rejected), *of_damaged(damaged), *_empty(table, classes), *_unnamed(data_dir, table)]
 
 
-def _reasons(rejected: Sequence[Rejected]) -> list[str]:
-    """How many pictures were set aside for what."""
+def of_rejected(rejected: Sequence[Rejected]) -> list[str]:
+    """A note of how many pictures were set aside for what."""
     counts = collections.Counter(one.reason.partition(":")[0] for one in rejected if one.split)
     told = [f"{reason} {count:,}" for reason, count in counts.most_common(6)]
     if len(counts) > len(told):
@@ -26,7 +26,8 @@ def _reasons(rejected: Sequence[Rejected]) -> list[str]:
     return [f"set aside: {', '.join(told)}"] if told else []
 
 
-def _damaged(damaged: Sequence[tuple[str, str]]) -> list[str]:
+def of_damaged(damaged: Sequence[tuple[str, str]]) -> list[str]:
+    """A note of pictures (path, the decoder's remark) that were taken as far as they go."""
     if not damaged:
         return []
     what = words.count(len(damaged), "JPEG has damaged data and is", "JPEGs have damaged data and are")

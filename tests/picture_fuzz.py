@@ -9,16 +9,15 @@ import dataclasses
 import functools
 import io
 import random
-import struct
+import shutil
 import warnings
-import zlib
 from pathlib import Path
 from typing import Iterator, Optional
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from raw_data import read_records, run_command
+from raw_data import read_records, run_command, stderr_lines
 
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "I", "I;16", "I;16B", "F", "La", "RGBa")
 _SAVED_BY_NO_DECODER = ("BUFR", "GRIB", "HDF5", "WMF", "PDF", "PALM", "EPS")  # written as stubs, or for others to read
@@ -178,10 +177,7 @@ def compare(folder: Path, files: dict[str, bytes], workers: int = 2) -> Outcome:
                        f"--workers={workers}", timeout=1800)
     if done.returncode:
         return Outcome(collections.Counter(), [f"exit code {done.returncode}: {done.stderr[-1500:]}"])
-    counts, wrong = collections.Counter(), []
-    for line in done.stderr.splitlines():
-        if not line.startswith("I"):
-            wrong.append(f"on the terminal: {line}")
+    counts, wrong = collections.Counter(), [f"on the terminal: {line}" for line in stderr_lines(done)]
     records = {one["image/source_id"].decode().split("/")[1]: one["image/encoded"]
                for one in read_records(*out.glob("*.tfrecord-*"))}
     with open(out / "rejected.csv", encoding="utf-8", newline="") as file:
@@ -192,6 +188,11 @@ def compare(folder: Path, files: dict[str, bytes], workers: int = 2) -> Outcome:
         if complaint:
             wrong.append(f"{name}: {complaint}")
     return Outcome(counts, wrong)
+
+
+def remove(folder: Path) -> None:
+    """Thousands of files at a time would fill the disk."""
+    shutil.rmtree(folder)
 
 
 def _judge(encoded: bytes, expected: Optional[Image.Image], taken: Optional[bytes], reason: Optional[str]) -> tuple[str, str]:
