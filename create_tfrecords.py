@@ -55,7 +55,7 @@ def _require_at_least(name: str, least: int) -> None:
 def _refuse_beside_adopt_records(*names: str) -> None:
     for name in names:
         if FLAGS[name].present:
-            raise UserError(f"--{name} does not go with --adopt_records, which takes shards as they are; leave it out")
+            raise UserError(f"--{name} does not go with --adopt_records, which takes shards where they lie; leave it out")
 
 
 def _check_folds() -> None:
@@ -85,11 +85,10 @@ def main() -> None:
     from dataset_tools import manifest  # late: pandas takes a second, and --help should not
 
     if FLAGS.adopt_records:
-        _refuse_beside_adopt_records("folds", "duplicate_distance", "data_dir", "max_side", "short_side", "shard_mib",
-                                     "random_seed")
+        _refuse_beside_adopt_records("folds", "duplicate_distance", "data_dir", "short_side", "shard_mib", "random_seed")
         from dataset_tools.adopt import adopt
 
-        made = adopt(FLAGS.adopt_records, out_dir, FLAGS.competition, FLAGS.num_classes, workers)
+        made = adopt(FLAGS.adopt_records, out_dir, FLAGS.competition, FLAGS.num_classes, workers, FLAGS.max_side)
     else:
         from dataset_tools.build import build
 

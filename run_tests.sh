@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the tests: bash run_tests.sh [--slow] [pytest arguments]. Without --slow, tests marked slow are left out.
+# Runs the tests: bash run_tests.sh [--slow | --soak] [pytest arguments]. Without --slow, tests marked slow are left out.
+# --soak runs those alone that look for rare things for many minutes (SOAK_MINUTES=20 each), and prints what they counted.
 # A process for each core, of four at most; arguments win: -n 0 keeps to one (for a debugger).
 # PYTHON=… uses that interpreter as it is instead of .venv.
 set -euo pipefail
@@ -11,6 +12,10 @@ add_test_packages
 parallel=(--numprocesses=auto --maxprocesses=4 --dist=loadfile)
 if [[ "${1:-}" == "--slow" ]]; then
   shift
-  exec "$PYTHON" -m pytest "${parallel[@]}" "$@"
+  exec "$PYTHON" -m pytest "${parallel[@]}" -m "not soak" "$@"
 fi
-exec "$PYTHON" -m pytest "${parallel[@]}" -m "not slow" "$@"
+if [[ "${1:-}" == "--soak" ]]; then
+  shift
+  exec "$PYTHON" -m pytest --numprocesses=0 -s -m soak "$@"
+fi
+exec "$PYTHON" -m pytest "${parallel[@]}" -m "not slow and not soak" "$@"

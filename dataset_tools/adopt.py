@@ -1,5 +1,10 @@
-"""Takes TFRecord shards that others wrote, where they lie: reads every record once and writes a manifest of them."""
+"""Takes TFRecord shards that others wrote, where they lie: reads every record once and writes a manifest of them.
 
+Pictures that are not as ours would be (turned by EXIF, larger than --max_side, no plain JPEG) go into small shards of our
+own; the shards of others are never written to.
+"""
+
+import dataclasses
 import glob
 import hashlib
 import posixpath
@@ -8,9 +13,10 @@ from typing import Iterable, NamedTuple, Optional, Sequence
 
 from absl import logging
 
-from dataset_tools import files, manifest, parallel
+from dataset_tools import files, manifest, parallel, remarks, words
 from dataset_tools.competitions import find
-from dataset_tools.table import SPLITS, Rejected
+from dataset_tools.table import SPLITS, Example, Rejected
+from pipeline import command
 from pipeline.errors import UserError, unknown
 from pipeline.files import read_json
 from pipeline.records import schema
@@ -30,13 +36,14 @@ class Source(NamedTuple):
     fold: Optional[int]
     size: int       # bytes
     mtime_ns: int
+    max_side: int = 0  # pixels, of pictures that may stay as they are; 0: any
 
 
 def adopt(specs: Sequence[str], out_dir: str, competition: Optional[str] = None, num_classes: Optional[int] = None,
-          workers: int = 1) -> schema.Manifest:
+          workers: int = 1, max_side: int = 0) -> schema.Manifest:
     """Writes dataset.json, examples.csv and rejected.csv for existing shards; a finished folder is left as it is.
 
-    Records that can't be used (no JPEG, no label in train or val, an id for the second time) are set aside by row.
+    Records that can't be used (no picture, no label in train or val, an id for the second time) are set aside by row.
 
     Args:
       specs: globs, each maybe after `split=`; else the file's name tells (train_mini, train, val, test, fold.K.).
@@ -44,6 +51,7 @@ def adopt(specs: Sequence[str], out_dir: str, competition: Optional[str] = None,
       competition: noted down; None for the one that the kind of records belongs to.
       num_classes: None for the largest label + 1.
       workers: processes.
+      max_side: pixels of the longer side at most, 0 for as it is.
 
     Raises:
       UserError: an unknown competition, no file matches, no split can be told, a shard is truncated or of no known kind, the shards are of
@@ -52,8 +60,8 @@ def adopt(specs: Sequence[str], out_dir: str, competition: Optional[str] = None,
     out_dir = files.absolute(out_dir)
     if competition is not None:
         find(competition)
-    sources = find_sources(specs)
-    settings = {"adopt_records": list(specs), "competition": competition, "num_classes": num_classes,
+    sources = [one._replace(max_side=max_side) for one in find_sources(specs)]
+    settings = {"adopt_records": list(specs), "competition": competition, "num_classes": num_classes, "max_side": max_side,
                 "fingerprint": _fingerprint(sources)}
     finished = manifest.find_finished(out_dir, settings)
     if finished:
@@ -61,13 +69,20 @@ def adopt(specs: Sequence[str], out_dir: str, competition: Optional[str] = None,
         return finished
     files.make_folder(out_dir)
     manifest.begin(out_dir, ())
-    from dataset_tools import adopted_records  # late: it imports TensorFlow
+    from dataset_tools import adopted_records, mended  # late: they import TensorFlow
 
     total = sum(adopted_records.mib(source.size) for source in sources)
     read = parallel.run(adopted_records.read_shard, sources, workers, total, "shards checked", "MiB")
     _warn_of_missing(source.path for source in sources)
-    whole, rows, rejected = _assemble(sources, read, competition, num_classes, settings)
-    manifest.write(out_dir, whole, rows, rejected)
+    taken = _taken(sources, read)
+    tasks = mended.plan(taken.to_mend, taken.kind, out_dir, max_side)
+    if tasks:
+        manifest.begin(out_dir, [task.file for task in tasks])
+        command.begin_work()
+        _add_mended(taken, out_dir, tasks, parallel.run(
+            mended.write, tasks, workers, sum(len(task.records) for task in tasks), "pictures turned, shrunk or encoded anew"))
+    whole = _manifest(taken, sources, read, competition, num_classes, settings)
+    manifest.write(out_dir, whole, taken.rows, taken.rejected)
     return whole
 
 
@@ -137,37 +152,86 @@ def _fingerprint(sources: Sequence[Source]) -> str:
     return digest.hexdigest()
 
 
-def _assemble(sources, read, competition, num_classes, settings):
-    """(manifest, rows, rejected) from what the workers read."""
-    kind = _common_kind(sources, read)
-    shards, rows, rejected = [], [], []
-    first_row = 0
+@dataclasses.dataclass
+class _Taken:
+    """What becomes of all records."""
+
+    kind: str
+    shards: list[schema.Shard] = dataclasses.field(default_factory=list)
+    rows: list[manifest.Row] = dataclasses.field(default_factory=list)
+    rejected: list[Rejected] = dataclasses.field(default_factory=list)
+    to_mend: dict = dataclasses.field(default_factory=dict)  # list of mended.Record by (split, fold)
+    next_row: int = 0
+    mended: int = 0
+    damaged: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # (path, remark)
+
+
+def _taken(sources: Sequence[Source], read: Sequence) -> _Taken:
+    """Where every record goes, from what the workers read."""
+    from dataset_tools.mended import Record
+
+    taken = _Taken(_common_kind(sources, read))
     seen: dict[tuple[str, str], str] = {}
     for source, result in zip(sources, read):
         set_aside = []
         for position, (example, reason) in enumerate(zip(result.examples, result.reasons)):
             if not reason and (example.split, example.id) in seen:
                 reason = f"its id is already in {seen[example.split, example.id]}"
-            if reason:
-                set_aside.append(first_row + position)
-                rejected.append(Rejected(example.id, example.split, example.path, example.labels, reason))
-            else:
+            if not reason:
                 seen[example.split, example.id] = source.path
-                rows.append(manifest.Row(first_row + position, source.fold, example))
+            if not reason and position not in result.mend:
+                taken.rows.append(manifest.Row(taken.next_row + position, source.fold, example))
+                continue
+            set_aside.append(taken.next_row + position)
+            if reason:
+                taken.rejected.append(_rejected(example, reason))
+            else:
+                taken.to_mend.setdefault((source.split, source.fold), []).append(
+                    Record(source.path, result.compression, position, result.mend[position], example))
         records = len(result.examples)
-        shards.append(schema.Shard(source.path, source.split, source.fold, first_row, records, source.size,
-                                   result.sha256, tuple(set_aside)))
-        first_row += records
+        if not result.mend or len(set_aside) < records:  # nothing is read of a shard that is mended as a whole
+            taken.shards.append(schema.Shard(source.path, source.split, source.fold, taken.next_row, records, source.size,
+                                             result.sha256, tuple(set_aside), result.compression))
+        taken.next_row += records
+    return taken
+
+
+def _rejected(example: Example, reason: str) -> Rejected:
+    return Rejected(example.id, example.split, example.path, example.labels, reason)
+
+
+def _add_mended(taken: _Taken, out_dir: str, tasks: Sequence, written: Sequence) -> None:
+    for task, result in zip(tasks, written):
+        if result.records:
+            taken.shards.append(schema.Shard(task.file, task.split, task.fold, taken.next_row, result.records, result.size,
+                                             result.sha256))
+        else:
+            files.remove(files.join(out_dir, task.file))
+        for index, record in enumerate(task.records):
+            if index in result.rejected:
+                taken.rejected.append(_rejected(record.example, result.rejected[index]))
+                continue
+            taken.rows.append(manifest.Row(taken.next_row, task.fold, record.example))
+            taken.next_row += 1
+            if index in result.damaged:
+                taken.damaged.append((record.example.path, result.damaged[index]))
+        taken.mended += result.records
+
+
+def _manifest(taken: _Taken, sources, read, competition, num_classes, settings) -> schema.Manifest:
+    rows, rejected = taken.rows, taken.rejected
     if not rows:
         raise UserError(f"no usable record in {sources[0].path}" + (f": {rejected[0].reason}" if rejected else ""))
     folds = {source.fold for source in sources if source.fold is not None}
-    whole = schema.Manifest(
-        competition=competition or _COMPETITION_OF[kind], record_kind=kind,
-        multi_label=any(len(row.example.labels) > 1 for row in rows),
-        classes=manifest.class_infos(
-            _classes(kind, sources, read, rows, num_classes), rows), shards=tuple(shards),
-        folds=max(folds) + 1 if folds else 0, rejected=len(rejected), settings=settings)
-    return whole, rows, rejected
+    classes = manifest.class_infos(_classes(taken.kind, sources, read, rows, num_classes), rows)
+    notes = [*remarks.of_rejected(rejected), *remarks.of_damaged(taken.damaged)]
+    if taken.mended:
+        notes.insert(0, f"{words.count(taken.mended, 'picture was', 'pictures were')} turned, shrunk or encoded anew, into shards "
+                        "beside the others; the adopted ones are as they were")
+    return schema.Manifest(
+        competition=competition or _COMPETITION_OF[taken.kind], record_kind=taken.kind,
+        multi_label=any(len(row.example.labels) > 1 for row in rows), classes=classes, shards=tuple(taken.shards),
+        folds=max(folds) + 1 if folds else 0, rejected=len(rejected), settings=settings, notes=tuple(notes))
 
 
 def _common_kind(sources, read) -> str:

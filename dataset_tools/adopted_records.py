@@ -1,4 +1,4 @@
-"""Reads a shard that others wrote: which kind it is, and what every record holds."""
+"""Reads a shard that others wrote: which kind it is, what every record holds, and which pictures are to be mended."""
 
 import math
 from typing import NamedTuple, Optional
@@ -6,10 +6,12 @@ from typing import NamedTuple, Optional
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from dataset_tools import files, parallel
-from dataset_tools.image_bytes import tf_jpeg_size
+from dataset_tools import compression as compressions, files, parallel
+from dataset_tools.image_bytes import check
 from dataset_tools.table import Example, number_within, place
 from pipeline.errors import UserError
+from pipeline.pictures import upright
+from pipeline.pictures.bad import BadImage
 from pipeline.records.schema import RECORD_KINDS, Key, RecordKind
 
 # Foreign kinds only: our own records have the keys of the first one, and are taken by position like it (the rows that
@@ -25,8 +27,10 @@ class ReadShard(NamedTuple):
     kind: Optional[str]          # None: the shard is empty
     examples: list[Example]      # one per record
     reasons: list[str]           # why a record can't be used, '' where it can
+    mend: dict[int, int]         # bytes of the picture, by position, of those that must be turned, shrunk or encoded anew
     texts: dict[int, str]        # class name (or id) by label
     sha256: str
+    compression: str             # as schema.Shard has it
 
 
 def read_shard(source) -> ReadShard:
@@ -36,10 +40,11 @@ def read_shard(source) -> ReadShard:
       UserError: naming a shard that is truncated, or whose records are of no known kind.
     """
     kind = None
-    examples, reasons, texts = [], [], {}
+    examples, reasons, mend, texts = [], [], {}, {}
     done = 0  # bytes
-    for position, serialized in enumerate(_records(source.path)):
-        features = _parse(serialized)
+    compression = compressions.of(source.path)
+    for position, serialized in enumerate(records(source.path, compression)):
+        features = parse(serialized)
         if features is None:
             examples.append(_unknown(source, position))
             reasons.append("not a tf.train.Example")
@@ -48,17 +53,35 @@ def read_shard(source) -> ReadShard:
             example, reason = _example(features, RECORD_KINDS[kind], source, position)
             examples.append(example)
             reasons.append(reason)
+            picture = _bytes(features, RECORD_KINDS[kind].image)
+            if not reason and not _is_fit(picture, source.max_side):
+                mend[position] = len(picture)
             for label, text in zip(_raw_labels(features, RECORD_KINDS[kind].labels), _texts(features)):
                 texts.setdefault(label, text)
-        parallel.advance(mib(done + _FRAME_BYTES + len(serialized)) - mib(done))
+        if not compression:
+            parallel.advance(mib(done + _FRAME_BYTES + len(serialized)) - mib(done))
         done += _FRAME_BYTES + len(serialized)
-    if done != source.size:  # TensorFlow takes a cut inside a record's length for the end of the file
-        raise _damaged(source.path)
     try:
+        size = compressions.size_of(source.path, compression) if compression else source.size
         digest = files.sha256_of(source.path)
     except OSError as error:
         raise UserError(f"can't read {source.path}: {error}") from error
-    return ReadShard(kind, examples, reasons, texts, digest)
+    if done != size:  # TensorFlow takes a cut inside a record's length for the end of the file
+        raise _damaged(source.path)
+    if compression:
+        parallel.advance(mib(source.size))
+    return ReadShard(kind, examples, reasons, mend, texts, digest, compression)
+
+
+def _is_fit(encoded: bytes, max_side: int) -> bool:
+    """Whether a picture may stay as it is: a JPEG (gray ones too) that is upright, not larger than `max_side` and decoded by
+    TensorFlow without a remark."""
+    try:
+        image = upright.open_header(encoded)
+    except BadImage:
+        return False
+    return (image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L") and not (max_side and max(image.size) > max_side)
+            and upright.orientation(image) == 1 and check(encoded).keeps)
 
 
 def mib(size: int) -> int:
@@ -67,12 +90,16 @@ def mib(size: int) -> int:
 
 
 def _damaged(path: str) -> UserError:
+    packed = compressions.foreign(path)
+    if packed:
+        return UserError(f"shard {path} is compressed by {packed}; unpack it first")
     return UserError(f"shard {path} is truncated or corrupt; fetch it again")
 
 
-def _records(path: str):
+def records(path: str, compression: str):
+    """Every record of a shard. Raises UserError naming it where it is damaged or can't be read."""
     try:
-        for record in tf.data.TFRecordDataset(path):
+        for record in tf.data.TFRecordDataset(path, compression):
             yield record.numpy()
     except tf.errors.DataLossError as error:
         raise _damaged(path) from error
@@ -80,7 +107,8 @@ def _records(path: str):
         raise UserError(f"can't read shard {path}: {error.message}") from error
 
 
-def _parse(serialized: bytes) -> Optional[dict[str, tf.train.Feature]]:
+def parse(serialized: bytes) -> Optional[dict[str, tf.train.Feature]]:
+    """The features of a record; None where it is no tf.train.Example."""
     try:
         return tf.train.Example.FromString(serialized).features.feature
     except DecodeError:
@@ -150,8 +178,6 @@ def _reason(features, kind: RecordKind, example: Example) -> str:
         return f"its {kind.source_id} holds control characters"
     if not encoded:
         return f"no {kind.image}"
-    if not tf_jpeg_size(encoded):
-        return "not a JPEG that TensorFlow can decode"
     if not example.labels and example.split != "test":
         return "no label"
     return ""

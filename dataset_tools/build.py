@@ -4,7 +4,7 @@ from typing import Any, Optional
 
 from absl import logging
 
-from dataset_tools import files, manifest, shard_plan
+from dataset_tools import files, manifest, remarks, shard_plan
 from dataset_tools.competitions import find
 from dataset_tools.table import Rejected, Table
 from pipeline.errors import UserError
@@ -72,22 +72,26 @@ def _write(competition: str, table: Table, settings: dict[str, Any], out_dir: st
     manifest.begin(out_dir, [one.file for one in planned])
     written = shard_writer.write_shards(planned, table.classes, data_dir, out_dir, settings["max_side"],
                                         settings["short_side"], workers)
-    rows, rejected = [], list(table.rejected)
+    rows, rejected, damaged = [], list(table.rejected), []
     for plan, result in zip(planned, written):
         for position, example in enumerate(plan.examples):
             if position in result.rejected:
                 rejected.append(Rejected(*example[:4], result.rejected[position]))
             else:
                 rows.append(manifest.Row(plan.first_row + position, plan.fold, example))
+            if position in result.damaged:
+                damaged.append((example.path, result.damaged[position]))
     if not rows:
-        reasons = f"; the first: {rejected[0].path}: {rejected[0].reason}" if rejected else ""
+        first = next((one for one in rejected if one.split), None)
+        reasons = f"; the first: {first.path}: {first.reason}{remarks.lies_elsewhere(data_dir, first)}" if first else ""
         raise UserError(f"no usable picture in the data folder {data_dir}{reasons}")
     copies = manifest.present(folds.copies, folds.split, rows) if folds else ()
+    classes = manifest.class_infos(table.classes, rows, table.known)
     whole = schema.Manifest(
         competition=competition, record_kind="fieldmark", multi_label=table.multi_label, task=table.task,
-        classes=manifest.class_infos(table.classes, rows, table.known), shards=tuple(one.shard for one in written),
-        folds=settings["folds"], rejected=len(rejected), settings=settings, unknown_answer=table.unknown_answer,
-        metric=find(competition).metric,
+        classes=classes, shards=tuple(one.shard for one in written), folds=settings["folds"],
+        rejected=sum(bool(one.split) for one in rejected), settings=settings, unknown_answer=table.unknown_answer,
+        metric=find(competition).metric, notes=(*table.notes, *remarks.of(data_dir, table, rejected, damaged, classes)),
         duplicates=copies[:manifest.LISTED_GROUPS], copies=sum(len(ids) - 1 for ids in copies),
         parted_copies=manifest.parted(copies, rows, folds.split) if folds else 0)
     manifest.write(out_dir, whole, rows, rejected)

@@ -141,41 +141,52 @@ def list_names(folder: str) -> list[str]:
         return sorted(name.rstrip("/") for name in tf.io.gfile.listdir(folder))
 
 
-def walk_files(folder: str) -> list[FileStat]:
-    """Every file below a folder, hidden ones left out, sorted by path; links to folders are followed."""
-    found = list(_walk_remote(folder) if is_remote(folder) else _walk_local(folder))
-    return sorted(found)
+class Walk(NamedTuple):
+    """All that lies below a folder, paths relative to it, with forward slashes, sorted."""
+
+    files: list[FileStat]
+    folders: list[str]
+    hidden: list[str]   # files and folders whose names begin with a dot; what is in such a folder is not listed
 
 
-def _walk_local(root: str) -> Iterator[FileStat]:
+def walk(folder: str) -> Walk:
+    """Links to folders are followed; a dangling link is a file of size 0, so that it is missed and not passed over."""
+    found = Walk([], [], [])
+    for path, folders, names in _walk_remote(folder) if is_remote(folder) else _walk_local(folder):
+        for name in (*folders, *names):
+            if name.startswith("."):
+                found.hidden.append(posixpath.join(path, name))
+        found.folders.extend(posixpath.join(path, name) for name in folders if not name.startswith("."))
+        for name in names:
+            if not name.startswith("."):
+                stat_found = stat_of(join(folder, path, name))
+                size, mtime = (stat_found.size, stat_found.mtime_ns) if stat_found else (0, 0)
+                found.files.append(FileStat(posixpath.join(path, name), size, mtime))
+    return Walk(*map(sorted, found))
+
+
+def _walk_local(root: str) -> Iterator[tuple[str, list[str], list[str]]]:
+    """(path of a folder relative to the root, its folders, its files)."""
     for folder, folders, names in os.walk(root, followlinks=True):
         here = os.path.realpath(folder)
         # A link to one of its own parents would be walked for ever.
-        folders[:] = [name for name in folders if not name.startswith(".") and not _is_parent(
-            os.path.realpath(os.path.join(folder, name)), here)]
-        for name in names:
-            path = os.path.join(folder, name)
-            if not name.startswith("."):
-                found = stat_of(path)
-                # A dangling link is listed with size 0, so that it is set aside as missing and not passed over.
-                size, mtime = (found.size, found.mtime_ns) if found else (0, 0)
-                yield FileStat(os.path.relpath(path, root).replace(os.sep, "/"), size, mtime)
+        kept = [name for name in folders if not _is_parent(os.path.realpath(os.path.join(folder, name)), here)]
+        folders[:] = [name for name in kept if not name.startswith(".")]
+        relative = os.path.relpath(folder, root).replace(os.sep, "/")
+        yield "" if relative == "." else relative, kept, names
 
 
 def _is_parent(folder: str, path: str) -> bool:
     return os.path.commonpath([folder, path]) == folder
 
 
-def _walk_remote(root: str) -> Iterator[FileStat]:
+def _walk_remote(root: str) -> Iterator[tuple[str, list[str], list[str]]]:
     import tensorflow as tf
 
-    for folder, _, names in tf.io.gfile.walk(root):
-        for name in names:
-            path = posixpath.join(folder, name)
-            relative = path[len(root):].lstrip("/")
-            found = _remote_stat(path)
-            if found and not any(part.startswith(".") for part in relative.split("/")):
-                yield FileStat(relative, found.size, found.mtime_ns)
+    for folder, folders, names in tf.io.gfile.walk(root):
+        relative = folder[len(root):].strip("/")
+        if not any(part.startswith(".") for part in relative.split("/")):
+            yield relative, [name.rstrip("/") for name in folders], names
 
 
 def remove(path: str) -> None:

@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 
 from dataset_tools import parallel, source_pictures
-from dataset_tools.image_bytes import BadImage, upright_rgb
 from dataset_tools.table import Example
+from pipeline.pictures.bad import BadImage
+from pipeline.pictures.upright import upright_rgb
 
 # 16 × 16 bits: at 8 × 8 the nearest distinct photographs are as near as a recompressed copy is to its original.
 _HASH_SIZE = 16

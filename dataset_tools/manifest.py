@@ -18,7 +18,7 @@ LISTED_GROUPS = 1000  # of duplicates, in dataset.json
 
 
 # What manifests say that were written before there was the setting.
-_LATER_SETTINGS = {"folds": 0, "duplicate_distance": None, "short_side": 0, "folds_by": "copies"}
+_LATER_SETTINGS = {"folds": 0, "duplicate_distance": None, "max_side": 0, "short_side": 0, "folds_by": "copies"}
 
 
 class Row(NamedTuple):
@@ -30,13 +30,13 @@ class Row(NamedTuple):
 
 
 def summary(manifest: schema.Manifest, out_dir: str) -> str:
-    """The last line of the command."""
+    """The last lines of the command: a line for each note, then how many pictures there are."""
     pictures = sum(shard.examples for shard in manifest.shards)
     line = (f"{pictures} picture{'s' * (pictures != 1)} in {len(manifest.shards)} "
             f"shard{'s' * (len(manifest.shards) != 1)} under {out_dir}; {manifest.rejected} set aside")
     if manifest.rejected:
         line += f", see {files.join(out_dir, schema.REJECTED_FILE)}"
-    return line + (f"; {_folds_summary(manifest)}" if manifest.folds else "")
+    return "\n".join([*manifest.notes, line + (f"; {_folds_summary(manifest)}" if manifest.folds else "")])
 
 
 def _folds_summary(manifest: schema.Manifest) -> str:

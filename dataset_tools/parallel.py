@@ -3,7 +3,6 @@
 import contextlib
 import gc
 import multiprocessing
-import os
 import signal
 import threading
 from concurrent import futures
@@ -37,9 +36,6 @@ def advance(n: int = 1) -> None:
 
 def _start_worker(counter: Any, stopped: Any) -> None:
     global _advance
-    # libjpeg writes its remarks about odd files straight to stderr, into the progress bar; a worker's errors reach
-    # the parent as exceptions.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)

@@ -7,11 +7,13 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from dataset_tools import files, parallel, source_pictures
-from dataset_tools.image_bytes import BadImage, Prepared, prepare
+from dataset_tools.image_bytes import prepare
 from dataset_tools.shard_plan import PlannedShard
 from dataset_tools.table import Example
 from pipeline import command, files as whole_files
 from pipeline.errors import UserError
+from pipeline.pictures.bad import BadImage
+from pipeline.pictures.prepare import Prepared
 from pipeline.records import schema
 from pipeline.records.schema import Key
 
@@ -28,6 +30,7 @@ class ShardTask(NamedTuple):
 class WrittenShard(NamedTuple):
     shard: schema.Shard
     rejected: dict[int, str]   # reason by position in the plan
+    damaged: dict[int, str]    # likewise, of pictures that were taken as far as they go: what the decoder remarked
 
 
 def write_shards(planned: list[PlannedShard], classes: list[tuple[str, str]], data_dir: str, out_dir: str,
@@ -51,18 +54,20 @@ def write_shard(task: ShardTask) -> WrittenShard:
     path = files.join(task.out_dir, planned.file)
     with whole_files.replacing(path) as temporary:
         try:
-            rejected = _write_records(task, temporary)
+            rejected, damaged = _write_records(task, temporary)
         except tf.errors.OpError as error:  # which would not survive the way back from a worker
             raise UserError(f"can't write {path}: {error.message}") from error
         size, digest = files.size_of(temporary), files.sha256_of(temporary)
     records = len(planned.examples) - len(rejected)
     return WrittenShard(
-        schema.Shard(planned.file, planned.split, planned.fold, planned.first_row, records, size, digest), rejected)
+        schema.Shard(planned.file, planned.split, planned.fold, planned.first_row, records, size, digest), rejected,
+        damaged)
 
 
-def _write_records(task: ShardTask, path: str) -> dict[int, str]:
-    """Writes the records of all usable pictures; gives the reasons of the others by position."""
+def _write_records(task: ShardTask, path: str) -> tuple[dict[int, str], dict[int, str]]:
+    """Writes the records of all usable pictures; gives the reasons of the others, and remarks on these, by position."""
     rejected: dict[int, str] = {}
+    damaged: dict[int, str] = {}
     planned = task.planned
     with tf.io.TFRecordWriter(path) as writer:
         for position, example in enumerate(planned.examples):
@@ -72,8 +77,10 @@ def _write_records(task: ShardTask, path: str) -> dict[int, str]:
                 rejected[position] = str(reason)
             else:
                 writer.write(make_record(example, planned.first_row + position, prepared, task.label_texts[position]))
+                if prepared.remark:
+                    damaged[position] = prepared.remark
             parallel.advance()
-    return rejected
+    return rejected, damaged
 
 
 def _bytes(*values: bytes) -> tf.train.Feature:

@@ -1,8 +1,8 @@
 """Reads the pictures that a table names."""
 
 from dataset_tools import files
-from dataset_tools.image_bytes import BadImage
 from dataset_tools.table import MISSING, Example
+from pipeline.pictures.bad import BadImage
 
 
 def read(data_dir: str, example: Example) -> bytes:

@@ -44,7 +44,7 @@ class Table:
 
     `examples` has the columns of `Example` and maybe `group` (text; what shares one never stands in two folds; empty:
     on its own); `classes` holds (source id, name) by class index; `rejected` what the competition's own files rule out
-    (pictures without a label in train). In an open set `known` says by class index whether it may be answered;
+    (pictures without a label in train; with the split '' what is no picture at all). In an open set `known` says by class index whether it may be answered;
     the others are answered by `unknown_answer`.
     """
 
@@ -55,6 +55,7 @@ class Table:
     rejected: tuple[Rejected, ...] = ()
     known: Optional[tuple[bool, ...]] = None  # None: all
     unknown_answer: str = ""
+    notes: tuple[str, ...] = ()  # sentences for whoever brought the files: what was passed over, or understood otherwise
 
 
 @dataclasses.dataclass(frozen=True)

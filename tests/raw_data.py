@@ -86,6 +86,11 @@ def run_command(script: str, *flags: str, cwd: Optional[Path] = None, timeout: i
                           timeout=timeout, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
 
 
+def stderr_lines(done: subprocess.CompletedProcess) -> list[str]:
+    """What a command wrote to stderr beside its log."""
+    return [line for line in done.stderr.strip().splitlines() if not _LOGGED.match(line)]
+
+
 def assert_one_line_mistake(done: subprocess.CompletedProcess, *words: str) -> None:
     """Exit code 2 and one line on stderr, beside what slow work logs of its progress, that has all the words."""
     assert_one_line(done, 2, *words)
@@ -94,7 +99,7 @@ def assert_one_line_mistake(done: subprocess.CompletedProcess, *words: str) -> N
 def assert_one_line(done: subprocess.CompletedProcess, code: int, *words: str) -> None:
     """As assert_one_line_mistake, with any exit code; what the work logged before (I2024…, W2024…) does not count."""
     assert done.returncode == code, done.stderr
-    lines = [line for line in done.stderr.strip().splitlines() if not _LOGGED.match(line)]
+    lines = stderr_lines(done)
     assert len(lines) == 1, done.stderr
     for word in words:
         assert word in lines[0]

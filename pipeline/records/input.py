@@ -35,16 +35,16 @@ class Host:
         return 1 < self.count <= len(part.shards)
 
 
-def _read_shards(part: Part) -> tf.data.Dataset:
-    """(path, first row) of each shard."""
-    first_rows = tf.constant([shard.first_row for shard in part.shards], tf.int64)
-    return tf.data.Dataset.from_tensor_slices((part.paths, first_rows))
+def _shard_columns(part: Part) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """(path, first row, compression) of each shard."""
+    return (tf.constant(part.paths), tf.constant([shard.first_row for shard in part.shards], tf.int64),
+            tf.constant([shard.compression for shard in part.shards]))
 
 
 def _read_records(shards: tf.data.Dataset, count: int) -> tf.data.Dataset:
     """(row by position, serialized record), interleaved over the shards."""
     return shards.interleave(
-        lambda path, first_row: tf.data.TFRecordDataset(path).enumerate(first_row),
+        lambda path, first_row, compression: tf.data.TFRecordDataset(path, compression).enumerate(first_row),
         cycle_length=min(CYCLE_LENGTH, count), block_length=BLOCK_LENGTH, num_parallel_calls=AUTOTUNE)
 
 
@@ -95,9 +95,10 @@ def _examples(part: Part, shards: tf.data.Dataset) -> tf.data.Dataset:
     """Parsed records of `shards`, without those that create_tfrecords.py set aside."""
     kind = part.data.record_kind
     records = _read_records(shards, len(part.shards))
-    set_aside = tf.constant([row for shard in part.shards for row in shard.set_aside], tf.int64)
-    if set_aside.shape[0]:  # adopted shards only, whose rows go by position; before the parsing, which they may not stand
-        records = records.filter(lambda row, record: tf.reduce_all(row != set_aside))
+    set_aside = sorted(row for shard in part.shards for row in shard.set_aside)
+    if set_aside:  # adopted shards only, whose rows go by position; before the parsing, which they may not stand
+        rows = tf.constant([*set_aside, -1], tf.int64)  # the last one is looked at where a row is beyond all others
+        records = records.filter(lambda row, record: rows[tf.searchsorted(rows[:-1], [row])[0]] != row)
     classes = _classes_to_encode(part)
     return records.map(lambda row, record: parse_record(kind, row, record, classes), num_parallel_calls=AUTOTUNE)
 
@@ -122,7 +123,7 @@ def _mask_lookup(part: Part, wanted: bool) -> Callable[[tf.Tensor], Optional[tf.
 
 def examples(part: Part) -> tf.data.Dataset:
     """Every parsed record once (see parse_record), in file order."""
-    return _examples(part, _read_shards(part))
+    return _examples(part, tf.data.Dataset.from_tensor_slices(_shard_columns(part)))
 
 
 def train_examples(part: Part, seed: int, start: int = 0, class_balance: str = "none",
@@ -137,15 +138,14 @@ def train_examples(part: Part, seed: int, start: int = 0, class_balance: str = "
     again, until the next one.
     """
     size = part.size // host.count
-    paths = tf.constant(part.paths)
-    first_rows = tf.constant([shard.first_row for shard in part.shards], tf.int64)
+    columns = _shard_columns(part)
     balance = None if class_balance == "none" else balances.make(part, class_balance)
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         epoch_seed = seeds.example_seed(seed, epoch, tf.constant(-1, tf.int64))  # no example has row -1
         order = tf.random.experimental.stateless_shuffle(tf.range(len(part.shards)), epoch_seed)
         order = order[host.index::host.count]
-        files = tf.data.Dataset.from_tensor_slices((tf.gather(paths, order), tf.gather(first_rows, order)))
+        files = tf.data.Dataset.from_tensor_slices(tuple(tf.gather(column, order) for column in columns))
         examples = _examples(part, files)
         if balance:
             examples = balance.repeat(examples, seeds.example_seed(seed, epoch, tf.constant(-2, tf.int64)))

@@ -74,6 +74,7 @@ class Shard:
     bytes: int
     sha256: str            # of the file
     set_aside: tuple[int, ...] = ()  # rows of records that can't be used (adopted shards only)
+    compression: str = ""  # GZIP or ZLIB, as TensorFlow names them (adopted shards only)
 
     @property
     def examples(self) -> int:
@@ -90,7 +91,7 @@ class Manifest:
     classes: tuple[ClassInfo, ...]
     shards: tuple[Shard, ...]
     folds: int
-    rejected: int                # pictures in rejected.csv
+    rejected: int                # pictures in rejected.csv (which names files that are none, too, without a split)
     settings: dict[str, Any]     # what create_tfrecords.py was told, and a fingerprint of the source files
     unknown_answer: str = ""     # what a submission says for a class that is not `known`; empty: all are known
     # Groups of train ids that show the same picture, each in one fold unless folds are by rows; perhaps not all of them.
@@ -99,6 +100,7 @@ class Manifest:
     parted_copies: int = 0       # train pictures of which a copy is in another fold (--folds_by=rows)
     metric: str = ""             # what the competition scores by; a key of metrics.COMPETITION_METRICS, or empty
     task: str = ""               # a kind of pipeline.tasks; empty: single_label or multi_label
+    notes: tuple[str, ...] = ()  # sentences about what was passed over, or is odd: the command's summary
     format: int = FORMAT_VERSION
 
     @property
@@ -123,5 +125,6 @@ class Manifest:
         fields = dict(fields)
         fields["classes"] = tuple(ClassInfo(**one) for one in fields["classes"])
         fields["shards"] = tuple(Shard(**{**one, "set_aside": tuple(one["set_aside"])}) for one in fields["shards"])
+        fields["notes"] = tuple(fields.get("notes", ()))
         fields["duplicates"] = tuple(map(tuple, fields.get("duplicates", ())))
         return cls(**fields)

@@ -9,7 +9,7 @@ from PIL import Image
 
 import raw_data
 from dataset_tools import duplicates, fingerprints, hamming
-from dataset_tools.image_bytes import BadImage
+from pipeline.pictures.bad import BadImage
 from raw_data import encode, pixels
 
 

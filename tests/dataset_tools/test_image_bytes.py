@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image, ImageOps
 
-from dataset_tools.image_bytes import BadImage, prepare, tf_jpeg_size
+from dataset_tools.image_bytes import decode_jpeg, prepare
+from pipeline.pictures.bad import BadImage
 from raw_data import encode, pixels
 
 
@@ -35,7 +36,7 @@ def exif_with_orientation(orientation: int) -> bytes:
                                      {"exif": exif_with_orientation(1)}])
 def test_upright_rgb_jpeg_passes_byte_for_byte(options):
     original = encode(pixels(1), **options)
-    assert prepare(original) == (original, 40, 30)
+    assert prepare(original) [:3] == (original, 40, 30)
 
 
 @pytest.mark.parametrize("orientation", range(2, 9))
@@ -96,7 +97,7 @@ def test_max_side_shrinks_with_lanczos_and_keeps_the_aspect():
     expected = Image.open(io.BytesIO(original)).resize((60, 40), Image.Resampling.LANCZOS)
     assert_looks_like(prepared.encoded, np.asarray(expected))
     assert prepare(original, max_side=300).encoded == original
-    assert prepare(encode(pixels(8, 400, 1)), max_side=100)[1:] == (100, 1)
+    assert prepare(encode(pixels(8, 400, 1)), max_side=100)[1:3] == (100, 1)
 
 
 @pytest.mark.parametrize("width, height, expected", [(300, 200, (90, 60)), (40, 31, (77, 60)), (60, 200, (60, 200))])
@@ -116,8 +117,8 @@ def test_short_side_that_makes_a_picture_too_long():
 
 def test_max_side_of_a_rotated_picture():
     original = encode(pixels(9, 200, 100), quality=95, exif=exif_with_orientation(6))
-    assert prepare(original, max_side=50)[1:] == (25, 50)
-    assert prepare(original, short_side=50)[1:] == (50, 100)
+    assert prepare(original, max_side=50)[1:3] == (25, 50)
+    assert prepare(original, short_side=50)[1:3] == (50, 100)
 
 
 @pytest.mark.parametrize("content, reason", [
@@ -164,11 +165,15 @@ def test_remarks_of_libjpeg_do_not_reach_stderr(capfd):
     odd = odd[:-2] + b"\x00\x01\x02" * 5 + odd[-2:]  # extraneous bytes before the end marker
     tf.io.decode_jpeg(odd)
     assert "Corrupt JPEG data" in capfd.readouterr().err
-    assert tf_jpeg_size(odd) == (40, 30) and prepare(odd).encoded == odd
+    assert decode_jpeg(odd).size == (40, 30) and "extraneous bytes" in decode_jpeg(odd).remark
+    prepared = prepare(odd)
+    assert not prepared.remark  # all pixels are there
+    assert_looks_like(prepared.encoded, np.asarray(Image.open(io.BytesIO(odd))))
+    tf.io.decode_jpeg(prepared.encoded)  # in every epoch of a training
     os.write(2, b"still there")
     assert capfd.readouterr().err == "still there"
 
 
-def test_tf_jpeg_size_wants_a_jpeg():
-    assert tf_jpeg_size(encode(pixels(13))) == (40, 30)
-    assert tf_jpeg_size(encode(pixels(13), "PNG")) is None
+def test_decode_jpeg_wants_a_jpeg():
+    assert decode_jpeg(encode(pixels(13))) == ((40, 30), "")
+    assert decode_jpeg(encode(pixels(13), "PNG")) == (None, "")

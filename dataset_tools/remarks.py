@@ -1,0 +1,76 @@
+"""What is to be said of a data folder when its shards are written: the notes of a manifest."""
+
+import collections
+import os
+from typing import Iterator, Sequence
+
+from absl import logging
+
+from dataset_tools import files, picture_files, words
+from dataset_tools.table import MISSING, Rejected, Table
+from pipeline.records import schema
+
+
+def of(data_dir: str, table: Table, rejected: Sequence[Rejected], damaged: Sequence[tuple[str, str]],
+       classes: Sequence[schema.ClassInfo]) -> list[str]:
+    """Sentences about pictures that were set aside, are damaged, or that nothing names; and about empty classes."""
+    return [*of_rejected(rejected), *of_damaged(damaged), *_empty(table, classes), *_unnamed(data_dir, table)]
+
+
+def of_rejected(rejected: Sequence[Rejected]) -> list[str]:
+    """A note of how many pictures were set aside for what."""
+    counts = collections.Counter(one.reason.partition(":")[0] for one in rejected if one.split)
+    told = [f"{reason} {count:,}" for reason, count in counts.most_common(6)]
+    if len(counts) > len(told):
+        told.append("other reasons " + f"{sum(counts.values()) - sum(count for _, count in counts.most_common(6)):,}")
+    return [f"set aside: {', '.join(told)}"] if told else []
+
+
+def of_damaged(damaged: Sequence[tuple[str, str]]) -> list[str]:
+    """A note of pictures (path, the decoder's remark) that were taken as far as they go."""
+    if not damaged:
+        return []
+    what = words.count(len(damaged), "JPEG has damaged data and is", "JPEGs have damaged data and are")
+    return [f"{what} taken as far as decoded, gray from there perhaps: {words.some([path for path, _ in damaged])} "
+            f"({damaged[0][1]})"]
+
+
+def _empty(table: Table, classes: Sequence[schema.ClassInfo]) -> list[str]:
+    empty = [one.name for one in classes if not one.train_count]
+    return [f"{words.count(len(empty), 'class has', 'classes have')} no usable picture in train: {words.some(empty)}"
+            ] if empty else []
+
+
+def _unnamed(data_dir: str, table: Table) -> list[str]:
+    """A note of pictures in the data folder that no table of the competition names."""
+    if files.is_remote(data_dir):
+        logging.info("pictures that no table names are not looked for in %s: listing it would take long", data_dir)
+        return []
+    named = {*table.examples["path"], *(one.path for one in table.rejected)}
+    unnamed = sorted(path for path in _pictures_below(data_dir) if path not in named)
+    if not unnamed:
+        return []
+    return [f"{words.count(len(unnamed), 'picture lies', 'pictures lie')} in {data_dir} that no table names: {words.some(unnamed)}"]
+
+
+def _pictures_below(root: str) -> Iterator[str]:
+    """By name; no file is looked at, since there may be millions."""
+    for folder, folders, names in os.walk(root, followlinks=False):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        relative = os.path.relpath(folder, root).replace(os.sep, "/")
+        for name in names:
+            path = name if relative == "." else f"{relative}/{name}"
+            if picture_files.ending_of(name) in picture_files.endings() and not name.startswith(".") and (
+                    not picture_files.is_system(path)):
+                yield path
+
+
+def lies_elsewhere(data_dir: str, first: Rejected) -> str:
+    """What may be said of a picture that is missing where the table has it: in which folder it is; '' where in none."""
+    if first.reason != MISSING:
+        return ""
+    for name in files.list_names(data_dir):
+        if files.size_of(files.join(data_dir, name, first.path)) is not None:
+            return (f" (it is in {files.join(data_dir, name)}: move what is in that folder up, or make --data_dir the folder in "
+                    "which tables and pictures lie together)")
+    return ""
