@@ -54,6 +54,10 @@ def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text
     asked = Asked(competition.submission.answers_for(possible), open_set, threshold, min_samples)
     ids, rows, common = answers.of(data.task).answer(data, predicted, asked)
     split = predicted.meta["split"]
+    shared = data.shared_id(split)
+    if shared is not None:
+        raise UserError(f"--predictions: {predicted.directory} is of {split}, which share ids, such as {shared}; a submission "
+                        "can't tell them apart: predict the splits one by one")
     missing = ranking.missing_ids(data, split, ids)
     if missing:
         raise UserError(f"--predictions: {predicted.directory} lacks {len(missing)} pictures of {split}, such as {missing[0]}")

@@ -4,7 +4,7 @@ from typing import Any, Optional
 
 from absl import logging
 
-from dataset_tools import files, manifest, shard_plan
+from dataset_tools import files, manifest, shard_plan, shared_ids
 from dataset_tools.competitions import find
 from dataset_tools.table import Rejected, Table
 from pipeline.errors import UserError
@@ -83,7 +83,7 @@ def _write(competition: str, table: Table, settings: dict[str, Any], out_dir: st
         competition=competition, record_kind="fieldmark", multi_label=table.multi_label, task=table.task,
         classes=manifest.class_infos(table.classes, rows, table.known), shards=tuple(one.shard for one in written),
         folds=settings["folds"], rejected=len(rejected), settings=settings, unknown_answer=table.unknown_answer,
-        metric=find(competition).metric,
+        metric=find(competition).metric, ids_by_split=shared_ids.begin_anew(data_dir, (row.example for row in rows)),
         duplicates=copies[:manifest.LISTED_GROUPS], copies=sum(len(ids) - 1 for ids in copies))
     manifest.write(out_dir, whole, rows, rejected)
     return whole

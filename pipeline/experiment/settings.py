@@ -10,6 +10,7 @@ from typing import Callable, Mapping, Optional, Sequence
 
 from absl import flags
 
+from pipeline import flag_files
 from pipeline.errors import UserError
 from pipeline.experiment import flag_text
 
@@ -143,8 +144,8 @@ def _read_layer(path: str) -> dict[str, object]:
     values = flags.FlagValues()
     define(values)
     try:
-        rest = values(["run.py", f"--flagfile={path}"])
-    except (flags.Error, OSError, UnicodeDecodeError) as error:
+        rest = values(["run.py", *flag_files.read(values, [f"--flagfile={path}"])])
+    except (flags.Error, UserError) as error:
         raise UserError(f"{path}: {error}") from None
     if rest[1:]:
         raise UserError(f"{path}: unexpected {rest[1]!r}; flags are written --name=value")

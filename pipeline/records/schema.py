@@ -98,6 +98,7 @@ class Manifest:
     copies: int = 0              # train pictures that show what another of their group does, over all groups
     metric: str = ""             # what the competition scores by; a key of metrics.COMPETITION_METRICS, or empty
     task: str = ""               # a kind of pipeline.tasks; empty: single_label or multi_label
+    ids_by_split: Optional[bool] = None  # an id names another picture in each split; None: no id stands in two, or untold
     format: int = FORMAT_VERSION
 
     @property
