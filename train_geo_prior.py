@@ -55,8 +55,9 @@ def read_records():
     split = trained_split(examples["split"])
     train, val = (geo_records.of(examples[examples["split"] == one]) for one in (split, "val"))
     if not len(train):
-        raise UserError(f"--data_dir: no picture of {split} has a place; they stand in "
-                        f"{FLAGS.data_dir}/{competition.places.format(split=split)}")
+        told = [one for one in table.unread if " places " in one]
+        raise UserError(f"--data_dir: no labelled picture of {split} has a place that can be read in {FLAGS.data_dir}/"
+                        f"{competition.places.format(split=split)}" + "".join(f"; {one}" for one in told))
     return [source_id for source_id, _ in table.classes], train, val
 
 

@@ -81,7 +81,7 @@ def _write(competition: str, table: Table, settings: dict[str, Any], out_dir: st
     copies = manifest.present(folds.copies, folds.split, rows) if folds else ()
     whole = schema.Manifest(
         competition=competition, record_kind="fieldmark", multi_label=table.multi_label, task=table.task,
-        classes=manifest.class_infos(table.classes, rows, table.known), shards=tuple(one.shard for one in written),
+        classes=manifest.class_infos(table.classes, rows, table.known, table.taxonomy), shards=tuple(one.shard for one in written),
         folds=settings["folds"], rejected=len(rejected), settings=settings, unknown_answer=table.unknown_answer,
         metric=find(competition).metric, ids_by_split=shared_ids.begin_anew(data_dir, (row.example for row in rows)),
         duplicates=copies[:manifest.LISTED_GROUPS], copies=sum(len(ids) - 1 for ids in copies))

@@ -125,7 +125,7 @@ def _check(run: GeoRun, records: Records) -> None:
         raise UserError(f"--photographers: the records of {run.data_dir} name {records.photographers} photographers "
                         "(user_id); it takes 2 and more")
     if run.date_input and np.isnan(records.date).all():
-        raise UserError(f"no record of {run.data_dir} has a date; train without with --date_input=off")
+        raise UserError(f"no record of {run.data_dir} has a date that can be read; train without dates by --date_input=off")
 
 
 def _claim(run: GeoRun, records: Records, class_ids: Sequence[str]) -> None:

@@ -62,6 +62,7 @@ class ClassInfo:
     name: str        # what a person calls it
     train_count: int
     known: bool = True  # False: to be answered by `Manifest.unknown_answer` (open-set competitions)
+    taxonomy: dict[str, str] = dataclasses.field(default_factory=dict)  # rank (kingdom, …, species) → name; what is known
 
 
 @dataclasses.dataclass(frozen=True)
