@@ -48,7 +48,7 @@ def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text
     from pipeline.records import dataset as datasets
 
     data = datasets.load(data_dir)
-    competition = competitions.find(data.manifest.competition)
+    competition = competitions.find(data.manifest.competition).of(data.task.exclusive)
     predicted = unlabelled.combine(fusion.find(patterns), blend_text, priors_request or priors.Request(), data)
     possible = ranking.count_answers(data)
     asked = Asked(competition.submission.answers_for(possible), open_set, threshold, min_samples)

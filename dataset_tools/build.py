@@ -6,13 +6,14 @@ from absl import logging
 
 from dataset_tools import files, manifest, shard_plan, shared_ids
 from dataset_tools.competitions import find
-from dataset_tools.table import Rejected, Table
+from dataset_tools.table import Competition, Rejected, Table
+from dataset_tools.table_asked import Asked
 from pipeline.errors import UserError
 from pipeline.records import schema
 
 
 def build(competition: str, data_dir: str, out_dir: str, shard_mib: int = 128, max_side: int = 0, workers: int = 1,
-          seed: int = 42, folds: int = 0, distance: Optional[int] = None) -> schema.Manifest:
+          seed: int = 42, folds: int = 0, distance: Optional[int] = None, asked: Asked = Asked()) -> schema.Manifest:
     """Writes shards, examples.csv, rejected.csv and, last, dataset.json; a finished folder is left as it is.
 
     Args:
@@ -25,16 +26,17 @@ def build(competition: str, data_dir: str, out_dir: str, shard_mib: int = 128, m
       seed: of the shuffle and of the folds.
       folds: to divide train into, written apart; 0 for none.
       distance: of the perceptual hashes of copies (`duplicates.group`), which stay in one fold; None for its default.
+      asked: what is said of a table, where that is the competition.
 
     Raises:
       UserError: wrong raw files, no usable picture, too few for so many folds, or an `out_dir` that holds other shards.
     """
-    found = find(competition)
+    found = find(competition, asked)
     data_dir, out_dir = files.absolute(data_dir), files.absolute(out_dir)
     settings = {
         "competition": competition, "data_dir": data_dir, "random_seed": seed, "max_side": max_side,
         "shard_mib": shard_mib, "fingerprint": found.fingerprint(data_dir), "folds": folds,
-        "duplicate_distance": _distance(distance) if folds else None,
+        "duplicate_distance": _distance(distance) if folds else None, **asked.flags,
     }
     finished = manifest.find_finished(out_dir, settings)
     if finished:
@@ -42,7 +44,7 @@ def build(competition: str, data_dir: str, out_dir: str, shard_mib: int = 128, m
         return finished
     table = found.read(data_dir)
     files.make_folder(out_dir)
-    return _write(competition, table, settings, out_dir, workers)
+    return _write(found.of(not table.multi_label), table, settings, out_dir, workers)
 
 
 def _distance(distance: Optional[int]) -> int:
@@ -60,7 +62,7 @@ def _divide(table: Table, settings: dict[str, Any], workers: int) -> Optional[sh
                         settings["random_seed"], workers)
 
 
-def _write(competition: str, table: Table, settings: dict[str, Any], out_dir: str, workers: int) -> schema.Manifest:
+def _write(competition: Competition, table: Table, settings: dict[str, Any], out_dir: str, workers: int) -> schema.Manifest:
     from dataset_tools import shard_writer  # late: it imports TensorFlow
 
     data_dir = settings["data_dir"]
@@ -80,10 +82,10 @@ def _write(competition: str, table: Table, settings: dict[str, Any], out_dir: st
         raise UserError(f"no usable picture in the data folder {data_dir}{reasons}")
     copies = manifest.present(folds.copies, folds.split, rows) if folds else ()
     whole = schema.Manifest(
-        competition=competition, record_kind="fieldmark", multi_label=table.multi_label, task=table.task,
+        competition=competition.name, record_kind="fieldmark", multi_label=table.multi_label, task=table.task,
         classes=manifest.class_infos(table.classes, rows, table.known, table.taxonomy), shards=tuple(one.shard for one in written),
         folds=settings["folds"], rejected=len(rejected), settings=settings, unknown_answer=table.unknown_answer,
-        metric=find(competition).metric, ids_by_split=shared_ids.begin_anew(data_dir, (row.example for row in rows)),
+        metric=competition.metric, ids_by_split=shared_ids.begin_anew(data_dir, (row.example for row in rows)),
         duplicates=copies[:manifest.LISTED_GROUPS], copies=sum(len(ids) - 1 for ids in copies))
     manifest.write(out_dir, whole, rows, rejected)
     return whole

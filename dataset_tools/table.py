@@ -73,6 +73,12 @@ class Competition:
     submission: SubmissionFormat
     places: str = ""  # the file that holds the places of {split}; empty: there are none
     test_labels: bool = False  # whether those of test are at hand, so that it can be scored too
+    several_labels: Optional["Competition"] = None  # what it is where a picture has several labels, if its files decide
+    has_places: Callable[[str], bool] = lambda data_dir: True  # whether the files in a data folder do tell places
+
+    def of(self, exclusive: bool) -> "Competition":
+        """The competition as it is where a picture has one label, or several."""
+        return self if exclusive or self.several_labels is None else self.several_labels
 
 
 def trained_split(splits: Iterable[str]) -> str:

@@ -74,6 +74,7 @@ class Settings:
       passed_on: flags for each command, by _PASSED_ON's names.
       run_flags: path of the run.flags that counts; empty: none.
       score_test: the labels of test are known, and are to be scored by one view and by all.
+      raw_flags: what every command that reads the competition's files is told of them.
     """
 
     competition: str
@@ -87,6 +88,7 @@ class Settings:
     passed_on: Mapping[str, list[str]]
     run_flags: str = ""
     score_test: bool = False
+    raw_flags: Sequence[str] = ()
 
     @property
     def records(self) -> str:
@@ -101,12 +103,14 @@ class Settings:
 
 
 def read(competition: str, data_dir: str, run_dir: str, given: flags.FlagValues, environment: Mapping[str, str],
-         find: Callable[[str], str], score_test: bool = False) -> Settings:
+         find: Callable[[str], str], score_test: bool = False, has_places: Callable[[], bool] = lambda: True,
+         raw_flags: Sequence[str] = ()) -> Settings:
     """Puts the layers together.
 
     Args:
       given: the flags of the command, as `define` defines them.
       find: gives the path of a file that a person has named.
+      has_places: whether the competition's files tell places; asked only where nobody says how the geo prior is trained.
 
     Raises UserError for a recipe or run.flags that can't be read, and for two recipes of one name.
     """
@@ -121,8 +125,8 @@ def read(competition: str, data_dir: str, run_dir: str, given: flags.FlagValues,
     passed_on = {name: flag_text.split(values.get(name) or "", name) for name in _PASSED_ON}
     return Settings(
         competition, data_dir, run_dir, _read_recipes(recipes, passed_on["train_flags"]), chosen,
-        _geo_prior(values.get("geo_prior"), competition, find), values.get("folds"), values.get("record_seed"), passed_on,
-        run_flags if layer else "", score_test)
+        _geo_prior(values.get("geo_prior"), competition, find, has_places), values.get("folds"), values.get("record_seed"), passed_on,
+        run_flags if layer else "", score_test, tuple(raw_flags))
 
 
 def _words(text: Optional[str]) -> list[str]:
@@ -184,8 +188,8 @@ def _read_recipes(paths: Sequence[str], train_flags: Sequence[str]) -> tuple[Rec
                  for name, path in zip(names, paths))
 
 
-def _geo_prior(value: Optional[str], competition: str, find: Callable[[str], str]) -> str:
+def _geo_prior(value: Optional[str], competition: str, find: Callable[[str], str], has_places: Callable[[], bool]) -> str:
     default = os.path.join(CONFIGS, "geo_prior", f"{competition}.flags")
     if value in (None, "", AUTO):
-        return default if os.path.exists(default) else ""
+        return default if os.path.exists(default) and has_places() else ""
     return "" if value == NONE else find(value)
