@@ -4,7 +4,7 @@ from typing import Any, Optional
 
 from absl import logging
 
-from dataset_tools import files, manifest, shard_plan, shared_ids
+from dataset_tools import files, manifest, shard_plan
 from dataset_tools.competitions import find
 from dataset_tools.table import Competition, Rejected, Table
 from dataset_tools.table_asked import Asked
@@ -63,7 +63,7 @@ def _divide(table: Table, settings: dict[str, Any], workers: int) -> Optional[sh
 
 
 def _write(competition: Competition, table: Table, settings: dict[str, Any], out_dir: str, workers: int) -> schema.Manifest:
-    from dataset_tools import shard_writer  # late: it imports TensorFlow
+    from dataset_tools import shard_writer, shared_ids  # late: they import TensorFlow
 
     data_dir = settings["data_dir"]
     folds = _divide(table, settings, workers)
