@@ -7,6 +7,7 @@ import os
 
 from absl import flags
 
+from dataset_tools import table_flags
 from pipeline import command, flag_help
 from pipeline.errors import UserError
 
@@ -14,7 +15,7 @@ MAX_DUPLICATE_DISTANCE = 48  # bits of 256
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string("competition", None, "inat2017, inat2018, inat2019, inat2021, turtle_recall, imet2019, folder (a "
-                    "class per sub-folder) or demo; with --adopt_records the name that is noted down [by the records' kind].")
+                    "class per sub-folder), table (a CSV of one's own) or demo; with --adopt_records the name that is noted down [by the records' kind].")
 flags.DEFINE_string("data_dir", None, "Folder of the competition's files; local or gs://. The demo is drawn there.")
 flags.DEFINE_string("out_dir", None, "Folder for shards, dataset.json, examples.csv, rejected.csv; local or gs://.")
 flag_help.heading("Shards")
@@ -33,6 +34,7 @@ flags.DEFINE_enum("folds_by", "copies", ("copies", "rows"), "With --folds: copie
                   "fold are then too good.")
 flags.DEFINE_integer("duplicate_distance", None, "With --folds: pictures whose perceptual hashes differ in at most so "
                      "many of 256 bits are copies [24]; -1: only those with the same bytes or pixels.")
+table_flags.define()
 flag_help.heading("Existing shards")
 flags.DEFINE_list("adopt_records", None, "Take existing shards where they lie: comma-separated globs, each maybe after "
                   "split= (train=/shards/fold.*, val=/shards/val-*), of the two kinds in use for these competitions.")
@@ -85,7 +87,8 @@ def main() -> None:
     from dataset_tools import manifest  # late: pandas takes a second, and --help should not
 
     if FLAGS.adopt_records:
-        _refuse_beside_adopt_records("folds", "duplicate_distance", "data_dir", "short_side", "shard_mib", "random_seed")
+        _refuse_beside_adopt_records("folds", "folds_by", "duplicate_distance", "data_dir", "short_side", "shard_mib",
+                                     "random_seed", "table", "columns", "val_share")
         from dataset_tools.adopt import adopt
 
         made = adopt(FLAGS.adopt_records, out_dir, FLAGS.competition, FLAGS.num_classes, workers, FLAGS.max_side)
@@ -94,8 +97,10 @@ def main() -> None:
 
         if FLAGS.num_classes is not None:
             raise UserError("--num_classes goes with --adopt_records; raw files tell their classes themselves")
-        made = build(_require("competition"), _require("data_dir"), out_dir, FLAGS.shard_mib, FLAGS.max_side, workers,
-                     FLAGS.random_seed, FLAGS.folds, FLAGS.duplicate_distance, FLAGS.short_side, FLAGS.folds_by)
+        asked = table_flags.asked()
+        FLAGS.data_dir = table_flags.data_folder(_require("competition"), FLAGS.data_dir, asked)
+        made = build(FLAGS.competition, _require("data_dir"), out_dir, FLAGS.shard_mib, FLAGS.max_side, workers,
+                     FLAGS.random_seed, FLAGS.folds, FLAGS.duplicate_distance, FLAGS.short_side, FLAGS.folds_by, asked)
     print(manifest.summary(made, out_dir))
 
 

@@ -52,13 +52,17 @@ def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text
     from pipeline.records import dataset as datasets
 
     data = datasets.load(data_dir)
-    competition = competitions.find(data.manifest.competition)
+    competition = competitions.find(data.manifest.competition).of(data.task.exclusive)
     members = fusion.find(patterns, data=data, split=split)
     predicted = unlabelled.combine(members, blend_text, priors_request or priors.Request(), data)
     possible = ranking.count_answers(data)
     asked = Asked(competition.submission.answers_for(possible), open_set, threshold, min_samples)
     ids, rows, common = answers.of(data.task).answer(data, predicted, asked)
     split = predicted.meta["split"]
+    shared = data.shared_id(split)
+    if shared is not None:
+        raise UserError(f"--predictions: {predicted.directory} is of {split}, which share ids, such as {shared}; a submission "
+                        "can't tell them apart: predict the splits one by one")
     missing = ranking.missing_ids(data, split, ids)
     if missing:
         raise UserError(f"--predictions: {predicted.directory} lacks {len(missing)} pictures of {split}, such as {missing[0]}")

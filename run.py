@@ -7,11 +7,13 @@ report.html, submission.csv and submission.meta.json. configs/COMPETITION/run.fl
 (RECIPES, TRAIN_FLAGS, …) win over it, and flags over both.
 """
 
+import dataclasses
 import os
 import sys
 
 from absl import flags
 
+from dataset_tools import table_flags
 from pipeline import command, files, flag_help
 from pipeline.errors import UserError
 from pipeline.experiment import settings as run_settings
@@ -23,6 +25,8 @@ ROOT = os.path.dirname(os.path.abspath(__file__))
 FLAGS = flags.FLAGS
 flag_help.heading("Passed on, and other")
 run_settings.define()
+table_flags.define()
+flag_help.heading("How far")
 flags.DEFINE_enum("until", "submission", ("models", "submission"), "Stop where the models are trained, or go all the way.")
 flags.DEFINE_boolean("dry_run", False, "Print what stands and what is to be done, and stop.")
 flag_help.usual("recipes", "train_flags", "folds", "dry_run")
@@ -69,9 +73,13 @@ def main(*arguments: str) -> None:
     from dataset_tools import competitions  # late: pandas takes a moment, and a mistyped flag should not
     from pipeline.experiment import carry_out
 
-    competition = competitions.find(name)
+    asked = table_flags.asked()
+    if asked.table:
+        asked = dataclasses.replace(asked, table=_absolute(os.path.join(caller, asked.table)))
+    competition = competitions.find(name, asked)
     settings = run_settings.read(name, data_dir, run_dir, FLAGS, os.environ, lambda path: _find(path, caller),
-                                 competition.test_labels)
+                                 competition.test_labels, lambda: competition.has_places(data_dir),
+                                 table_flags.arguments(asked))
     carry_out.carry_out(settings, lambda: _raw_digest(competition, data_dir, settings.records),
                         os.environ.get("PYTHON") or sys.executable, FLAGS.until == "models", FLAGS.dry_run)
 

@@ -3,19 +3,22 @@
   python train_geo_prior.py --competition=inat2021 --data_dir=~/inat2021 --model_dir=runs/inat2021/geo_prior
 """
 
-from absl import flags
+from absl import flags, logging
+import numpy as np
 
+from dataset_tools import table_flags
 from pipeline import command, flag_help
 from pipeline.devices import cluster
 from pipeline.errors import UserError
 from pipeline.flag_types import define_float, define_on_off, define_path, require
 
 FLAGS = flags.FLAGS
-flags.DEFINE_string("competition", None, "inat2017, inat2018, inat2019, inat2021 or demo.")
+flags.DEFINE_string("competition", None, "inat2017, inat2018, inat2019, inat2021, table or demo.")
 define_path("data_dir", "Folder of the competition's own files (local or gs://); its pictures are not needed.")
 define_path("model_dir", "Where the checkpoint, history.csv, scores.json and run.json go (local or gs://).")
+table_flags.define()
 flag_help.heading("Model and loss")
-define_on_off("date_input", True, "Feed the date to the prior beside the place.")
+define_on_off("date_input", None, "Feed the date to the prior beside the place [on, where a record has a date].")
 define_on_off("photographers", False, "Learn the photographers beside the classes; predictions don't need them.")
 flags.DEFINE_enum("photographer_loss", "paper", ("paper", "solution"), "With --photographers, that one was at his place and "
                   "not anywhere: paper (Mac Aodha et al. 2019); solution: as iNat 2021's sixth place computed it, the second "
@@ -52,7 +55,7 @@ def read_records():
     from dataset_tools.table import trained_split
     from pipeline.geo import records as geo_records
 
-    competition = find(FLAGS.competition)
+    competition = find(FLAGS.competition, table_flags.asked())
     if not competition.places:
         raise UserError(f"--competition={competition.name} tells no places, which a geo prior learns from")
     table = competition.read(FLAGS.data_dir)
@@ -60,13 +63,26 @@ def read_records():
     split = trained_split(examples["split"])
     train, val = (geo_records.of(examples[examples["split"] == one]) for one in (split, "val"))
     if not len(train):
-        raise UserError(f"--data_dir: no picture of {split} has a place; they stand in "
-                        f"{FLAGS.data_dir}/{competition.places.format(split=split)}")
+        told = [one for one in table.unread if " places " in one]
+        raise UserError(f"--data_dir: no labelled picture of {split} has a place that can be read in {FLAGS.data_dir}/"
+                        f"{competition.places.format(split=split)}" + "".join(f"; {one}" for one in told))
     return [source_id for source_id, _ in table.classes], train, val
 
 
+def _date_input(train) -> bool:
+    """--date_input; where it is not given, whether there is a date to feed."""
+    if FLAGS.date_input is not None:
+        return FLAGS.date_input
+    dated = not bool(np.isnan(train.date).all())
+    if not dated:
+        logging.warning("no record of %s has a date that can be read: the prior is trained on places alone", FLAGS.data_dir)
+    return dated
+
+
 def main() -> None:
-    require("competition", "data_dir", "model_dir")
+    require("competition")
+    FLAGS.data_dir = table_flags.data_folder(FLAGS.competition, FLAGS.data_dir, table_flags.asked())
+    require("data_dir", "model_dir")
     if FLAGS["photographer_loss"].present and not FLAGS.photographers:
         raise UserError("--photographer_loss goes with --photographers")
     cluster.refuse("train_geo_prior.py")
@@ -74,7 +90,7 @@ def main() -> None:
     # late: TensorFlow takes seconds to import, and mistakes should not
     from pipeline.geo import runs as geo_runs, training as geo_training
 
-    run = geo_runs.GeoRun(**{name: FLAGS[name].value for name in RUN_FLAGS})
+    run = geo_runs.GeoRun(**{**{name: FLAGS[name].value for name in RUN_FLAGS}, "date_input": _date_input(train)})
     geo_training.run_training(run, class_ids, train, val)
 
 

@@ -5,7 +5,6 @@ own; the shards of others are never written to.
 """
 
 import dataclasses
-import glob
 import hashlib
 import posixpath
 import re
@@ -18,7 +17,7 @@ from dataset_tools.competitions import find
 from dataset_tools.table import SPLITS, Example, Rejected
 from pipeline import command
 from pipeline.errors import UserError, unknown
-from pipeline.files import read_json
+from pipeline.files import matching, read_json
 from pipeline.records import schema
 from pipeline.records.schema import Key
 
@@ -106,20 +105,17 @@ def _split_of_spec(spec: str) -> tuple[Optional[str], str]:
     match = _SPLIT_BEFORE_GLOB.fullmatch(spec.strip())
     if not match:
         return None, spec.strip()
+    if match[1] not in SPLITS and _matching(spec.strip()):
+        return None, spec.strip()
     if match[1] not in SPLITS:
         raise unknown("split", match[1], SPLITS)
     return match[1], match[2]
 
 
 def _matching(pattern: str) -> list[str]:
-    if files.is_remote(pattern):
-        import tensorflow as tf
-
-        with files.os_errors(pattern):
-            paths = tf.io.gfile.glob(pattern)
-    else:
-        paths = glob.glob(files.absolute(pattern))
-    return sorted(path for path in paths if files.stat_of(path))
+    pattern = files.absolute(pattern)
+    with files.os_errors(pattern):
+        return [path for path in matching(pattern) if files.stat_of(path)]
 
 
 def _warn_of_missing(paths: Iterable[str]) -> None:

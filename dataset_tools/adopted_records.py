@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 
 from dataset_tools import compression as compressions, files, parallel
 from dataset_tools.image_bytes import check
-from dataset_tools.table import Example, number_within, place
+from dataset_tools.table import Example
 from pipeline.errors import UserError
 from pipeline.pictures import upright
 from pipeline.pictures.bad import BadImage
@@ -162,8 +162,11 @@ def _example(features, kind: RecordKind, source, position: int) -> tuple[Example
     date = math.nan
     if kind.has_place:
         if _float(features, Key.VALID) > 0.5:
-            where = place(_float(features, Key.LATITUDE) * 90, _float(features, Key.LONGITUDE) * 180)
-        date = number_within(_float(features, Key.DATE), 0, 1) or math.nan  # 0 stands for unknown
+            latitude, longitude = (_float(features, one) for one in (Key.LATITUDE, Key.LONGITUDE))
+            if -1 <= latitude <= 1 and -1 <= longitude <= 1:
+                where = latitude * 90, longitude * 180
+        told = _float(features, Key.DATE)
+        date = told if 0 < told <= 1 else math.nan  # 0 stands for unknown
     example = Example(
         _text(features, kind.source_id), source.split,
         _text(features, Key.FILENAME) or f"{source.path}/{position}", _labels(features, kind.labels), *where, date)

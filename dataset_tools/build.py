@@ -6,14 +6,15 @@ from absl import logging
 
 from dataset_tools import files, manifest, remarks, shard_plan
 from dataset_tools.competitions import find
-from dataset_tools.table import Rejected, Table
+from dataset_tools.table import Competition, Rejected, Table
+from dataset_tools.table_asked import Asked
 from pipeline.errors import UserError
 from pipeline.records import schema
 
 
 def build(competition: str, data_dir: str, out_dir: str, shard_mib: int = 128, max_side: int = 0, workers: int = 1,
-          seed: int = 42, folds: int = 0, distance: Optional[int] = None, short_side: int = 0,
-          folds_by: str = "copies") -> schema.Manifest:
+          seed: int = 42, folds: int = 0, distance: Optional[int] = None, short_side: int = 0, folds_by: str = "copies",
+          asked: Asked = Asked()) -> schema.Manifest:
     """Writes shards, examples.csv, rejected.csv and, last, dataset.json; a finished folder is left as it is.
 
     Args:
@@ -28,16 +29,17 @@ def build(competition: str, data_dir: str, out_dir: str, shard_mib: int = 128, m
       short_side: pixels that the shorter side gets (it is enlarged too), 0 for as it is; not with max_side.
       distance: of the perceptual hashes of copies (`duplicates.group`), which stay in one fold; None for its default.
       folds_by: how train is divided, one of folds.METHODS.
+      asked: what is said of a table, where that is the competition.
 
     Raises:
       UserError: wrong raw files, no usable picture, too few for so many folds, or an `out_dir` that holds other shards.
     """
-    found = find(competition)
+    found = find(competition, asked)
     data_dir, out_dir = files.absolute(data_dir), files.absolute(out_dir)
     settings = {
         "competition": competition, "data_dir": data_dir, "random_seed": seed, "max_side": max_side,
         "short_side": short_side, "shard_mib": shard_mib, "fingerprint": found.fingerprint(data_dir), "folds": folds,
-        "duplicate_distance": _distance(distance) if folds else None, "folds_by": folds_by,
+        "duplicate_distance": _distance(distance) if folds else None, "folds_by": folds_by, **asked.flags,
     }
     finished = manifest.find_finished(out_dir, settings)
     if finished:
@@ -45,7 +47,7 @@ def build(competition: str, data_dir: str, out_dir: str, shard_mib: int = 128, m
         return finished
     table = found.read(data_dir)
     files.make_folder(out_dir)
-    return _write(competition, table, settings, out_dir, workers)
+    return _write(found.of(not table.multi_label), table, settings, out_dir, workers)
 
 
 def _distance(distance: Optional[int]) -> int:
@@ -63,8 +65,8 @@ def _divide(table: Table, settings: dict[str, Any], workers: int) -> Optional[sh
                         settings["random_seed"], workers, settings["folds_by"])
 
 
-def _write(competition: str, table: Table, settings: dict[str, Any], out_dir: str, workers: int) -> schema.Manifest:
-    from dataset_tools import shard_writer  # late: it imports TensorFlow
+def _write(competition: Competition, table: Table, settings: dict[str, Any], out_dir: str, workers: int) -> schema.Manifest:
+    from dataset_tools import shard_writer, shared_ids  # late: they import TensorFlow
 
     data_dir = settings["data_dir"]
     folds = _divide(table, settings, workers)
@@ -88,10 +90,11 @@ def _write(competition: str, table: Table, settings: dict[str, Any], out_dir: st
     copies = manifest.present(folds.copies, folds.split, rows) if folds else ()
     classes = manifest.class_infos(table.classes, rows, table.known)
     whole = schema.Manifest(
-        competition=competition, record_kind="fieldmark", multi_label=table.multi_label, task=table.task,
+        competition=competition.name, record_kind="fieldmark", multi_label=table.multi_label, task=table.task,
         classes=classes, shards=tuple(one.shard for one in written), folds=settings["folds"],
         rejected=sum(bool(one.split) for one in rejected), settings=settings, unknown_answer=table.unknown_answer,
-        metric=find(competition).metric, notes=(*table.notes, *remarks.of(data_dir, table, rejected, damaged, classes)),
+        metric=competition.metric, ids_by_split=shared_ids.begin_anew(data_dir, (row.example for row in rows)),
+        notes=(*table.notes, *remarks.of(data_dir, table, rejected, damaged, classes)),
         duplicates=copies[:manifest.LISTED_GROUPS], copies=sum(len(ids) - 1 for ids in copies),
         parted_copies=manifest.parted(copies, rows, folds.split) if folds else 0)
     manifest.write(out_dir, whole, rows, rejected)

@@ -4,12 +4,14 @@ import dataclasses
 import hashlib
 import json
 import math
+import re
 from typing import Any, Iterable, Optional, Sequence
 
 from absl import logging
 
-from dataset_tools import files
-from dataset_tools.table import Example, Rejected, SPLITS, Table, fraction_of_year, make_examples, number_within, place
+from dataset_tools import dates, files, places
+from dataset_tools.table import RANKS, Example, Rejected, SPLITS, Table, make_examples
+from dataset_tools.unread import Unread
 from pipeline.errors import UserError
 
 
@@ -56,16 +58,22 @@ def read_splits(data_dir: str, split_files: Sequence[SplitFile]) -> Table:
     classes: list[tuple[str, str]] = []
     rows: list[Example] = []
     rejected: list[Rejected] = []
+    unread: list[str] = []
+    taxonomy: list[dict[str, str]] = []
     present.sort(key=lambda one: SPLITS.index(one.split))
     for one in present:
         reader = _SplitReader(data_dir, one)
-        classes = classes or reader.classes()  # train comes first: the model knows what train knows
+        if not classes:  # train comes first: the model knows what train knows
+            classes, taxonomy = reader.classes(), reader.taxonomy()
         index_of = {source_id: index for index, (source_id, _) in enumerate(classes)}
         reader.read(index_of, f"the categories of {present[0].file}", rows, rejected)
+        unread += reader.unread
     for one in split_files:
         if one not in present and not one.split.startswith("train"):
             logging.info("no %s in %s: there will be no %s split", one.file, data_dir, one.split)
-    return Table(make_examples(rows), classes, rejected=tuple(rejected))
+    for line in unread:
+        logging.warning("%s", line)
+    return Table(make_examples(rows), classes, taxonomy, rejected=tuple(rejected), unread=tuple(unread))
 
 
 def load_json(path: str) -> Any:
@@ -84,6 +92,7 @@ class _SplitReader:
     """Reads one JSON file; every complaint names it."""
 
     def __init__(self, data_dir: str, split_file: SplitFile):
+        self.unread: list[str] = []
         self._split = split_file.split
         self._path = files.join(data_dir, split_file.file)
         self._content = load_json(self._path)
@@ -107,29 +116,42 @@ class _SplitReader:
 
     def classes(self) -> list[tuple[str, str]]:
         """(source id, name) sorted by category id, as a number."""
+        return [(str(source_id), str(entry.get("name") or source_id)) for source_id, entry in self._categories()]
+
+    def taxonomy(self) -> list[dict[str, str]]:
+        """By class the name of each rank that its category tells; where it tells some, its own name is the species."""
+        found = []
+        for _, entry in self._categories():
+            ranks = {rank: str(entry[rank]) for rank in RANKS if entry.get(rank)}
+            found.append({**ranks, **({"species": str(entry["name"])} if ranks and entry.get("name") else {})})
+        return found if any(found) else []
+
+    def _categories(self) -> list[tuple[int, dict]]:
         categories = {}
         for entry in self._list("categories"):
             source_id = self._field(entry, "id", "a category")
-            if not isinstance(source_id, int):
+            text = _id_text(source_id)
+            if isinstance(source_id, bool) or not re.fullmatch("-?[0-9]+", text):
                 raise self._error(f"has the category id {source_id!r}, which is no integer")
-            if source_id in categories:
-                raise self._error(f"has category {source_id} twice")
-            categories[source_id] = str(entry.get("name") or source_id)
+            if int(text) in categories:
+                raise self._error(f"has category {text} twice")
+            categories[int(text)] = entry
         if not categories:
             raise self._error("has no categories")
-        return [(str(source_id), name) for source_id, name in sorted(categories.items())]
+        return sorted(categories.items())
 
     def read(self, index_of: dict[str, int], known: str, rows: list[Example], rejected: list[Rejected]) -> None:
         """Appends the split's examples, and those that have no usable label; `known` says what `index_of` holds."""
         images = self._images()
+        located = self._located(images)
         if self._split == "test":
-            rows.extend(self._example(image, ()) for image in images.values())
+            rows.extend(self._example(one, images, located, ()) for one in images)
             return
         labels = self._labels(images, index_of, known)
         for source_id, image in images.items():
             found = labels.get(source_id, ())
             if len(found) == 1:
-                rows.append(self._example(image, found))
+                rows.append(self._example(source_id, images, located, found))
             else:
                 reason = "annotated with several categories" if found else "not annotated"
                 rejected.append(Rejected(source_id, self._split, str(image["file_name"]), found, reason))
@@ -137,7 +159,7 @@ class _SplitReader:
     def _images(self) -> dict[str, dict]:
         images = {}
         for image in self._list("images"):
-            source_id = str(self._field(image, "id", "an image"))
+            source_id = _id_text(self._field(image, "id", "an image"))
             self._field(image, "file_name", "an image")
             if source_id in images:
                 raise self._error(f"has image {source_id} twice")
@@ -148,8 +170,8 @@ class _SplitReader:
         """Sorted distinct class indices by image id."""
         labels: dict[str, tuple[int, ...]] = {}
         for annotation in self._list("annotations"):
-            image = str(self._field(annotation, "image_id", "an annotation"))
-            category = str(self._field(annotation, "category_id", "an annotation"))
+            image = _id_text(self._field(annotation, "image_id", "an annotation"))
+            category = _id_text(self._field(annotation, "category_id", "an annotation"))
             if image not in images:
                 raise self._error(f"annotates image {image}, which is not among its images")
             if category not in index_of:
@@ -157,13 +179,21 @@ class _SplitReader:
             labels[image] = tuple(sorted({*labels.get(image, ()), index_of[category]}))
         return labels
 
-    def _example(self, image: dict, labels: tuple[int, ...]) -> Example:
-        source_id, path = str(image["id"]), str(image["file_name"])
+    def _example(self, source_id: str, images: dict[str, dict], located: dict[str, tuple],
+                 labels: tuple[int, ...]) -> Example:
+        return Example(source_id, self._split, str(images[source_id]["file_name"]), labels,
+                       *located.get(source_id, _NOWHERE))
+
+    def _located(self, images: dict[str, dict]) -> dict[str, tuple]:
+        """(latitude, longitude, date, user) by image id, of the images or of the file that holds them."""
         if self._places is not None:
-            return Example(source_id, self._split, path, labels, *self._places.get(source_id, _NOWHERE))
-        user = image.get("user_id")
-        return Example(source_id, self._split, path, labels, *place(image.get("latitude"), image.get("longitude")),
-                       fraction_of_year(image.get("date")), "" if user is None else str(user))
+            return self._places
+        unread = Unread(self._path)
+        pairs, placed = places.read(((one.get("latitude"), one.get("longitude")) for one in images.values()), unread)
+        days, dated = dates.read([one.get("date") for one in images.values()], unread)
+        self.unread += unread.lines({"places": placed, "dates": dated})
+        return {source_id: (*pair, day, _user(image))
+                for (source_id, image), pair, day in zip(images.items(), pairs, days)}
 
     def _read_locations(self, data_dir: str, name: Optional[str]) -> Optional[dict[str, tuple]]:
         """(latitude, longitude, date, user) by image id; None where the competition keeps places in the images."""
@@ -175,14 +205,31 @@ class _SplitReader:
         entries = load_json(path)
         if not isinstance(entries, list) or not all(isinstance(one, dict) and "id" in one for one in entries):
             raise UserError(f"{path} is not a list of places, each with an 'id'")
-        return {str(one["id"]): _location(one) for one in entries}
+        unread = Unread(path)
+        pairs, placed = places.read(((one.get("lat"), one.get("lon")) if one.get("valid") in _VALID else (None, None)
+                                     for one in entries), unread)
+        found, dated = {}, 0
+        for entry, pair in zip(entries, pairs):
+            told = entry.get("date_c")
+            day = places.share_of_year(told)
+            if not dates.is_absent(told):
+                dated += 1
+                if math.isnan(day):
+                    unread.add("dates", "are no share of the year, from 0 to 1", told)
+            found[_id_text(entry["id"])] = (*pair, day, _user(entry))
+        self.unread += unread.lines({"places": placed, "dates": dated})
+        return found
 
 
 _NOWHERE = (math.nan, math.nan, math.nan, "")
+_VALID = (None, True, 1, "1", "true", "True")
 
 
-def _location(entry: dict) -> tuple[float, float, float, str]:
-    valid = entry.get("valid") in (None, True, 1)
-    here = place(entry.get("lat"), entry.get("lon")) if valid else (math.nan, math.nan)
+def _id_text(value: Any) -> str:
+    """An id as text, alike whether a file has it as 3, "3" or (after a detour through a table) 3.0."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _user(entry: dict) -> str:
     user = entry.get("user_id")
-    return (*here, number_within(entry.get("date_c"), 0, 1), "" if user is None else str(user))
+    return "" if user is None else _id_text(user)

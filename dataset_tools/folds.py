@@ -8,9 +8,9 @@ from typing import Mapping, Optional, Sequence
 import numpy as np
 from absl import logging
 from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
-from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+from sklearn.model_selection import StratifiedKFold
 
-from dataset_tools import duplicates, fingerprints, shard_plan
+from dataset_tools import duplicates, fingerprints, shard_plan, stratified_groups
 from dataset_tools.table import Example, Table, trained_split
 from pipeline.errors import UserError
 
@@ -86,10 +86,10 @@ def assign(labels: Sequence[Sequence[int]], copies: np.ndarray, count: int, seed
     if numbers < count:
         raise UserError(f"--folds={count}: train has only {numbers} usable picture{'s' * (numbers != 1)} or groups of "
                         "them that may stand apart")
-    if several_labels:
+    if groups is not None and any(groups):
+        fold_of_unit = stratified_groups.divide(labels, units, np.full(count, 1 / count), seed)
+    elif several_labels:
         fold_of_unit = _by_every_label(labels, units, numbers, count, seed % _SEEDS)
-    elif groups is not None and any(groups):
-        fold_of_unit = _grouped(labels, units, numbers, count, seed % _SEEDS)
     else:
         fold_of_unit = _stratified(labels, units, numbers, count, seed % _SEEDS)
     empty = set(range(count)) - set(fold_of_unit.tolist())
@@ -116,12 +116,12 @@ def _label_of_unit(labels: Sequence[Sequence[int]], units: np.ndarray, numbers: 
     return np.array([min(counter, key=lambda label: (-counter[label], label), default=-1) for counter in counters])
 
 
-def _folds_of(splitter, y: np.ndarray, count: int, groups: Optional[np.ndarray] = None) -> np.ndarray:
+def _folds_of(splitter, y: np.ndarray, count: int) -> np.ndarray:
     fold_of = np.empty(len(y), np.int64)
     with warnings.catch_warnings():
         # Classes with fewer members than folds are usual here: their members go to as many folds.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
-        for fold, (_, held_out) in enumerate(splitter.split(np.zeros(len(y)), y, groups)):
+        for fold, (_, held_out) in enumerate(splitter.split(np.zeros(len(y)), y)):
             fold_of[held_out] = fold
     return fold_of
 
@@ -139,19 +139,6 @@ def _stratified(labels, units: np.ndarray, numbers: int, count: int, seed: int) 
     label_of = _label_of_unit(labels, units, numbers)
     splitter = StratifiedKFold(count, shuffle=True, random_state=seed)
     return _folds_of(splitter, _padded(label_of, count), count)[:numbers]
-
-
-def _grouped(labels, units: np.ndarray, numbers: int, count: int, seed: int) -> np.ndarray:
-    """Each unit counts with all its members. (Needs units × classes × 8 bytes of memory.)"""
-    label_of = np.array([one[0] if one else -1 for one in labels])
-    # Its own shuffle=True (scikit-learn 1.7) mixes up which counts are whose; numbering the groups anew does it.
-    shuffled = np.random.default_rng(seed).permutation(numbers)[units]
-    padding = numbers + np.arange(count)
-    fold_of = _folds_of(StratifiedGroupKFold(count), _padded(label_of, count), count,
-                        np.concatenate([shuffled, padding]))
-    fold_of_unit = np.empty(numbers, np.int64)
-    fold_of_unit[units] = fold_of[:len(units)]
-    return fold_of_unit
 
 
 def _by_every_label(labels, units: np.ndarray, numbers: int, count: int, seed: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from typing import Any, Iterable, NamedTuple, Optional, Sequence
+from typing import Any, Iterable, Mapping, NamedTuple, Optional, Sequence
 
 from absl import logging
 
@@ -171,7 +171,8 @@ def _marked(out_dir: str) -> list[str]:
 
 
 def class_infos(classes: Sequence[tuple[str, str]], rows: Sequence[Row],
-                known: Optional[Sequence[bool]] = None) -> tuple[schema.ClassInfo, ...]:
+                known: Optional[Sequence[bool]] = None,
+                taxonomy: Sequence[Mapping[str, str]] = ()) -> tuple[schema.ClassInfo, ...]:
     """Classes with their counts over train, or over train_mini where there is no train; `known` None: all are."""
     counted = trained_split(row.example.split for row in rows)
     counts = [0] * len(classes)
@@ -180,8 +181,9 @@ def class_infos(classes: Sequence[tuple[str, str]], rows: Sequence[Row],
             for label in row.example.labels:
                 counts[label] += 1
     known = known or [True] * len(classes)
-    return tuple(schema.ClassInfo(index, files.printable(source_id), files.printable(name), counts[index], known[index])
-                 for index, (source_id, name) in enumerate(classes))
+    ranks = [{rank: files.printable(text) for rank, text in one.items()} for one in taxonomy] or [{} for _ in classes]
+    return tuple(schema.ClassInfo(index, files.printable(source_id), files.printable(name), counts[index], known[index],
+                                  ranks[index]) for index, (source_id, name) in enumerate(classes))
 
 
 def write(out_dir: str, manifest: schema.Manifest, rows: Iterable[Row], rejected: Iterable[Rejected]) -> None:

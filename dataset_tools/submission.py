@@ -12,9 +12,10 @@ _INTEGER = re.compile(r"-?[0-9]+")
 
 @dataclasses.dataclass(frozen=True)
 class SubmissionFormat:
-    columns: tuple[str, ...]   # header: id and one column for all answers, separated by spaces, or a column for each
+    columns: tuple[str, ...]   # header: id and one column for all answers, or a column for each
     answers: int               # distinct answers in a row, best first
     at_least: int = 0          # where rows differ in their number of answers: the fewest; 0: all have `answers`
+    separator: str = " "       # between the answers in one column
 
     def answers_for(self, num_classes: int) -> int:
         """A small competition may have fewer classes than a row has answers."""
@@ -23,7 +24,7 @@ class SubmissionFormat:
     def fields(self, answers: Sequence[str]) -> list[str]:
         """What stands behind the id in a row with these answers."""
         if len(self.columns) == 2:
-            return [" ".join(answers)]
+            return [self.separator.join(answers)]
         return [*answers, *[""] * (len(self.columns) - 1 - len(answers))]
 
 

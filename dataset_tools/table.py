@@ -1,10 +1,8 @@
 """What every competition is read into: one table of examples, whatever its files look like."""
 
 import dataclasses
-import functools
 import math
-import time
-from typing import Any, Callable, Iterable, NamedTuple, Optional, Sequence
+from typing import Callable, Iterable, Mapping, NamedTuple, Optional, Sequence
 
 import pandas as pd
 
@@ -12,6 +10,7 @@ from dataset_tools.submission import SubmissionFormat
 
 MISSING = "missing"  # a reason to set a picture aside, which a later run looks at again
 SPLITS = ("train", "train_mini", "val", "test")  # rows are numbered in this order
+RANKS = ("kingdom", "phylum", "class", "order", "family", "genus", "species")
 COLUMNS = ("id", "split", "path", "labels", "latitude", "longitude", "date", "user")
 
 
@@ -50,12 +49,14 @@ class Table:
 
     examples: pd.DataFrame
     classes: list[tuple[str, str]]
+    taxonomy: Sequence[Mapping[str, str]] = ()  # by class index, the name of each rank that is known; empty: none is
     multi_label: bool = False  # several labels a picture
     task: str = ""             # a kind of pipeline.tasks beyond one label and several
     rejected: tuple[Rejected, ...] = ()
     known: Optional[tuple[bool, ...]] = None  # None: all
     unknown_answer: str = ""
     notes: tuple[str, ...] = ()  # sentences for whoever brought the files: what was passed over, or understood otherwise
+    unread: tuple[str, ...] = ()  # places and dates that are not taken, a line for each kind, with an example
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +74,12 @@ class Competition:
     submission: SubmissionFormat
     places: str = ""  # the file that holds the places of {split}; empty: there are none
     test_labels: bool = False  # whether those of test are at hand, so that it can be scored too
+    several_labels: Optional["Competition"] = None  # what it is where a picture has several labels, if its files decide
+    has_places: Callable[[str], bool] = lambda data_dir: True  # whether the files in a data folder do tell places
+
+    def of(self, exclusive: bool) -> "Competition":
+        """The competition as it is where a picture has one label, or several."""
+        return self if exclusive or self.several_labels is None else self.several_labels
 
 
 def trained_split(splits: Iterable[str]) -> str:
@@ -86,33 +93,3 @@ def make_examples(rows: Sequence[Example]) -> pd.DataFrame:
     for column in ("latitude", "longitude", "date"):
         frame[column] = frame[column].astype("float64")
     return frame
-
-
-@functools.lru_cache(maxsize=100_000)
-def _fraction_of_day(day: str) -> float:
-    parsed = time.strptime(day, "%Y-%m-%d")
-    leap = parsed.tm_year % 4 == 0 and (parsed.tm_year % 100 != 0 or parsed.tm_year % 400 == 0)
-    return parsed.tm_yday / (366 if leap else 365)
-
-
-def fraction_of_year(date: Any) -> float:
-    """Day of the year / (366 in a leap year, else 365) of a text like `2021-03-02 12:00:00+00:00`; else NaN."""
-    if not isinstance(date, str):
-        return math.nan
-    try:
-        return _fraction_of_day(date[:10])
-    except ValueError:
-        return math.nan
-
-
-def number_within(value: Any, low: float, high: float) -> float:
-    """`value` as a float; NaN where it is null, no number, or outside [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return math.nan
-    return float(value) if low <= value <= high else math.nan
-
-
-def place(latitude: Any, longitude: Any) -> tuple[float, float]:
-    """(latitude, longitude) in degrees; both NaN unless both are there and on Earth."""
-    pair = number_within(latitude, -90, 90), number_within(longitude, -180, 180)
-    return (math.nan, math.nan) if any(map(math.isnan, pair)) else pair

@@ -5,6 +5,7 @@ damaged shard), 130 where it was interrupted. A bug of ours ends with its traceb
 """
 
 import errno
+import io
 import logging as standard_logging
 import os
 import re
@@ -14,7 +15,7 @@ from typing import Callable, Optional, Sequence
 
 from absl import app, flags, logging
 
-from pipeline import flag_help
+from pipeline import flag_files, flag_help
 from pipeline.errors import UserError, WorkError
 
 USAGE_EXIT_CODE = 2
@@ -97,14 +98,28 @@ def _fail(message: str) -> None:
 def _parse_flags(argv: Sequence[str]) -> list[str]:
     try:
         # The mains import little, so flags of absl itself and of the command are all that is known here.
-        rest = flags.FLAGS(list(argv))
+        rest = flags.FLAGS([*argv[:1], *flag_files.read(flags.FLAGS, argv[1:])])
     except flags.Error as error:
         _fail(f"{error} (--help lists the flags)")
-    except (OSError, UnicodeDecodeError) as error:
-        _fail(f"--flagfile: {error}")
+    except UserError as error:
+        _fail(str(error))
     if len(rest) > 1 and not flags.FLAGS.is_gnu_getopt():
         _fail(f"unexpected argument {rest[1]!r}; flags are written --name=value (--help lists them)")
     return rest
+
+
+def _speak_any_text() -> None:
+    """Sees to it that names of any script can be read, written and told, whatever the locale and the terminal are.
+
+    Python, the file system and TensorFlow must agree on how a name is written: where the locale says otherwise than UTF-8
+    (a cron job's, say), this process begins anew in Python's UTF-8 mode. What a terminal or a log can't show is escaped.
+    """
+    if sys.getfilesystemencoding() != "utf-8" and not sys.flags.utf8_mode:
+        shown = os.environ.get("PYTHONIOENCODING") or sys.stdout.encoding
+        os.execve(sys.executable, sys.orig_argv, {**os.environ, "PYTHONUTF8": "1", "PYTHONIOENCODING": shown})
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a test may have put something else in its place
+            stream.reconfigure(errors="backslashreplace")
 
 
 def run(main: Callable[..., None], takes_arguments: bool = False) -> None:
@@ -112,6 +127,7 @@ def run(main: Callable[..., None], takes_arguments: bool = False) -> None:
 
     Args: takes_arguments: `main` gets what is no flag, each as an argument of its own; else there may be none.
     """
+    _speak_any_text()
     flags.FLAGS.set_gnu_getopt(takes_arguments)  # flags may stand behind arguments
 
     def guarded(argv: list[str]) -> None:

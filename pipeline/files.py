@@ -134,3 +134,21 @@ def remove(path: str) -> None:
 
 def glob(pattern: str) -> list[str]:
     return _gfile().glob(pattern) if is_remote(pattern) else _glob.glob(pattern)
+
+
+def escape(path: str) -> str:
+    """The pattern for `glob` that means this path alone."""
+    return re.sub(r"([\\*?\[])", r"\\\1", path) if is_remote(path) else _glob.escape(path)
+
+
+def matching(pattern: str) -> list[str]:
+    """The paths that a person means, sorted: the file or folder of just that name, else what matches it as a pattern.
+
+    The folders that it begins with and that are there under just these names are no pattern (run[1]/models/*).
+    """
+    if exists(pattern):
+        return [pattern]
+    there = pattern
+    while there and not exists(there):
+        there = os.path.dirname(there)
+    return sorted(glob(escape(there) + pattern[len(there):]) or glob(pattern))

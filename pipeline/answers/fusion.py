@@ -26,7 +26,7 @@ def find(patterns: Sequence[str], flag: str = "predictions", data: Optional[data
     """
     directories = []
     for pattern in patterns:
-        found = sorted(files.glob(pattern))
+        found = files.matching(pattern)
         if not found:
             raise UserError(f"--{flag}: nothing is at {pattern}")
         directories.extend(found)
@@ -37,6 +37,18 @@ def find(patterns: Sequence[str], flag: str = "predictions", data: Optional[data
     if split and not any(one.of_another_program for one in opened):
         raise UserError(f"--split={split} is for predictions of other programs (.npz, .npy); ours tell theirs")
     return opened
+
+
+def of_other_splits(one: predictions.Predictions, other: predictions.Predictions) -> bool:
+    """Whether two predictions have no split in common, so that an id in both names two pictures."""
+    return not set(one.meta["split"].split("+")) & set(other.meta["split"].split("+"))
+
+
+def _check_splits(members: Sequence[predictions.Predictions]) -> None:
+    strange = next((one for one in members if of_other_splits(one, members[0])), None)
+    if strange:
+        raise UserError(f"--predictions: {strange.directory} is of {strange.meta['split']}, {members[0].directory} of "
+                        f"{members[0].meta['split']}")
 
 
 class Blend:
@@ -55,6 +67,7 @@ class Blend:
     def __init__(self, members: Sequence[predictions.Predictions], weights: Optional[np.ndarray] = None,
                  log_priors: Optional[Sequence[np.ndarray]] = None):
         first = members[0]
+        _check_splits(members)
         self.ids = first.ids
         self.class_ids = first.class_ids
         self.meta = first.meta

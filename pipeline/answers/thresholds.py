@@ -93,6 +93,6 @@ def for_submission(blended: fusion.Blend, data: datasets.Dataset, allowed: np.nd
 def _labelled_alike(members: Sequence[predictions.Predictions]) -> Optional[list[predictions.Predictions]]:
     """The members' models' predictions with labels; None unless all have them, of the same pictures."""
     found = [blend.labelled_of(one.meta["model_dir"]) for one in members]
-    if None in found or any(set(one.ids) != set(found[0].ids) for one in found):
+    if None in found or any(fusion.of_other_splits(one, found[0]) or set(one.ids) != set(found[0].ids) for one in found):
         return None
     return found

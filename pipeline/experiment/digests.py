@@ -3,7 +3,6 @@
 Things are named KIND:PATH, so that a plan is plain data; the kinds are the functions of _KINDS.
 """
 
-import glob as globs
 import hashlib
 import json
 import os
@@ -79,7 +78,7 @@ def _of_records(directory: str) -> Optional[str]:
     data = datasets.load(directory)
     paths = {data.path(shard): shard.bytes for shard in data.manifest.shards}
     if files.is_remote(directory):  # one listing, where asking for each size would take minutes
-        whole = set(paths) <= {*files.glob(os.path.join(directory, "*")), *filter(os.path.isabs, paths)}
+        whole = set(paths) <= {*files.glob(os.path.join(files.escape(directory), "*")), *filter(os.path.isabs, paths)}
     else:
         whole = all(files.exists(path) and files.size(path) == size for path, size in paths.items())
     return found if whole else None
@@ -114,7 +113,7 @@ def _of_stage(folder: str) -> dict[str, Optional[str]]:
 
 def _listed(folder: str, *names: str) -> list[str]:
     """The files of a folder in it, in order."""
-    return sorted(files.glob(os.path.join(folder if files.is_remote(folder) else globs.escape(folder), *names, "*")))
+    return sorted(files.glob(os.path.join(files.escape(folder), *names, "*")))
 
 
 def _of_geo_prior(model_dir: str) -> Optional[str]:

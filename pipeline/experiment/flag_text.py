@@ -9,6 +9,7 @@ from typing import Mapping, Optional, Sequence
 
 from absl import flags
 
+from pipeline import flag_files
 from pipeline.errors import UserError
 
 REPEATED = ("stage", "predictions", "without_tta")  # all of their values count, in order; of any other flag the last one
@@ -24,10 +25,7 @@ def split(text: str, flag: str) -> list[str]:
 
 def resolve(arguments: Sequence[str]) -> dict[str, list[str]]:
     """The values of each flag in order, those of flagfiles in their place. Raises UserError where one can't be read."""
-    try:
-        words = flags.FlagValues().read_flags_from_files(list(arguments))
-    except (flags.Error, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--flagfile: {error}") from None
+    words = flag_files.read(flags.FlagValues(), arguments)
     found = collections.defaultdict(list)
     for position, word in enumerate(words):
         if not word.startswith("-") or word == "--":

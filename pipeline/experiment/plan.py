@@ -28,7 +28,7 @@ def record_flags(settings: Settings) -> list[str]:
 def records_step(settings: Settings) -> Step:
     return Step(RECORDS, "create_tfrecords.py",
                 (f"--competition={settings.competition}", f"--data_dir={settings.data_dir}", f"--out_dir={settings.records}",
-                 *record_flags(settings)),
+                 *settings.raw_flags, *record_flags(settings)),
                 inputs=("raw:",), outputs=(f"records:{settings.records}",),
                 marker=os.path.join(settings.records, schema.EXAMPLES_FILE))  # without it all is written anew
 
@@ -47,7 +47,7 @@ def training_steps(settings: Settings) -> list[Step]:
 def _geo_prior_step(settings: Settings) -> Step:
     return Step(GEO_PRIOR, "train_geo_prior.py",
                 (f"--flagfile={settings.geo_prior}", f"--competition={settings.competition}",
-                 f"--data_dir={settings.data_dir}", f"--model_dir={settings.geo_prior_dir}"),
+                 f"--data_dir={settings.data_dir}", f"--model_dir={settings.geo_prior_dir}", *settings.raw_flags),
                 inputs=("raw:",), outputs=(f"geo_prior:{settings.geo_prior_dir}",))
 
 

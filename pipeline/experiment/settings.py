@@ -10,6 +10,7 @@ from typing import Callable, Mapping, Optional, Sequence
 
 from absl import flags
 
+from pipeline import flag_files
 from pipeline.errors import UserError, unknown
 from pipeline.experiment import flag_text
 
@@ -77,6 +78,7 @@ class Settings:
       passed_on: flags for each command, by _PASSED_ON's names.
       run_flags: path of the run.flags that counts; empty: none.
       score_test: the labels of test are known, and are to be scored by one view and by all.
+      raw_flags: what every command that reads the competition's files is told of them.
     """
 
     competition: str
@@ -91,6 +93,7 @@ class Settings:
     passed_on: Mapping[str, list[str]]
     run_flags: str = ""
     score_test: bool = False
+    raw_flags: Sequence[str] = ()
 
     @property
     def records(self) -> str:
@@ -105,12 +108,14 @@ class Settings:
 
 
 def read(competition: str, data_dir: str, run_dir: str, given: flags.FlagValues, environment: Mapping[str, str],
-         find: Callable[[str], str], score_test: bool = False) -> Settings:
+         find: Callable[[str], str], score_test: bool = False, has_places: Callable[[], bool] = lambda: True,
+         raw_flags: Sequence[str] = ()) -> Settings:
     """Puts the layers together.
 
     Args:
       given: the flags of the command, as `define` defines them.
       find: gives the path of a file that a person has named.
+      has_places: whether the competition's files tell places; asked only where nobody says how the geo prior is trained.
 
     Raises UserError for a recipe or run.flags that can't be read, and for two recipes of one name.
     """
@@ -127,8 +132,8 @@ def read(competition: str, data_dir: str, run_dir: str, given: flags.FlagValues,
     meant_for_these = elsewhere is None or values.get("members") != layer.get("members")
     return Settings(
         competition, data_dir, run_dir, read_recipes, _answering(read_recipes, values.get("members"), meant_for_these), chosen,
-        _geo_prior(values.get("geo_prior"), competition, find), values.get("folds"), values.get("record_seed"), passed_on,
-        run_flags if layer else "", score_test)
+        _geo_prior(values.get("geo_prior"), competition, find, has_places), values.get("folds"), values.get("record_seed"),
+        passed_on, run_flags if layer else "", score_test, tuple(raw_flags))
 
 
 def _words(text: Optional[str]) -> list[str]:
@@ -150,8 +155,8 @@ def _read_layer(path: str) -> dict[str, object]:
     values = flags.FlagValues()
     define(values)
     try:
-        rest = values(["run.py", f"--flagfile={path}"])
-    except (flags.Error, OSError, UnicodeDecodeError) as error:
+        rest = values(["run.py", *flag_files.read(values, [f"--flagfile={path}"])])
+    except (flags.Error, UserError) as error:
         raise UserError(f"{path}: {error}") from None
     if rest[1:]:
         raise UserError(f"{path}: unexpected {rest[1]!r}; flags are written --name=value")
@@ -204,8 +209,8 @@ def _answering(recipes: tuple[Recipe, ...], members: Optional[str], meant_for_th
     return tuple(recipe for recipe in recipes if recipe.name in names) or recipes
 
 
-def _geo_prior(value: Optional[str], competition: str, find: Callable[[str], str]) -> str:
+def _geo_prior(value: Optional[str], competition: str, find: Callable[[str], str], has_places: Callable[[], bool]) -> str:
     default = os.path.join(CONFIGS, "geo_prior", f"{competition}.flags")
     if value in (None, "", AUTO):
-        return default if os.path.exists(default) else ""
+        return default if os.path.exists(default) and has_places() else ""
     return "" if value == NONE else find(value)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from pipeline.errors import UserError
 from pipeline.geo import points as geo_points
 from pipeline.geo.points import Points
-from pipeline.runs import checkpoint, record as run_record, run as runs
+from pipeline.runs import checkpoint, patterns, record as run_record, run as runs
 
 PROGRAM = "train_geo_prior.py"
 LAST_DIR = "last"       # of the checkpoint
@@ -135,7 +135,7 @@ def load(directory: str) -> GeoPrior:
         raise UserError(f"{directory} has not finished: run {PROGRAM} with the same flags to go on")
     class_ids, same = record["free"]["class_ids"], record["same"]
     network = GeoNetwork(len(class_ids), same["embed_dim"], same["date_input"], batch_norm=same.get("batch_norm", "off"))
-    path = tf.train.latest_checkpoint(os.path.join(directory, LAST_DIR))
+    path = patterns.latest(os.path.join(directory, LAST_DIR))
     if path is None:
         raise UserError(f"{directory} holds no checkpoint")
     checkpoint.read_into(path, tf.train.Checkpoint(network=network))

@@ -19,7 +19,7 @@ from pipeline.geo.runs import GeoRun
 from pipeline.geo.step import Trainer
 from pipeline.metrics import single_label as metrics
 from pipeline.progress import duration, progress
-from pipeline.runs import checkpoint, record as run_record, run as runs
+from pipeline.runs import checkpoint, patterns, record as run_record, run as runs
 from pipeline.training.callbacks import are_numbers, forget_rows_after
 
 HISTORY_FILE = "history.csv"
@@ -41,10 +41,12 @@ class Training:
         self.trainer = Trainer(run, records, num_classes, self._steps)
         self._epochs_done = tf.Variable(0, dtype=tf.int64, trainable=False)
         state = tf.train.Checkpoint(**self.trainer.state(), epochs_done=self._epochs_done)
-        self._last = tf.train.CheckpointManager(state, os.path.join(run.model_dir, geo_prior.LAST_DIR), max_to_keep=1)
-        if self._last.latest_checkpoint:
-            checkpoint.read_into(self._last.latest_checkpoint, state)
-            logging.info("going on after epoch %d, from %s", self.epochs_done, self._last.latest_checkpoint)
+        folder = os.path.join(run.model_dir, geo_prior.LAST_DIR)
+        self._last = patterns.manager(state, folder)
+        standing = patterns.latest(folder)
+        if standing:
+            checkpoint.read_into(standing, state)
+            logging.info("going on after epoch %d, from %s", self.epochs_done, standing)
         self._history_path = os.path.join(run.model_dir, HISTORY_FILE)
         forget_rows_after(self._history_path, self.epochs_done)
 
@@ -123,7 +125,7 @@ def _check(run: GeoRun, records: Records) -> None:
         raise UserError(f"--photographers: the records of {run.data_dir} name {records.photographers} photographers "
                         "(user_id); it takes 2 and more")
     if run.date_input and np.isnan(records.date).all():
-        raise UserError(f"no record of {run.data_dir} has a date; train without with --date_input=off")
+        raise UserError(f"no record of {run.data_dir} has a date that can be read; train without dates by --date_input=off")
 
 
 def _claim(run: GeoRun, records: Records, class_ids: Sequence[str]) -> None:

@@ -73,10 +73,13 @@ class Dataset:
     def examples(self, split: str) -> pd.DataFrame:
         """The table of a split in row order: schema.EXAMPLE_COLUMNS, ids as text, labels as lists of class indices.
 
-        `fold` is an integer, −1 where an example belongs to none.
+        `fold` is an integer, −1 where an example belongs to none. Ids are distinct: where one of joined splits stands in
+        another of them too (they may begin anew in each), all are written split/id.
         """
         table = _read_table(os.path.join(self.directory, schema.EXAMPLES_FILE))
         table = table[table["split"].isin(split.split("+"))].reset_index(drop=True)
+        if "+" in split and table["id"].duplicated().any():
+            table["id"] = table["split"] + "/" + table["id"]
         table["labels"] = [[int(label) for label in text.split()] for text in table["labels"]]
         for column in ("latitude", "longitude", "date"):
             table[column] = pd.to_numeric(table[column])
@@ -84,8 +87,15 @@ class Dataset:
         table["fold"] = pd.to_numeric(table["fold"]).fillna(-1).astype("int64")
         return table
 
+    def shared_id(self, split: str) -> Optional[str]:
+        """An id that stands in two of joined splits, set aside or not; None: there is none."""
+        tables = [self.identifiers(split)[["split", "id"]], self.rejected(split)[["split", "id"]]]
+        both = pd.concat(tables).drop_duplicates()["id"]
+        return next(iter(both[both.duplicated()]), None)
+
     def identifiers(self, split: str, also: Sequence[str] = ()) -> pd.DataFrame:
-        """The columns id, split and fold (−1: none) of a split's examples, and others as text; there may be millions."""
+        """The columns id (as its own split has it), split and fold (−1: none) of a split's examples, and others as text;
+        there may be millions."""
         table = _read_table(os.path.join(self.directory, schema.EXAMPLES_FILE), ["id", "split", "fold", *also])
         table = table[table["split"].isin(split.split("+"))].reset_index(drop=True)
         table["fold"] = pd.to_numeric(table["fold"]).fillna(-1).astype("int64")

@@ -62,6 +62,7 @@ class ClassInfo:
     name: str        # what a person calls it
     train_count: int
     known: bool = True  # False: to be answered by `Manifest.unknown_answer` (open-set competitions)
+    taxonomy: dict[str, str] = dataclasses.field(default_factory=dict)  # rank (kingdom, …, species) → name; what is known
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +102,7 @@ class Manifest:
     metric: str = ""             # what the competition scores by; a key of metrics.COMPETITION_METRICS, or empty
     task: str = ""               # a kind of pipeline.tasks; empty: single_label or multi_label
     notes: tuple[str, ...] = ()  # sentences about what was passed over, or is odd: the command's summary
+    ids_by_split: Optional[bool] = None  # an id names another picture in each split; None: no id stands in two, or untold
     format: int = FORMAT_VERSION
 
     @property

@@ -16,6 +16,7 @@ from pipeline import files
 from pipeline.errors import UserError, unknown
 from pipeline.models import classifier as classifiers, weights, zoo
 from pipeline.models.classifier import Classifier
+from pipeline.runs import patterns
 from pipeline.runs.run import Plan
 from pipeline.runs.stages import parse_epochs
 
@@ -58,9 +59,9 @@ class StageCheckpoints(tf.keras.callbacks.Callback):
         state = tf.train.Checkpoint(model=classifier.model, base=classifier.base, head=classifier.head,
                                     optimizer=optimizer, snapshots=self._snapshots, best_value=self._best_value,
                                     **(also or {}))
-        self._last = tf.train.CheckpointManager(state, os.path.join(self._write_dir, LAST), max_to_keep=1)
+        self._last = patterns.manager(state, os.path.join(self._write_dir, LAST))
         self._weights = tf.train.Checkpoint(model=classifier.model, base=classifier.base, head=classifier.head)
-        self._best = tf.train.CheckpointManager(self._weights, os.path.join(self._write_dir, BEST), max_to_keep=1)
+        self._best = patterns.manager(self._weights, os.path.join(self._write_dir, BEST))
 
     @property
     def snapshots(self) -> int:
@@ -80,11 +81,12 @@ class StageCheckpoints(tf.keras.callbacks.Callback):
 
     def restore(self) -> bool:
         """Restores the state of the last snapshot, if there is one."""
-        path = tf.train.latest_checkpoint(os.path.join(self._stage_dir, LAST))
+        path = patterns.latest(os.path.join(self._stage_dir, LAST))
         if path is None:
             return False
         try:
-            self._last.checkpoint.restore(path).assert_existing_objects_matched()
+            with patterns.plain_path(path) as plain:
+                self._last.checkpoint.restore(plain).assert_existing_objects_matched()
         except _UNREADABLE as error:
             raise UserError(f"checkpoint {path} is damaged ({_first_line(error)}): delete the stage's folder to train "
                             "the stage anew") from None
@@ -113,7 +115,7 @@ def _kept_path(stage_dir: str, epochs: float) -> str:
 
 def _kept_epochs(stage_dir: str) -> list[str]:
     """As they stand in the names."""
-    paths = files.glob(os.path.join(stage_dir, _KEPT, "epoch-*.index"))
+    paths = files.glob(os.path.join(files.escape(stage_dir), _KEPT, "epoch-*.index"))
     return sorted((os.path.basename(path)[len("epoch-"):-len(".index")] for path in paths), key=float)
 
 
@@ -137,7 +139,7 @@ def choose(stage_dir: str, wanted: str) -> list[str]:
 def find(stage_dir: str, keep: str = BEST) -> str:
     """The checkpoint that a stage is represented by: its best (its last where nothing was held out), or its last."""
     for kind in (BEST, LAST) if keep == BEST else (LAST,):
-        path = tf.train.latest_checkpoint(os.path.join(stage_dir, kind))
+        path = patterns.latest(os.path.join(stage_dir, kind))
         if path is not None:
             return path
     raise UserError(f"{stage_dir} holds no checkpoint")
@@ -182,7 +184,8 @@ def load_at_size(path: str, classifier: Classifier, model: str, size: int, seed:
 def read_into(path: str, wanted: tf.train.Checkpoint) -> None:
     """Reads all that is wanted; raises UserError where the checkpoint lacks some of it, or is damaged."""
     try:
-        wanted.read(path).assert_existing_objects_matched().expect_partial()
+        with patterns.plain_path(path) as plain:
+            wanted.read(plain).assert_existing_objects_matched().expect_partial()
     except _UNREADABLE as error:
         raise UserError(f"checkpoint {path} is not of this model, or is damaged: {_first_line(error)}") from None
 

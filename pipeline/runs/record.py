@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 from typing import Any, Optional
 
@@ -11,6 +12,7 @@ from pipeline.errors import UserError
 
 RUN_FILE = "run.json"
 CLASSIFIER_PROGRAM = "multi_stage_train.py"  # also where run.json names none
+_DIGEST = re.compile("[0-9a-f]{64}")
 _PACKAGES = ("tensorflow", "tensorflow-cpu", "tensorflow-addons", "keras-cv-attention-models", "efficientnet",
              "image-classifiers", "numpy")
 
@@ -45,8 +47,19 @@ def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 def differences(old: dict, new: dict) -> list[str]:
     """What differs between two nested dicts of JSON values: a phrase for each leaf."""
     old, new = _flatten(old), _flatten(new)
-    return [f"{name} was {old.get(name)!r}, is {new.get(name)!r}"
-            for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)]
+    return list(dict.fromkeys(_difference(name, old.get(name), new.get(name))
+                              for name in dict.fromkeys([*old, *new]) if old.get(name) != new.get(name)))
+
+
+def _difference(name: str, before: Any, after: Any) -> str:
+    """A digest says nothing to a person: of what it is, does."""
+    if not any(isinstance(one, str) and _DIGEST.fullmatch(one) for one in (before, after)):
+        return f"{name} was {before!r}, is {after!r}"
+    *whose, what = name.split(".")
+    named = {"contents": f"pictures of {''.join(whose[-1:])}", "digest": "".join(whose[-1:])}.get(what, what)
+    if before is None or after is None:
+        return f"{named} {'were not told before' if before is None else 'are not told now'}"
+    return f"{named} are others (made anew from other files or with other flags?)"
 
 
 def claim(model_dir: str, same: dict[str, Any], free: dict[str, Any], program: str = CLASSIFIER_PROGRAM,

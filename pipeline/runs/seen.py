@@ -74,15 +74,16 @@ def _digest(*words: str) -> int:
 
 
 def ids_by_split(data: datasets.Dataset) -> bool:
-    """Whether an id names another picture in each split: one that stands in two, with other labels."""
-    return _ids_by_split(_all_examples(data))
+    """Whether an id names another picture in each split: told by the manifest, or one stands in two with other labels."""
+    told = data.manifest.ids_by_split
+    return _ids_by_labels(_all_examples(data)) if told is None else told
 
 
 def _all_examples(data: datasets.Dataset) -> pd.DataFrame:
     return data.identifiers("+".join(data.manifest.splits), ["labels"])
 
 
-def _ids_by_split(examples: pd.DataFrame) -> bool:
+def _ids_by_labels(examples: pd.DataFrame) -> bool:
     repeated = examples[examples["id"].duplicated(keep=False)]
     return bool((repeated.groupby("id")["labels"].nunique() > 1).any())
 
@@ -171,7 +172,8 @@ def _of_data(data: datasets.Dataset, train_split: str, by_folds: bool, prior_pow
     summary = {
         "competition": data.manifest.competition, "splits": train_split.split("+"), "by_folds": by_folds,
         "division": _division(data, examples), "contents": data.identity(train_split)["contents"],
-        "ids_by_split": _ids_by_split(everything), "ancestors": [], "prior_power": prior_power if exclusive else None,
+        "ids_by_split": _ids_by_labels(everything) if data.manifest.ids_by_split is None else data.manifest.ids_by_split,
+        "ancestors": [], "prior_power": prior_power if exclusive else None,
         "class_counts": _class_counts(examples, pictures["fold"], len(data.manifest.classes)) if exclusive else None}
     return Seen(summary, pictures)
 

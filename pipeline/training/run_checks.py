@@ -203,6 +203,9 @@ def _check_parts(run: runs.Run, data: datasets.Dataset) -> None:
         raise UserError(f"--train_split={run.train_split}: the test pictures have no labels to learn from")
     part = runs.training_part(run, data)
     part.check()
+    if run.place_input and part.examples()["latitude"].isna().all():
+        raise UserError(f"--place_input: no picture of {run.train_split} has a place in {data.directory}; see what "
+                        "create_tfrecords.py says of places, or train without")
     held_out = runs.held_out_part(run, data)
     if held_out:
         held_out.check()

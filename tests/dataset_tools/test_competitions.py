@@ -9,7 +9,6 @@ import pytest
 from dataset_tools import coco_json
 from dataset_tools.competitions import COMPETITIONS, find
 from dataset_tools.submission import SubmissionFormat, write_submission
-from dataset_tools.table import fraction_of_year
 from pipeline.errors import UserError
 from raw_data import encode, pixels, samples, write, write_inat2021
 
@@ -28,18 +27,6 @@ def year_content(image_ids, annotated=True, **image_fields):
         content["annotations"] = [
             {"id": i, "image_id": i, "category_id": (7, 8, 100)[n % 3]} for n, i in enumerate(image_ids)]
     return content
-
-
-@pytest.mark.parametrize("date, expected", [
-    ("2021-01-01 00:00:00+00:00", 1 / 365), ("2021-12-31 10:00:00+00:00", 1.0), ("2020-12-31 23:59:59+00:00", 1.0),
-    ("2020-03-01 00:00:00+00:00", 61 / 366), ("2019-03-01 00:00:00+00:00", 60 / 365), ("1900-03-01", 60 / 365)])
-def test_fraction_of_year(date, expected):
-    assert fraction_of_year(date) == pytest.approx(expected, abs=1e-12)
-
-
-@pytest.mark.parametrize("date", [None, "", "yesterday", "2021-02-30 00:00:00", 7])
-def test_unknown_date(date):
-    assert math.isnan(fraction_of_year(date))
 
 
 def test_inat2021(tmp_path):
