@@ -26,7 +26,7 @@ PAGE = os.path.join("docs", "recipes.md")
 PUBLISHED = os.path.join("configs", "published.json")
 BEGIN, END = "<!-- recipes -->\n", "<!-- /recipes -->\n"
 _ORDER = ("model", "weights", "init_from", "num_classes", "train_split", "place_input", "size", "epochs", "train", "groups",
-          "batch_size", "lr", "lr_schedule", "lr_factor", "lr_decay", "warmup_epochs", "optimizer", "momentum")  # rest: A to Z
+          "batch_size", "lr", "lr_schedule", "lr_factor", "lr_decay", "warmup_epochs", "optimizer", "momentum")
 _BY_DEFAULT = {"loss": tasks.SINGLE_LABEL.losses[0], "monitor": tasks.SINGLE_LABEL.monitors[0]}  # for None
 _UNTOLD = object()  # of a stage or a variant, by its author
 
@@ -193,7 +193,8 @@ def _of(names: Sequence[str], having: Sequence[str], variants: Sequence[Variant]
     rest = [one.name for one in variants if one.name not in names]
     if not rest:
         return ""
-    return f": all but {', '.join(rest)}" if len(rest) < len(names) and len(having) == len(variants) else f": {', '.join(names)}"
+    most = len(rest) < len(names) and len(having) == len(variants)
+    return f": all but {', '.join(rest)}" if most else f": {', '.join(names)}"
 
 
 def render(published: Mapping[str, Any]) -> str:
