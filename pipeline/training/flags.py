@@ -131,11 +131,12 @@ def _define_optimization() -> None:
                  "norms are spared.")
     define_on_off("decay_all", False, "--weight_decay and --l2 take biases and norms too.")
     define_float("clip_norm", 0.0, "Clip the gradients' global norm to this; 0: don't.")
-    flags.DEFINE_string("lr_schedule", "cosine", "Learning rate after the warm-up: cosine (to 0), cosine:whole (a cosine as long "
-                        "as stage and warm-up together, which the stage's end cuts off above 0), constant, or step:10:20, multiplied by --lr_factor after 10 and after 20 epochs. Without a warm-up: "
-                        "triangular:4, up from a hundredth over the first quarter of the stage, then down to it again; "
-                        "triangular:epochs, up to the middle epoch, then down, constant within each; "
-                        "plateau:0.5:4, halved after 4 validations without a better --monitor.")
+    flags.DEFINE_string("lr_schedule", "cosine", "Learning rate after the warm-up: cosine (to 0), cosine:whole (as long as the "
+                        "whole stage but begun after the warm-up, so cut off above 0), constant, or step:10:20, multiplied by "
+                        "--lr_factor after 10 and after 20 epochs. Without a warm-up: triangular:4, up from a hundredth over "
+                        "the first quarter of the stage, then down to it again; triangular:epochs, up to the middle epoch, "
+                        "then down, constant within each; plateau:0.5:4, halved after 4 validations without a better "
+                        "--monitor.")
     define_float("lr_factor", 0.1, "What --lr_schedule=step multiplies the rate by.", high=1.0)
     define_float("warmup_epochs", 0.0, "Epochs (or a part of one) over which the rate rises linearly.")
     define_on_off("scale_lr", False, "Multiply the rate by batch_size/lr_batch.")

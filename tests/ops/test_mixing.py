@@ -150,3 +150,22 @@ def test_a_restart_sees_the_same_mixed_batches(tiny_data, alphas, shares):
         np.testing.assert_array_equal(one[1], other[1])
     found = len({one for _, share in whole for one in share})
     assert found == shares if alphas.draw == "batch" else shares < found <= 70  # some are 1 in float32
+
+
+def test_each_of_several_hosts_mixes_its_own_pictures(tiny_data):
+    """Partners are of the host's part of the batch, whose order is its own, and the same again."""
+    pictures = inputs.TrainPictures(32, "eval", "", "squash")
+
+    def labels_of(host, alphas):
+        made = inputs.train_batches(tiny_data.part("train"), pictures, 20, 4, mix=alphas, host=inputs.Host(host, 2))
+        return [labels for _, labels in made.take(3)]
+
+    shares = []
+    for host in (0, 1):
+        plain, mixed, again = labels_of(host, Alphas()), labels_of(host, BY_PICTURE), labels_of(host, BY_PICTURE)
+        for own, labels, other in zip(plain, mixed, again):
+            np.testing.assert_array_equal(labels.label, own)
+            assert sorted(labels.partner.numpy()) == sorted(own.numpy()) and labels.share.shape == [10]
+            tf.nest.map_structure(np.testing.assert_array_equal, labels, other)
+        shares.append(np.concatenate([labels.share for labels in mixed]))
+    assert (shares[0] != shares[1]).any()
