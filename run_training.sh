@@ -10,6 +10,7 @@
 #   GEO_PRIOR=FLAGFILE                   that recipe for the geo prior; none: no geo prior
 #   FOLDS=5                              folds, where a recipe trains by folds (--fold=…)
 #   LOCALIZE_FLAGS="--size=448 …"        flags for localize.py, where a recipe trains on boxes
+#   MEMBERS="fine"                       the recipes that are scored and submitted, by name; the others are trained alone
 # A recipe with --boxes=NAME trains on what models/NAME looks at: the recipe of that name stands before it.
 #   PYTHON=…                             that interpreter as it is, instead of .venv
 # --dry_run prints what stands and what is to be done.

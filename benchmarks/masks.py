@@ -66,8 +66,8 @@ def out_of_fold(records: str, folder: str, seed: int) -> dict[str, str]:
     return {way: os.path.join(folder, way, "out_of_fold") for way in WAYS}
 
 
-def score(records: str, seed: int, folders: dict[str, str]) -> "pd.DataFrame":
-    """A line for each picture: seed, fold, id, and for each way whether it is right and the label's log-probability."""
+def score(records: str, seed: int, folders: dict[str, str]):
+    """A DataFrame, a line for each picture: seed, fold, id, and for each way whether it is right and the label's log-probability."""
     import numpy as np
     import pandas as pd
     from pipeline.answers.predictions import Predictions
@@ -97,7 +97,7 @@ def interval_of_pairs(differences: Sequence[float]) -> tuple[float, float]:
     return np.mean(differences) - half, np.mean(differences) + half
 
 
-def interval_of_pictures(table: "pd.DataFrame") -> tuple[float, float]:
+def interval_of_pictures(table) -> tuple[float, float]:
     """The bootstrap's 95 % interval of the difference in top-1, over the pictures, each with all its seeds."""
     from pipeline.metrics import intervals
 
@@ -106,7 +106,7 @@ def interval_of_pictures(table: "pd.DataFrame") -> tuple[float, float]:
     return intervals.interval(resampled[1] - resampled[0])
 
 
-def tell(table: "pd.DataFrame") -> None:
+def tell(table) -> None:
     """Prints a line for each seed and fold, and what is to be seen in all of them."""
     print(f"{FLAGS.size} px, epochs: coarse {FLAGS.coarse_epochs}, fine {FLAGS.head_epochs} of the head and {FLAGS.last_epochs} "
           f"of the last {FLAGS.last_layers} layers")

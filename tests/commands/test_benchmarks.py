@@ -1,10 +1,13 @@
 """The benchmarks run and tell their table; how fast is for a machine that does nothing else."""
 
+import os
 import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
+import scipy.stats
 
 from benchmarks import fusion as benchmark
 from pipeline.answers import predictions
@@ -51,3 +54,36 @@ def test_priors_change_what_is_written(tmp_path, correct, geo):
     fused = np.load(path).astype(np.float64)
     assert (fused != plain).all(axis=1).mean() > 0.9
     np.testing.assert_allclose(np.exp(fused).sum(axis=1), 1, rtol=5e-3)
+
+
+TELL = """
+import sys
+import numpy as np, pandas as pd
+from benchmarks import masks
+masks.FLAGS(sys.argv)
+rng = np.random.default_rng(0)
+table = pd.DataFrame([(seed, one % 3, str(one)) for seed in range(2) for one in range(300)], columns=["seed", "fold", "id"])
+for way, share in (("boxes", 0.5), ("masks", 0.8)):
+    table[f"{way}_right"], table[f"{way}_log"] = rng.random(600) < share, -rng.random(600)
+table.to_csv("table.csv", index=False)
+masks.tell(table)
+"""
+
+
+def test_masks_beside_boxes_are_told_with_intervals_of_the_pairs(tmp_path):
+    done = subprocess.run([sys.executable, "-c", TELL], cwd=tmp_path, capture_output=True, text=True, timeout=300,
+                          env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    assert done.returncode == 0, done.stderr
+    table = pd.read_csv(tmp_path / "table.csv")
+    means = table.groupby(["seed", "fold"])[["masks_right", "boxes_right"]].mean()
+    differences = means["masks_right"] - means["boxes_right"]
+    low, high = scipy.stats.ttest_1samp(differences, 0).confidence_interval(0.95)
+    told = next(line for line in done.stdout.splitlines() if line.startswith("top-1, masks less boxes"))
+    assert told.endswith(f"{differences.mean():+.4f}, 95 % interval over the 6 pairs {low:+.4f} to {high:+.4f}")
+    low, high = map(float, done.stdout.splitlines()[-1].split(": ")[1].split(" to "))
+    assert 0.2 < low < differences.mean() < high < 0.4
+
+
+def test_the_comparison_of_masks_wants_data_and_weights():
+    done = subprocess.run([sys.executable, "-m", "benchmarks.masks"], cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert_one_line_mistake(done, "--data_dir")

@@ -17,8 +17,10 @@ from pipeline.experiment import plan, settings
 from pipeline.geo import runs as geo_runs
 from pipeline.models import zoo
 from pipeline.runs import stages
-from pipeline.training import patience, schedules, train
+from pipeline.training import layer_rates, patience, schedules, train
+import random_boxes
 import raw_data
+import tiny_records
 
 CONFIGS = ROOT / "configs"
 OVERRIDES = CONFIGS / "overrides"
@@ -36,7 +38,7 @@ import multi_stage_train as command
 rest = command.FLAGS(sys.argv)
 assert rest[1:] == [], rest
 names = ("model", "weights", "num_classes", "precision", "random_seed", "tta", "fold", "tpu", "train_split", "dropout",
-         "boxes", "place_input", "input_scaling")
+         "boxes", "place_input", "input_scaling", "channel_dropout", "head_init", "pixel_mean", "pixel_std")
 print(json.dumps({**{name: command.FLAGS[name].value for name in names},
                   "stages": [dataclasses.asdict(stage) for stage in command.resolve_stages()]}))
 assert "tensorflow" not in sys.modules
@@ -82,9 +84,14 @@ def test_every_recipe_parses_and_passes_the_checks(name, request, tmp_path):
     many = recipe["stages"][0].loss not in (None, "softmax")  # None: the task's own
     data = request.getfixturevalue("tiny_multi_label_data" if many else "tiny_data")
     # All that is checked before training, on a competition that is not its own, which max_steps allows.
-    of_run = ("model", "stages", "weights", "num_classes", "precision", "tta", "dropout", "place_input", "input_scaling")
+    of_run = ("model", "stages", "weights", "num_classes", "precision", "tta", "dropout", "place_input", "input_scaling",
+              "channel_dropout", "head_init", "pixel_mean", "pixel_std")
     split = recipe["train_split"].replace("train_mini", "train")  # which the small competition has not
-    train.run_training(train.Run(data_dir=data.directory, model_dir=str(tmp_path / "m"), dry_run=True, max_steps=1,
+    boxes = recipe["boxes"] if recipe["tta"] == "mask16" else None
+    if boxes:
+        data = tiny_records.make(tmp_path, train=4, val=2, test=2)
+        random_boxes.write(data, boxes, "train+val", with_masks=True)
+    train.run_training(train.Run(data_dir=data.directory, model_dir=str(tmp_path / "m"), dry_run=True, max_steps=1, boxes=boxes,
                                  train_split=split, fold=0 if data.manifest.folds else None,
                                  **{key: recipe[key] for key in of_run}))
     assert (CONFIGS / name).read_text().count(f"--flagfile=configs/{name}") >= 1  # the header's own command
@@ -145,7 +152,11 @@ def test_a_recipe_on_boxes_is_the_coarse_one_on_crops(name):
     recipe = read(CONFIGS / name)
     if recipe["boxes"]:
         coarse = (CONFIGS / name).with_name(f"{recipe['boxes']}.flags")
-        assert {**recipe, "boxes": None, "random_seed": 0} == {**read(coarse), "random_seed": 0}  # the crops alone differ
+        own = {"boxes": None, "random_seed": 0, "tta": None}
+        crops = {"augment": "", "eval_resize": "", "rotate": 0.0, "grid_mask": 0.0}
+        alike = [{**one, **own, "stages": [dataclasses.replace(stage, **crops) for stage in one["stages"]]}
+                 for one in (recipe, read(coarse))]
+        assert alike[0] == alike[1]  # what they see alone differs
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -274,11 +285,46 @@ def test_imet2019s_layer_groups_begin_where_published(network, blocks):
     assert found and found == {line: wanted[line] for line in found}
 
 
-@pytest.mark.parametrize("name", ["coarse", "fine"])
-def test_inat2019_is_a_senet154_at_448_px(name):
+@pytest.mark.parametrize("name, sees", [
+    ("coarse", {"augment": "crop", "eval_resize": "short:512", "rotate": 15.0, "grid_mask": 0.1}),
+    ("fine", {"augment": "mask", "rotate": 0.0, "grid_mask": 0.0})])
+def test_inat2019_is_as_published(name, sees):
     recipe = read(CONFIGS / "inat2019" / f"{name}.flags")
     assert (recipe["model"], recipe["weights"], recipe["num_classes"]) == ("image_classifiers/senet154", "imagenet", 1010)
-    assert {stage.size for stage in recipe["stages"]} == {448}
+    assert (recipe["channel_dropout"], recipe["dropout"], recipe["head_init"]) == (0.25, 0.0, "kaiming")
+    assert (recipe["pixel_mean"], recipe["pixel_std"]) == ("115.75:120.83:93.49", "50.46:50.08:49.67")
+    assert (recipe["boxes"], recipe["tta"]) == (("coarse", "mask16") if name == "fine" else (None, "none"))
+    stage, = recipe["stages"]
+    assert (stage.size, stage.epochs, stage.train, stage.batch_size) == (448, 32, "all", 14)
+    assert (stage.optimizer, stage.momentum, stage.nesterov, stage.l2, stage.decay_all) == ("sgd", 0.9, True, 5e-4, True)
+    assert (stage.weight_decay, stage.label_smoothing, stage.warmup_epochs, stage.randaugment) == (0, 0, 0, "")
+    assert {key: getattr(stage, key) for key in sees} == sees
+    assert (*stage.lower_lrs, stage.peak_lr) == (0.0, 0.004, 0.04)
+    rate = schedules.make_rate(stage.lr_schedule, stage.peak_lr, 0, 320, 10, stage.lr_factor)
+    assert [float(rate(10 * epoch)) for epoch in range(32)] == pytest.approx(
+        [0.04 * (1 - abs(2 * (1 + epoch) / 33 - 1)) for epoch in range(32)])
+
+
+def test_inat2019s_frozen_group_is_the_stem_and_the_first_three_blocks():
+    stage, = read(CONFIGS / "inat2019" / "fine.flags")["stages"]
+    base = zoo.build_base("image_classifiers/senet154", 64)
+    assert base.count_params() == 113_287_536
+    factors = layer_rates.base_factors(base.layers, stage)
+    frozen = [layer for layer, factor in zip(base.layers, factors) if factor == 0]
+    assert sum(isinstance(layer, tf.keras.layers.Add) for layer in frozen) == 3
+    assert sorted(set(factors)) == pytest.approx([0.0, 0.1])
+    # The blocks after them begin with a convolution of what the third has added.
+    assert base.layers[len(frozen)].input is frozen[-1].output and frozen[-1].input is frozen[-2].output
+
+
+def test_inat2019_submits_the_fine_model_alone_divided_by_the_classs_shares(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    read_by_run = settings_of(CONFIGS / "inat2019" / "run.flags")
+    assert [recipe.name for recipe in read_by_run.recipes] == ["coarse", "fine"]
+    assert [recipe.name for recipe in read_by_run.answering] == ["fine"]
+    assert read_by_run.passed_on["prior_flags"] == ["--prior_correction=1"]
+    assert "--masks" in read_by_run.passed_on["localize_flags"]
+    assert read_by_run.passed_on["predict_flags"] == ["--checkpoint=last"]
 
 
 def test_two_runs_of_one_network_differ_in_their_seeds():

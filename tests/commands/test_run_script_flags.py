@@ -116,6 +116,33 @@ def test_records_of_before_with_other_folds_say_what_to_do(scripts, tmp_path):
     scripts.run("run_training.sh", "turtle_recall", '--record_flags=--random_seed=42')
 
 
+# Members
+
+def test_a_recipe_may_be_there_for_its_boxes_alone(scripts, tmp_path):
+    recipes = write_recipes(tmp_path, coarse="", fine="--boxes=coarse\n")
+    done = scripts.run("run_inference.sh", "inat2021", GEO_PRIOR="none", MEMBERS="fine", **recipes)
+    assert "scores and submission are of fine alone" in done.stdout
+    assert len(scripts.of("multi_stage_train.py")) == 2 and len(scripts.of("localize.py")) == 1
+    (scores,), (submission,) = scripts.of("evaluate.py"), scripts.of("make_submission.py")
+    for line in (*scripts.of("predict.py"), scores, submission):
+        assert "models/fine" in line and "models/coarse" not in line  # what is scored is what is submitted
+
+
+@pytest.mark.parametrize("chosen, answering", [("coarse", ["coarse"]), ("coarse fine", ["fine"]), ("fine other", ["fine"])])
+def test_the_members_of_a_run_flags_beside_other_recipes(scripts, tmp_path, chosen, answering):
+    write_recipes(tmp_path, coarse="", fine="", other="")
+    (tmp_path / "run.flags").write_text("--members=fine\n--geo_prior=none\n")
+    scripts.run("run_inference.sh", "inat2021", RECIPES=" ".join(f"{tmp_path}/{name}.flags" for name in chosen.split()))
+    assert {line.split("models/")[1].split(" ")[0].split("/")[0] for line in scripts.of("predict.py")} == set(answering)
+
+
+def test_a_member_that_is_no_recipe(scripts, tmp_path):
+    recipes = write_recipes(tmp_path, coarse="", fine="")
+    done = scripts.run("run_inference.sh", "inat2021", "--members=finer", GEO_PRIOR="none", code=2, **recipes)
+    raw_data.assert_one_line_mistake(done, "--members", "finer", "coarse, fine")
+    assert scripts.lines == []
+
+
 # Devices
 
 @pytest.mark.parametrize("device", ["--tpu=local", "--tpu local --virtual_replicas=2", "--flagfile=DEVICES.flags"])

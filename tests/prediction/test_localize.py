@@ -9,8 +9,9 @@ import tensorflow as tf
 from pipeline.answers import predictions
 from pipeline.errors import UserError
 from pipeline.models import activation_map
+from pipeline.ops import tta
 from pipeline.prediction import contact_sheet, localize, map_to_box, predict
-from pipeline.records import boxes
+from pipeline.records import boxes, input as inputs, masks
 from pipeline.runs import checkpoint, record as run_record, run as runs
 from pipeline.training import train
 import random_boxes
@@ -203,6 +204,24 @@ def test_what_was_trained_on_is_localized_by_the_fold_that_did_not_see_it(by_fol
         box, _, score = by_hand(data, model_dir, example, [0, 1])
         assert table.loc[example.row, "score"] == pytest.approx(score, abs=0.01)
         assert table.loc[example.row, boxes.SIDES].to_numpy(float) == pytest.approx(box, abs=0.05)
+
+
+def test_masks_are_of_the_same_fold(by_folds):
+    data, model_dir = by_folds
+    made = localize.run_localization(data.directory, request(model_dir, name="masks", masks=True))
+    assert made.how["mask_cells"] == masks.CELLS and data.boxes("masks").has_masks
+    table, examples = data.boxes("masks").table.set_index("row"), data.examples("train")
+    record = run_record.read(str(model_dir))
+    for fold in range(2):
+        path = checkpoint.find(runs.last_stage_dir(str(model_dir), fold))
+        model = activation_map.MapModel(predict.load_classifier(record, path, 64), record["same"]["model"])
+        batch, = inputs.predict_batches(data.held_out("train", fold), 64, tta.parse("none"), "squash", 12)
+        grids = dict(zip(batch["row"].numpy(), activation_map.make_step([model])(batch)[0].numpy()))
+        rows = examples["row"][examples["fold"] == fold]
+        wanted = np.stack([map_to_box.mask_of(map_to_box.object_of(grids[row], RULE)) for row in rows])
+        assert (masks.from_texts(table.loc[rows, "mask"]) == wanted).mean() > 0.99  # other batches sum up in another order
+    with pytest.raises(UserError, match="mask_cells was 32, is None"):
+        localize.run_localization(data.directory, request(model_dir, name="masks"))
 
 
 def test_a_fine_models_fold_predicts_what_it_held_out_within_the_boxes(by_folds, tmp_path):

@@ -1,4 +1,4 @@
-"""Coarse → localize --masks → a fine model on squares of the masks → sixteen of them, on a tiny network."""
+"""Masks on disk, a fine model on squares of them, the mean over sixteen; and the whole way to it by the commands."""
 
 import numpy as np
 import pandas as pd
@@ -7,9 +7,8 @@ import tensorflow as tf
 
 from pipeline.answers import predictions
 from pipeline.errors import UserError
-from pipeline.models import activation_map
 from pipeline.ops import mask_square, seeds
-from pipeline.prediction import localize, map_to_box, predict
+from pipeline.prediction import map_to_box, predict
 from pipeline.records import boxes, dataset, input as inputs, masks
 from pipeline.runs import checkpoint, record as run_record, run as runs
 from pipeline.training import train
@@ -21,19 +20,12 @@ from training_runs import run, stage
 RULE = map_to_box.Rule(cam_threshold=0.3, min_box=0.1, box_padding=0.05)
 
 
-def request(model_dir, name="coarse", **changes):
-    return localize.Request(model_dir=str(model_dir), name=name, rule=RULE, batch_size=8, **{"masks": True, **changes})
-
-
 @pytest.fixture(scope="module")
-def coarse(tmp_path_factory):
-    """(dataset, folder) with a coarse model by two folds, its boxes and masks."""
-    folder = tmp_path_factory.mktemp("masks")
-    data = tiny_records.make(folder, train=20, val=6, test=5, folds=2)
-    for fold in range(2):
-        train.run_training(run(data, folder / "coarse", fold=fold))
-    localize.run_localization(data.directory, request(folder / "coarse"))
-    return data, folder
+def data(tmp_path_factory):
+    """With boxes and masks named coarse, at random."""
+    made = tiny_records.make(tmp_path_factory.mktemp("masks"), train=20, val=6, test=5)
+    random_boxes.write(made, "coarse", "train+val+test", with_masks=True)
+    return made
 
 
 def test_text_and_back():
@@ -60,24 +52,9 @@ def test_a_mask_is_the_part_of_the_map_that_the_box_encloses():
     assert not map_to_box.mask_of(nothing).any() and map_to_box.box_around(nothing, RULE) == (0, 0, 1, 1)
 
 
-def test_every_picture_has_its_mask_by_the_fold_that_did_not_see_it(coarse):
-    data, folder = coarse
-    table = pd.read_csv(f"{data.directory}/boxes/coarse.csv")
-    assert list(table.columns) == [*boxes.COLUMNS, "mask"]
+def test_rows_find_their_masks(data):
+    assert list(pd.read_csv(f"{data.directory}/boxes/coarse.csv").columns) == [*boxes.COLUMNS, "mask"]
     read = data.boxes("coarse")
-    assert read.has_masks and sorted(read.table["row"]) == sorted(data.examples("train+val+test")["row"])
-    examples = data.examples("train")
-    record = run_record.read(str(folder / "coarse"))
-    for fold in range(2):
-        path = checkpoint.find(runs.last_stage_dir(str(folder / "coarse"), fold))
-        model = activation_map.MapModel(predict.load_classifier(record, path, 64), record["same"]["model"])
-        step = activation_map.make_step([model])
-        part = data.held_out("train", fold)
-        batch, = inputs.predict_batches(part, 64, predict.tta.parse("none"), "squash", part.size)
-        grids = dict(zip(batch["row"].numpy(), step(batch)[0].numpy()))
-        own = read.table[read.table["row"].isin(examples["row"][examples["fold"] == fold])]
-        wanted = np.stack([map_to_box.mask_of(map_to_box.object_of(grids[row], RULE)) for row in own["row"]])
-        assert (masks.from_texts(own["mask"]) == wanted).mean() > 0.99  # other batches sum up in other orders
     first, counts = read.masks_by_row(data.part("val"))
     for _, one in read.table[read.table["split"] == "val"].iterrows():
         mask = masks.from_texts([one["mask"]])[0]
@@ -85,15 +62,13 @@ def test_every_picture_has_its_mask_by_the_fold_that_did_not_see_it(coarse):
 
 
 @pytest.fixture(scope="module")
-def fine(coarse):
-    data, folder = coarse
-    out = folder / "fine"
+def fine(data, tmp_path_factory):
+    out = tmp_path_factory.mktemp("fine")
     train.run_training(run(data, out, stage(augment="mask"), boxes="coarse", tta="mask16"))
     return out
 
 
-def test_prediction_is_the_mean_over_the_sixteen_squares(coarse, fine, tmp_path):
-    data, _ = coarse
+def test_prediction_is_the_mean_over_the_sixteen_squares(data, fine, tmp_path):
     predict.run_prediction(data.directory, predict.Request(str(fine), "val", str(tmp_path / "out"), batch_size=4))
     got = predictions.Predictions(str(tmp_path / "out"))
     assert got.meta["tta"] == "mask16"
@@ -112,8 +87,7 @@ def test_prediction_is_the_mean_over_the_sixteen_squares(coarse, fine, tmp_path)
                                atol=2e-3)  # the same squares at every call
 
 
-def test_boxes_without_masks_are_told(coarse, fine, tmp_path):
-    data, folder = coarse
+def test_boxes_without_masks_are_told(data, tmp_path):
     random_boxes.write(data, "plain", "train+val+test")
     for changes in ({"tta": "mask16"}, {"oof_tta": "mask16"}):
         with pytest.raises(UserError, match="--tta=mask16: boxes plain .* have no masks: .*localize.py .*--masks"):
@@ -123,11 +97,6 @@ def test_boxes_without_masks_are_told(coarse, fine, tmp_path):
     with pytest.raises(UserError, match="augment=mask takes squares .*--boxes=NAME"):
         train.run_training(run(data, tmp_path / "m", stage(augment="mask")))
     assert not (tmp_path / "m").exists()
-    asked = predict.Request(str(folder / "coarse"), "val", str(tmp_path / "out"), tta="mask16")
-    with pytest.raises(UserError, match="--tta=mask16 takes squares .*--boxes=NAME"):
-        predict.run_prediction(data.directory, asked)
-    with pytest.raises(UserError, match="mask_cells was 32, is None"):
-        localize.run_localization(data.directory, request(folder / "coarse", masks=False))
 
 
 COARSE = """
@@ -170,14 +139,23 @@ def test_the_whole_way_by_the_commands(tmp_path):
     assert record["free"]["scaling"] == "own:rgb:115.75:120.83:93.49:50.46:50.08:49.67"
 
 
-@pytest.mark.parametrize("flags, words", [
-    (["--pixel_mean=1:2:3"], ["--pixel_mean", "--pixel_std"]), (["--pixel_mean=1:2", "--pixel_std=1:2:3"], ["pixel_mean=1:2", "three"]),
-    (["--pixel_mean=1:2:3", "--pixel_std=1:0:3"], ["pixel_std=1:0:3", "above 0"]),
-    (["--nesterov=on", "--optimizer=adam"], ["nesterov", "sgd"]), (["--tta=mask17"], ["mask17", "mask16"]),
-    (["--channel_dropout=1"], ["channel_dropout"]), (["--head_init=zeros"], ["head_init"]), (["--rotate=nan"], ["rotate"]),
-    (["--lr_schedule=triangular:epoch"], ["triangular:epochs"]),
+MEAN, STD = {"pixel_mean": "1:2:3"}, {"pixel_std": "1:2:3"}
+
+
+@pytest.mark.parametrize("of_run, of_stage, told", [
+    (MEAN, {}, "--pixel_mean and --pixel_std go together"), (STD, {}, "--pixel_mean and --pixel_std go together"),
+    ({**STD, "pixel_mean": "1:2"}, {}, "--pixel_mean=1:2: write three numbers"),
+    ({**MEAN, "pixel_std": "1:0:3"}, {}, "--pixel_std=1:0:3: .*above 0"),
+    ({**MEAN, "pixel_std": "1:nan:3"}, {}, "--pixel_std=1:nan:3: write three"),
+    ({}, {"nesterov": True, "optimizer": "adam"}, "nesterov is of optimizer=sgd"),
+    ({}, {"nesterov": True, "optimizer": "sgd", "momentum": 0.0}, "with a momentum"),
 ])
-def test_mistakes_end_in_one_line(flags, words, tiny_data, tmp_path):
-    done = run_command("multi_stage_train.py", f"--data_dir={tiny_data.directory}", f"--model_dir={tmp_path}/m",
-                       "--model=kecam/EfficientNetV2Tiny", "--stage=name=a,epochs=1,size=32,lr=1", *flags)
-    assert_one_line_mistake(done, *words)
+def test_mistakes(of_run, of_stage, told, data, tmp_path):
+    with pytest.raises(UserError, match=told):
+        train.run_training(run(data, tmp_path / "m", stage(**of_stage), **of_run))
+
+
+def test_a_mistake_ends_in_one_line(data, tmp_path):
+    done = run_command("multi_stage_train.py", f"--data_dir={data.directory}", f"--model_dir={tmp_path}/m",
+                       "--model=kecam/EfficientNetV2Tiny", "--stage=name=a,epochs=1,size=32,lr=1", "--pixel_mean=1:2:3")
+    assert_one_line_mistake(done, "--pixel_mean", "--pixel_std")
