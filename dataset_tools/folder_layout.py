@@ -90,7 +90,7 @@ def _around(data_dir: str, paths: Sequence[str]) -> str:
         if len(tops) > 1 or any("/" not in path for path in inner):
             return around
         top, = tops
-        if split_of(top) or _is_turned_round([top], inner):
+        if split_of(top):
             return around
         below = [path[len(top) + 1:] for path in inner]
         deeper = sorted({path.split("/")[0] for path in below if "/" in path})
@@ -177,7 +177,7 @@ def _doubled(paths: Sequence[str], classes: Sequence[str]) -> str:
 def _is_turned_round(tops: Sequence[str], inner: Sequence[str]) -> bool:
     """Whether splits lie below classes: cat/train, cat/val, dog/train."""
     nested = [path.split("/") for path in inner if "/" in path]
-    return bool(tops) and all(len(parts) > 2 and split_of(parts[1]) for parts in nested) and any(
+    return len(tops) > 1 and all(len(parts) > 2 and split_of(parts[1]) for parts in nested) and any(
         split_of(parts[1]) == "train" for parts in nested)
 
 

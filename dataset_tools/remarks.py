@@ -30,9 +30,9 @@ def of_damaged(damaged: Sequence[tuple[str, str]]) -> list[str]:
     """A note of pictures (path, the decoder's remark) that were taken as far as they go."""
     if not damaged:
         return []
-    what = words.count(len(damaged), "JPEG has damaged data and is", "JPEGs have damaged data and are")
-    return [f"{what} taken as far as decoded, gray from there perhaps: {words.some([path for path, _ in damaged])} "
-            f"({damaged[0][1]})"]
+    what = words.count(len(damaged), "picture has damaged data and is", "pictures have damaged data and are")
+    named = words.some([f"{path} ({remark})" for path, remark in damaged])
+    return [f"{what} taken as decoded, gray or of wrong colours in part perhaps: {named}"]
 
 
 def _empty(table: Table, classes: Sequence[schema.ClassInfo]) -> list[str]:
