@@ -6,7 +6,7 @@ from absl import logging
 
 from dataset_tools import files, manifest, remarks, shard_plan
 from dataset_tools.competitions import find
-from dataset_tools.table import Rejected, Table
+from dataset_tools.table import MissingTable, Rejected, Table
 from pipeline.errors import UserError
 from pipeline.records import schema
 
@@ -40,7 +40,10 @@ def build(competition: str, data_dir: str, out_dir: str, shard_mib: int = 128, m
     if finished:
         logging.info("%s is up to date", out_dir)
         return finished
-    table = found.read(data_dir)
+    try:
+        table = found.read(data_dir)
+    except MissingTable as error:
+        raise UserError(f"{error}{remarks.tables_elsewhere(data_dir)}") from error
     files.make_folder(out_dir)
     return _write(competition, table, settings, out_dir, workers)
 

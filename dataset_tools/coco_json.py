@@ -9,7 +9,8 @@ from typing import Any, Iterable, Optional, Sequence
 from absl import logging
 
 from dataset_tools import files
-from dataset_tools.table import Example, Rejected, SPLITS, Table, fraction_of_year, make_examples, number_within, place
+from dataset_tools.table import (
+    Example, MissingTable, Rejected, SPLITS, Table, fraction_of_year, make_examples, number_within, place)
 from pipeline.errors import UserError
 
 
@@ -52,7 +53,7 @@ def read_splits(data_dir: str, split_files: Sequence[SplitFile]) -> Table:
     train = [one for one in present if one.split.startswith("train")]
     if not train:
         wanted = " or ".join(one.file for one in split_files if one.split.startswith("train"))
-        raise UserError(f"no {wanted} in the data folder {data_dir}")
+        raise MissingTable(f"no {wanted} in the data folder {data_dir}")
     classes: list[tuple[str, str]] = []
     rows: list[Example] = []
     rejected: list[Rejected] = []

@@ -4,6 +4,7 @@ import csv
 from typing import Sequence
 
 from dataset_tools import files
+from dataset_tools.table import MissingTable
 from pipeline.errors import UserError
 
 
@@ -16,7 +17,7 @@ def read_rows(path: str, columns: Sequence[str]) -> list[dict[str, str]]:
     try:
         rows = files.read_csv(path)
     except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist") from error
+        raise MissingTable(f"{path} does not exist") from error
     except OSError as error:
         raise UserError(f"can't read {path}: {error}") from error
     except (UnicodeDecodeError, csv.Error) as error:

@@ -9,10 +9,15 @@ from typing import Any, Callable, Iterable, NamedTuple, Optional, Sequence
 import pandas as pd
 
 from dataset_tools.submission import SubmissionFormat
+from pipeline.errors import UserError
 
 MISSING = "missing"  # a reason to set a picture aside, which a later run looks at again
 SPLITS = ("train", "train_mini", "val", "test")  # rows are numbered in this order
 COLUMNS = ("id", "split", "path", "labels", "latitude", "longitude", "date", "user")
+
+
+class MissingTable(UserError):
+    """A file without which a competition can't be read is not in the data folder; it may be in one below."""
 
 
 class Example(NamedTuple):

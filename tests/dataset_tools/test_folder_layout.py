@@ -6,9 +6,10 @@ import json
 import pytest
 
 from dataset_tools import folder_layout
+from dataset_tools.build import build
 from dataset_tools.competitions import find
 from pipeline.errors import UserError
-from raw_data import assert_one_line_mistake, encode, pixels, run_command, write
+from raw_data import assert_one_line_mistake, encode, pixels, run_command, write, write_inat2021
 
 SCRIPT = "create_tfrecords.py"
 
@@ -113,3 +114,46 @@ def test_folder_without_pictures_says_what_it_holds(tmp_path):
     write(tmp_path / "raw/cat/a.txt", b"x")
     done = run_command(SCRIPT, "--competition=folder", f"--data_dir={tmp_path}/raw", f"--out_dir={tmp_path}/out")
     assert_one_line_mistake(done, "no pictures", "1 other file (.txt 1)")
+
+
+def test_a_competition_in_a_folder_of_its_own_is_pointed_to(tmp_path):
+    write_inat2021(tmp_path / "inat2021/inat2021", train=3)
+    done = run_command(SCRIPT, "--competition=inat2021", f"--data_dir={tmp_path}/inat2021", f"--out_dir={tmp_path}/out")
+    assert_one_line_mistake(done, "no train.json", f"--data_dir={tmp_path}/inat2021/inat2021")
+    with pytest.raises(UserError, match="labels.csv does not exist; there are tables in .*/inat2021/inat2021"):
+        build("imet2019", str(tmp_path / "inat2021"), str(tmp_path / "out"))
+
+
+def test_pictures_that_no_json_names_and_those_elsewhere_are_told(tmp_path):
+    raw = tmp_path / "raw"
+    write_inat2021(raw, train=6, val=3)
+    for name in ("train/new.jpg", "train/new.png", "train/._new.png", "spare/1.JPG"):
+        write(raw / name, b"")
+    (raw / "val").rename(raw / "elsewhere")
+    (raw / "val").mkdir()
+    (raw / "elsewhere").rename(raw / "val/val")  # as an archive that was unpacked into a folder of its name
+    manifest = build("inat2021", str(raw), str(tmp_path / "out"))
+    assert manifest.rejected == 3 and manifest.split_size("val") == 0
+    text = "\n".join(manifest.notes)
+    assert "set aside: missing 3" in text and f"(it is in {raw}/val: move what is in that folder up)" in text
+    assert "6 pictures lie in" in text and "spare/1.JPG, train/new.jpg, train/new.png and 3 more" in text
+
+
+def test_a_class_without_a_usable_picture_is_named(tmp_path):
+    train = write_inat2021(tmp_path, train=3)
+    write(tmp_path / train["images"][1]["file_name"], b"no picture")
+    assert "1 class has no usable picture in train: Species 1 – çé" in build("inat2021", str(tmp_path), str(tmp_path / "out")).notes
+
+
+@pytest.mark.parametrize("competition, tables", [
+    ("imet2019", {"labels.csv": "attribute_id,attribute_name\n0,a\n1,b\n", "train.csv": "id,attribute_ids\nx,0\ny,0 1\n"}),
+    ("turtle_recall", {"train.csv": "image_id,turtle_id\nx,t\ny,u\n", "extra_images.csv": "image_id,turtle_id\nz,v\n",
+                       "test.csv": "image_id\nq\n"})])
+def test_pictures_are_found_by_their_ids_whatever_their_ending(tmp_path, competition, tables):
+    for name, text in tables.items():
+        write(tmp_path / name, text.encode())
+    train, test = ("train", "test") if competition == "imet2019" else ("images", "images")
+    for path in (f"{train}/x.PNG", f"{train}/y.jfif", f"{train}/z.webp", f"{test}/q.Jpeg"):
+        write(tmp_path / path, encode(pixels(1, 8, 8)))
+    manifest = build(competition, str(tmp_path), str(tmp_path / "out"))
+    assert manifest.rejected == 0 and manifest.split_size("test") == 1
