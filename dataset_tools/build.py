@@ -89,7 +89,8 @@ def _write(competition: str, table: Table, settings: dict[str, Any], out_dir: st
     whole = schema.Manifest(
         competition=competition, record_kind="fieldmark", multi_label=table.multi_label, task=table.task,
         classes=classes, shards=tuple(one.shard for one in written),
-        folds=settings["folds"], rejected=sum(bool(one.split) for one in rejected), settings=settings, unknown_answer=table.unknown_answer,
+        folds=settings["folds"], rejected=sum(bool(one.split) for one in rejected), settings=settings,
+        unknown_answer=table.unknown_answer,
         metric=find(competition).metric, notes=(*table.notes, *remarks.of(data_dir, table, rejected, damaged, classes)),
         duplicates=copies[:manifest.LISTED_GROUPS], copies=sum(len(ids) - 1 for ids in copies))
     manifest.write(out_dir, whole, rows, rejected)

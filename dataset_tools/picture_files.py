@@ -16,14 +16,14 @@ _SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Informat
 # Formats that Pillow opens by name and reads no pixel of without a program of somebody else's, or that hold films.
 _STUBS = ("BUFR", "GRIB", "HDF5", "MPEG")
 # Pictures that Pillow does not read: they were meant to be some, so they are set aside one by one and not passed over.
-_UNREADABLE = (".heic", ".heif", ".hif", ".jxl", ".jxr", ".jls", ".svg", ".xcf", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf",
-               ".rw2", ".raf", ".pef", ".srw")
+_UNREADABLE = (".heic", ".heif", ".hif", ".jxl", ".jxr", ".jls", ".svg", ".xcf", ".cr2", ".cr3", ".nef", ".arw", ".dng",
+               ".orf", ".rw2", ".raf", ".pef", ".srw")
 # Not worth being opened, and there may be one beside each picture.
 _OTHERS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".html", ".htm", ".pdf", ".log",
-           ".ini", ".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".npy", ".npz", ".mat", ".pkl", ".pt", ".h5", ".hdf",
-           ".parquet", ".tfrecord", ".record", ".db", ".sqlite", ".py", ".ipynb", ".sh", ".xls", ".xlsx", ".doc", ".docx",
-           ".mp4", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wav", ".mp3", ".xmp", ".aae", ".lnk", ".url", ".tmp",
-           ".part", ".crdownload", ".lock")
+           ".ini", ".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".npy", ".npz", ".mat", ".pkl", ".pt", ".h5",
+           ".hdf", ".parquet", ".tfrecord", ".record", ".db", ".sqlite", ".py", ".ipynb", ".sh", ".xls", ".xlsx", ".doc",
+           ".docx", ".mp4", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wav", ".mp3", ".xmp", ".aae", ".lnk", ".url",
+           ".tmp", ".part", ".crdownload", ".lock")
 # Files without an ending that are no pictures; any other is taken for one until it is opened.
 _WITHOUT_ENDING = ("license", "licence", "readme", "copying", "notice", "authors", "changelog", "makefile", "version",
                    "manifest", "md5sums", "sha1sums", "sha256sums", "checksums")

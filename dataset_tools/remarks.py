@@ -17,7 +17,8 @@ _DEPTH = 3  # folders that archives put around their files
 def of(data_dir: str, table: Table, rejected: Sequence[Rejected], damaged: Sequence[tuple[str, str]],
        classes: Sequence[schema.ClassInfo]) -> list[str]:
     """Sentences about pictures that were set aside, are damaged, or that nothing names; and about empty classes."""
-    return [*of_rejected(rejected), *_missing(data_dir, rejected), *of_damaged(damaged), *_empty(table, classes), *_unnamed(data_dir, table)]
+    return [*of_rejected(rejected), *_missing(data_dir, rejected), *of_damaged(damaged), *_empty(classes),
+            *_unnamed(data_dir, table)]
 
 
 def of_rejected(rejected: Sequence[Rejected]) -> list[str]:
@@ -45,7 +46,7 @@ def of_damaged(damaged: Sequence[tuple[str, str]]) -> list[str]:
     return [f"{what} taken as decoded, gray or of wrong colours in part perhaps: {named}"]
 
 
-def _empty(table: Table, classes: Sequence[schema.ClassInfo]) -> list[str]:
+def _empty(classes: Sequence[schema.ClassInfo]) -> list[str]:
     empty = [one.name for one in classes if not one.train_count]
     what = words.count(len(empty), "class has", "classes have")
     return [f"{what} no usable picture in train: {words.some(empty)}"] if empty else []

@@ -49,8 +49,8 @@ class Table:
 
     `examples` has the columns of `Example` and maybe `group` (text; what shares one never stands in two folds; empty:
     on its own); `classes` holds (source id, name) by class index; `rejected` what the competition's own files rule out
-    (pictures without a label in train; with the split '' what is no picture at all). In an open set `known` says by class index whether it may be answered;
-    the others are answered by `unknown_answer`.
+    (pictures without a label in train; with the split '' what is no picture at all). In an open set `known` says by class
+    index whether it may be answered; the others are answered by `unknown_answer`.
     """
 
     examples: pd.DataFrame

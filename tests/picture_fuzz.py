@@ -20,7 +20,8 @@ from PIL import Image, ImageOps
 from pipeline.pictures import remarks
 from raw_data import read_records, run_command, stderr_lines
 
-MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "I", "I;16", "I;16B", "F", "La", "RGBa")
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "I", "I;16", "I;16B", "F",
+         "La", "RGBa")
 _SAVED_BY_NO_DECODER = ("BUFR", "GRIB", "HDF5", "WMF", "PDF", "PALM", "EPS")  # written as stubs, or for others to read
 QUALITY = 95  # of what is encoded anew, 4:4:4
 
@@ -196,7 +197,8 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def _judge(encoded: bytes, expected: Optional[Image.Image], taken: Optional[bytes], reason: Optional[str]) -> tuple[str, str]:
+def _judge(encoded: bytes, expected: Optional[Image.Image], taken: Optional[bytes],
+           reason: Optional[str]) -> tuple[str, str]:
     """(what became of it, what is wrong with that or '')."""
     if taken is None:
         if not reason:

@@ -1,4 +1,4 @@
-"""Adopted shards: their pictures are turned and bounded as ours are, and compressed ones are read or said to be compressed."""
+"""Adopted shards: their pictures are turned and bounded as ours are; compressed ones are read or said to be compressed."""
 
 import bz2
 import lzma
@@ -17,14 +17,15 @@ from raw_data import encode, pixels, run_command, stderr_lines
 
 
 def odd_pictures():
-    """Upright pictures by id, and as they lie in somebody's shards: turned by EXIF, too large, PNG, with libjpeg's remarks."""
+    """Upright pictures by id, and as they lie in shards: turned by EXIF, too large, PNG, with libjpeg's remarks, gray."""
     exif = Image.Exif()
     exif[274] = 6
     turned = Image.fromarray(pixels(1)).transpose(Image.Transpose.ROTATE_90)
     odd = encode(pixels(4))
     return {"0": (pixels(0), encode(pixels(0))), "1": (pixels(1), encode(turned, quality=95, exif=exif.tobytes())),
             "2": (pixels(2, 160, 120), encode(pixels(2, 160, 120))), "3": (pixels(3), encode(pixels(3), "PNG")),
-            "4": (pixels(4), odd[:-2] + b"\x00\x01\x02" * 5 + odd[-2:]), "5": (pixels(5)[..., :1].repeat(3, -1), encode(pixels(5)[..., 0]))}
+            "4": (pixels(4), odd[:-2] + b"\x00\x01\x02" * 5 + odd[-2:]),
+            "5": (pixels(5)[..., :1].repeat(3, -1), encode(pixels(5)[..., 0]))}
 
 
 @pytest.mark.parametrize("max_side", [0, 80])
@@ -62,7 +63,8 @@ def test_pictures_of_others_are_turned_bounded_and_of_one_kind(tmp_path, max_sid
 
 
 def test_a_shard_that_is_mended_as_a_whole_is_not_read(tmp_path):
-    write_shard(tmp_path / "train.record", [inat_record(i, 0, **{"image/encoded": encode(pixels(i, 90, 60))}) for i in range(3)])
+    write_shard(tmp_path / "train.record", [
+        inat_record(i, 0, **{"image/encoded": encode(pixels(i, 90, 60))}) for i in range(3)])
     manifest = adopt([f"{tmp_path}/train*"], str(tmp_path / "out"), max_side=30)
     assert [(one.file, one.first_row, one.records) for one in manifest.shards] == [
         ("train.mended.tfrecord-00000-of-00001", 3, 3)]

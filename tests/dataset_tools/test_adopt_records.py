@@ -67,8 +67,8 @@ def test_inat_kind_through_the_command(tmp_path):
         ("0", "name 0", 1), ("1", "name 1", 2), ("2", "name 2", 1)]
     rows = rows_of(out)
     assert {one: (row["row"], row["split"], row["labels"]) for one, row in rows.items()} == {
-        "0": ("0", "train", "2"), "2": ("2", "train", "0"), "3": ("3", "train", "1"), "4": ("10", "train", "1"), "10": ("8", "val", "2"),
-        "11": ("9", "test", "")}
+        "0": ("0", "train", "2"), "2": ("2", "train", "0"), "3": ("3", "train", "1"), "4": ("10", "train", "1"),
+        "10": ("8", "val", "2"), "11": ("9", "test", "")}
     assert (float(rows["0"]["latitude"]), float(rows["0"]["longitude"]), float(rows["0"]["date"])) == (45, -45, 0.75)
     assert (rows["3"]["latitude"], rows["3"]["longitude"], rows["3"]["date"]) == ("", "", "0.75")
     reasons = dict(rejected_of(out))

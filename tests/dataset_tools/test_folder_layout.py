@@ -21,25 +21,29 @@ def read(tmp_path, *paths):
 
 
 def places(table):
-    return {(row.path, row.split, table.classes[row.labels[0]][0] if row.labels else "") for row in table.examples.itertuples()}
+    return {(row.path, row.split, table.classes[row.labels[0]][0] if row.labels else "")
+            for row in table.examples.itertuples()}
 
 
 @pytest.mark.parametrize("name, split", [
     ("train", "train"), ("Train", "train"), ("TRAINING", "train"), ("training_set", "train"), ("TrainImages", "train"),
-    ("train2019", "train"), ("seg_train", "train"), ("trn", "train"), ("val", "val"), ("Valid", "val"), ("validation", "val"),
-    ("valset", "val"), ("dev", "val"), ("Test", "test"), ("testing", "test"), ("test-images", "test"), ("cats", None),
-    ("power train", None), ("train_station", None), ("images", None), ("trainer", None), ("validus", None), ("testudo", None),
-    ("train_val", None), ("Devil", None)])
+    ("train2019", "train"), ("seg_train", "train"), ("trn", "train"), ("val", "val"), ("Valid", "val"),
+    ("validation", "val"), ("valset", "val"), ("dev", "val"), ("Test", "test"), ("testing", "test"), ("test-images", "test"),
+    ("cats", None),
+    ("power train", None), ("train_station", None), ("images", None), ("trainer", None),
+    ("validus", None), ("testudo", None), ("train_val", None), ("Devil", None)])
 def test_names_of_splits(name, split):
     assert folder_layout.split_of(name) == split
 
 
 @pytest.mark.parametrize("train, val, test", [
-    ("Train", "Val", "Test"), ("training", "validation", "testing"), ("train", "valid", "test"), ("train_set", "dev", "test_set"),
+    ("Train", "Val", "Test"), ("training", "validation", "testing"), ("train", "valid", "test"),
+    ("train_set", "dev", "test_set"),
     ("TRAIN", "VALID", "TEST"), ("train2019", "val2019", "test2019")])
 @pytest.mark.parametrize("around", ["", "data/", "data/data/", "archive/My Flowers/"])
 def test_splits_as_people_spell_them(tmp_path, train, val, test, around):
-    table = read(tmp_path, *(f"{around}{one}" for one in (f"{train}/x/1.jpg", f"{train}/y/2.jpg", f"{val}/y/3.jpg", f"{test}/4.jpg")))
+    paths = (f"{train}/x/1.jpg", f"{train}/y/2.jpg", f"{val}/y/3.jpg", f"{test}/4.jpg")
+    table = read(tmp_path, *(f"{around}{one}" for one in paths))
     assert places(table) == {(f"{around}{train}/x/1.jpg", "train", "x"), (f"{around}{train}/y/2.jpg", "train", "y"),
                              (f"{around}{val}/y/3.jpg", "val", "y"), (f"{around}{test}/4.jpg", "test", "")}
     assert any("taken for" in note for note in table.notes) == ((train, val, test, around) != ("train", "val", "test", ""))
@@ -81,7 +85,8 @@ def test_what_is_not_understood_ends_in_one_line(tmp_path, paths, words):
 
 def test_nothing_is_passed_over_without_a_word(tmp_path):
     raw, out = tmp_path / "raw", tmp_path / "out"
-    for path in ("train/cat/1.jpg", "train/dog/2.JFIF", "train/dog/3", "train/dog/4.photo", "val/cat/5.jpg", "test/a.jpg", "test/b"):
+    for path in ("train/cat/1.jpg", "train/dog/2.JFIF", "train/dog/3", "train/dog/4.photo", "val/cat/5.jpg",
+                 "test/a.jpg", "test/b"):
         write(raw / path, encode(pixels(1, 8, 8)))
     for kind, ending in (("AVIF", "avif"), ("JPEG2000", "jp2"), ("PPM", "ppm")):
         write(raw / f"test/c.{ending}", encode(pixels(2, 8, 8), kind))
@@ -99,7 +104,8 @@ def test_nothing_is_passed_over_without_a_word(tmp_path):
         rejected = {row["path"]: (row["split"], row["reason"]) for row in csv.DictReader(file)}
     others = ("train/cat/notes.txt", "train/cat/film.mp4", "train/cat/odd.xyz", "readme.md", "LICENSE")
     assert rejected == {"test/d.HEIC": ("test", "not a picture"), "test/e": ("test", "not a picture"),
-                        "extra/6.jpg": ("train", "in none of train, val, test"), **{path: ("", "not a picture") for path in others}}
+                        "extra/6.jpg": ("train", "in none of train, val, test"),
+                        **{path: ("", "not a picture") for path in others}}
     text = "\n".join(notes)
     assert "5 files are no pictures (.md 1, .mp4 1, .txt 1, .xyz 1, without ending 1): LICENSE" in text
     assert "1 hidden file or folder is passed over: .git" in text
@@ -142,7 +148,8 @@ def test_pictures_that_no_json_names_and_those_elsewhere_are_told(tmp_path):
 def test_a_class_without_a_usable_picture_is_named(tmp_path):
     train = write_inat2021(tmp_path, train=3)
     write(tmp_path / train["images"][1]["file_name"], b"no picture")
-    assert "1 class has no usable picture in train: Species 1 – çé" in build("inat2021", str(tmp_path), str(tmp_path / "out")).notes
+    notes = build("inat2021", str(tmp_path), str(tmp_path / "out")).notes
+    assert "1 class has no usable picture in train: Species 1 – çé" in notes
 
 
 @pytest.mark.parametrize("competition, tables", [
