@@ -20,7 +20,8 @@ flags.DEFINE_string("data_dir", None, "Folder of the competition's files; local 
 flags.DEFINE_string("out_dir", None, "Folder for shards, dataset.json, examples.csv, rejected.csv; local or gs://.")
 flag_help.heading("Shards")
 flags.DEFINE_integer("shard_mib", 128, "Size of a shard, in MiB of source files.")
-flags.DEFINE_integer("max_side", 0, "Shrink pictures whose longer side has more pixels; 0: as they are.")
+flags.DEFINE_integer("max_side", 0, "Shrink pictures whose longer side has more pixels (of adopted shards, copies); "
+                     "0: as they are.")
 flags.DEFINE_integer("short_side", 0, "Make every picture's shorter side so many pixels (it is enlarged too); not with "
                      "--max_side. 0: as they are.")
 flags.DEFINE_integer("workers", None, "Processes [all cores].")

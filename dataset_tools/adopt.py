@@ -79,7 +79,7 @@ def adopt(specs: Sequence[str], out_dir: str, competition: Optional[str] = None,
         manifest.begin(out_dir, [task.file for task in tasks])
         command.begin_work()
         _add_mended(taken, out_dir, tasks, parallel.run(
-            mended.write, tasks, workers, sum(len(task.records) for task in tasks), "pictures turned, shrunk or encoded anew"))
+            mended.write, tasks, workers, sum(len(task.records) for task in tasks), "pictures copied as ours would be"))
     whole = _manifest(taken, sources, read, competition, num_classes, settings)
     manifest.write(out_dir, whole, taken.rows, taken.rejected)
     return whole
@@ -222,8 +222,8 @@ def _manifest(taken: _Taken, sources, read, competition, num_classes, settings) 
     classes = manifest.class_infos(_classes(taken.kind, sources, read, rows, num_classes), rows)
     notes = [*remarks.of_rejected(rejected), *remarks.of_damaged(taken.damaged)]
     if taken.mended:
-        notes.insert(0, f"{words.count(taken.mended, 'picture was', 'pictures were')} turned, shrunk or encoded anew, into shards "
-                        "beside the others; the adopted ones are as they were")
+        what = words.count(taken.mended, "picture was", "pictures were")
+        notes.insert(0, f"{what} turned, shrunk or encoded anew, into shards beside the others; these are as they were")
     return schema.Manifest(
         competition=competition or _COMPETITION_OF[taken.kind], record_kind=taken.kind,
         multi_label=any(len(row.example.labels) > 1 for row in rows), classes=classes, shards=tuple(taken.shards),

@@ -6,7 +6,7 @@ from absl import logging
 
 from dataset_tools import files, manifest, remarks, shard_plan
 from dataset_tools.competitions import find
-from dataset_tools.table import Competition, Rejected, Table
+from dataset_tools.table import Competition, MissingTable, Rejected, Table
 from dataset_tools.table_asked import Asked
 from pipeline.errors import UserError
 from pipeline.records import schema
@@ -45,7 +45,10 @@ def build(competition: str, data_dir: str, out_dir: str, shard_mib: int = 128, m
     if finished:
         logging.info("%s is up to date", out_dir)
         return finished
-    table = found.read(data_dir)
+    try:
+        table = found.read(data_dir)
+    except MissingTable as error:
+        raise UserError(f"{error}{remarks.tables_elsewhere(data_dir)}") from error
     files.make_folder(out_dir)
     return _write(found.of(not table.multi_label), table, settings, out_dir, workers)
 
@@ -88,7 +91,7 @@ def _write(competition: Competition, table: Table, settings: dict[str, Any], out
         reasons = f"; the first: {first.path}: {first.reason}{remarks.lies_elsewhere(data_dir, first)}" if first else ""
         raise UserError(f"no usable picture in the data folder {data_dir}{reasons}")
     copies = manifest.present(folds.copies, folds.split, rows) if folds else ()
-    classes = manifest.class_infos(table.classes, rows, table.known)
+    classes = manifest.class_infos(table.classes, rows, table.known, table.taxonomy)
     whole = schema.Manifest(
         competition=competition.name, record_kind="fieldmark", multi_label=table.multi_label, task=table.task,
         classes=classes, shards=tuple(one.shard for one in written), folds=settings["folds"],

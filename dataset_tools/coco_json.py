@@ -10,7 +10,7 @@ from typing import Any, Iterable, Optional, Sequence
 from absl import logging
 
 from dataset_tools import dates, files, places
-from dataset_tools.table import RANKS, Example, Rejected, SPLITS, Table, make_examples
+from dataset_tools.table import RANKS, Example, MissingTable, Rejected, SPLITS, Table, make_examples
 from dataset_tools.unread import Unread
 from pipeline.errors import UserError
 
@@ -54,7 +54,7 @@ def read_splits(data_dir: str, split_files: Sequence[SplitFile]) -> Table:
     train = [one for one in present if one.split.startswith("train")]
     if not train:
         wanted = " or ".join(one.file for one in split_files if one.split.startswith("train"))
-        raise UserError(f"no {wanted} in the data folder {data_dir}")
+        raise MissingTable(f"no {wanted} in the data folder {data_dir}")
     classes: list[tuple[str, str]] = []
     rows: list[Example] = []
     rejected: list[Rejected] = []

@@ -11,8 +11,8 @@ from pipeline.files import open_file
 
 NONE, GZIP, ZLIB = "", "GZIP", "ZLIB"  # as TensorFlow names them
 _CHUNK = 8 << 20  # bytes
-_FOREIGN = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip", b"\x04\x22\x4d\x18": "lz4",
-            b"7z\xbc\xaf": "7-Zip"}
+_FOREIGN = {b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd", b"PK\x03\x04": "zip",
+            b"\x04\x22\x4d\x18": "lz4", b"7z\xbc\xaf": "7-Zip"}
 
 
 def of(path: str) -> str:

@@ -13,6 +13,7 @@ import re
 from typing import Any, Optional, Sequence
 
 from dataset_tools import files
+from dataset_tools.table import MissingTable
 from pipeline.errors import UserError
 
 SEPARATORS = ",;\t|"
@@ -97,7 +98,7 @@ def _text(path: str) -> str:
     try:
         content = files.read_bytes(path)
     except FileNotFoundError as error:
-        raise UserError(f"{path} does not exist") from error
+        raise MissingTable(f"{path} does not exist") from error
     except OSError as error:
         raise UserError(f"can't read {path}: {error}") from error
     encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")

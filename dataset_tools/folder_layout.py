@@ -24,7 +24,7 @@ class Place(NamedTuple):
 class Layout(NamedTuple):
     places: list[Place]       # of each path
     classes: tuple[str, ...]  # class folders of train, sorted
-    roots: tuple[str, ...]    # the folders, relative, that hold splits or classes, those of train last ('' is the data folder)
+    roots: tuple[str, ...]    # the folders, relative, that hold splits or classes, of train last ('' is the data folder)
     notes: tuple[str, ...]    # what was understood otherwise than it stands there, and what should be looked at
 
 
@@ -72,8 +72,9 @@ def understand(data_dir: str, paths: Sequence[str]) -> Layout:
 
 def warnings_of(classes: Sequence[str]) -> list[str]:
     """What makes a list of classes look like no such list."""
-    found = [f"warning: all pictures are of one class, {classes[0]!r}: is --data_dir the folder that holds the class folders?"
-             ] if len(classes) == 1 else []
+    found = []
+    if len(classes) == 1:
+        found.append(f"warning: all pictures are of one class, {classes[0]!r}: does --data_dir hold the classes?")
     alike = [name for name in classes if split_of(name)]
     if alike:
         found.append(f"warning: among the classes {words.some(alike)} {'look' if len(alike) > 1 else 'looks'} like a split; "
@@ -90,7 +91,7 @@ def _around(data_dir: str, paths: Sequence[str]) -> str:
         if len(tops) > 1 or any("/" not in path for path in inner):
             return around
         top, = tops
-        if split_of(top) or _is_turned_round([top], inner):
+        if split_of(top):
             return around
         below = [path[len(top) + 1:] for path in inner]
         deeper = sorted({path.split("/")[0] for path in below if "/" in path})
@@ -100,8 +101,8 @@ def _around(data_dir: str, paths: Sequence[str]) -> str:
             if len(deeper) == 1:
                 return around
             raise UserError(f"{data_dir}/{around}{top} is the only folder and holds pictures beside the folders "
-                            f"{words.some(deeper)}: is it a class, or are these? Move the pictures into a class folder, or put "
-                            f"{top} beside other classes")
+                            f"{words.some(deeper)}: is it a class, or are these? Move the pictures into a class folder, or "
+                            f"put {top} beside other classes")
         around += f"{top}/"
 
 
@@ -129,7 +130,8 @@ def _without_train(here: str, tops: Sequence[str], named: dict[str, str], inner:
         raise UserError(f"{here} has {' and '.join(sorted(named))}, and no folder train: rename the one that holds the "
                         "pictures to train on")
     if below.intersection(others):
-        raise UserError(f"{here}: {' and '.join(sorted(named))} {'looks like a split' if len(named) == 1 else 'look like splits'} "
+        what = "looks like a split" if len(named) == 1 else "look like splits"
+        raise UserError(f"{here}: {' and '.join(sorted(named))} {what} "
                         f"beside the class folders {words.some(others)}; put these into a folder train")
     return {}
 
@@ -177,7 +179,7 @@ def _doubled(paths: Sequence[str], classes: Sequence[str]) -> str:
 def _is_turned_round(tops: Sequence[str], inner: Sequence[str]) -> bool:
     """Whether splits lie below classes: cat/train, cat/val, dog/train."""
     nested = [path.split("/") for path in inner if "/" in path]
-    return bool(tops) and all(len(parts) > 2 and split_of(parts[1]) for parts in nested) and any(
+    return len(tops) > 1 and all(len(parts) > 2 and split_of(parts[1]) for parts in nested) and any(
         split_of(parts[1]) == "train" for parts in nested)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of adopted shards that are not as ours would be: turned, shrunk or encoded anew, in shards of our own beside them.
+"""Pictures of adopted shards that are not as ours would be: turned, shrunk or encoded anew, in shards of our own.
 
 The record stays as it is but for its picture, and of the same kind, so that it is read in the same way. In the shard that
 it comes from it is set aside.
@@ -65,8 +65,8 @@ def plan(to_mend: dict[tuple[str, Optional[int]], list[Record]], kind: str, out_
             parts[-1].append(record)
             size += record.size
         stem = f"{split}.mended" if fold is None else f"{split}.fold.{fold}.mended"
-        tasks += [Task(f"{stem}.tfrecord-{number:05d}-of-{len(parts):05d}", split, fold, kind, tuple(part), out_dir, max_side)
-                  for number, part in enumerate(parts)]
+        names = (f"{stem}.tfrecord-{number:05d}-of-{len(parts):05d}" for number in range(len(parts)))
+        tasks += [Task(name, split, fold, kind, tuple(part), out_dir, max_side) for name, part in zip(names, parts)]
     return tasks
 
 

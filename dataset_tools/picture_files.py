@@ -16,14 +16,14 @@ _SYSTEM_FOLDERS = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Informat
 # Formats that Pillow opens by name and reads no pixel of without a program of somebody else's, or that hold films.
 _STUBS = ("BUFR", "GRIB", "HDF5", "MPEG")
 # Pictures that Pillow does not read: they were meant to be some, so they are set aside one by one and not passed over.
-_UNREADABLE = (".heic", ".heif", ".hif", ".jxl", ".jxr", ".svg", ".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf",
-               ".pef", ".srw", ".xcf", ".jls")
+_UNREADABLE = (".heic", ".heif", ".hif", ".jxl", ".jxr", ".jls", ".svg", ".xcf", ".cr2", ".cr3", ".nef", ".arw", ".dng",
+               ".orf", ".rw2", ".raf", ".pef", ".srw")
 # Not worth being opened, and there may be one beside each picture.
-_OTHERS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".html", ".htm", ".pdf", ".log", ".ini",
-           ".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".npy", ".npz", ".mat", ".pkl", ".pt", ".h5", ".hdf",
-           ".parquet", ".tfrecord", ".record", ".db", ".sqlite", ".py", ".ipynb", ".sh", ".xls", ".xlsx", ".doc", ".docx",
-           ".mp4", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wav", ".mp3", ".xmp", ".aae", ".lnk", ".url", ".tmp",
-           ".part", ".crdownload", ".lock")
+_OTHERS = (".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".html", ".htm", ".pdf", ".log",
+           ".ini", ".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".npy", ".npz", ".mat", ".pkl", ".pt", ".h5",
+           ".hdf", ".parquet", ".tfrecord", ".record", ".db", ".sqlite", ".py", ".ipynb", ".sh", ".xls", ".xlsx", ".doc",
+           ".docx", ".mp4", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wav", ".mp3", ".xmp", ".aae", ".lnk", ".url",
+           ".tmp", ".part", ".crdownload", ".lock")
 # Files without an ending that are no pictures; any other is taken for one until it is opened.
 _WITHOUT_ENDING = ("license", "licence", "readme", "copying", "notice", "authors", "changelog", "makefile", "version",
                    "manifest", "md5sums", "sha1sums", "sha256sums", "checksums")
@@ -69,6 +69,19 @@ def _opens(path: str) -> bool:
     except (BadImage, OSError, ValueError):  # ValueError: a NUL in the name
         return False
     return True
+
+
+def names_of_ids(data_dir: str, folder: str, ending: str) -> dict[str, str]:
+    """The pictures of a folder by their names without ending; of several of one id that of this ending, or the first."""
+    path = files.join(data_dir, folder)
+    found: dict[str, str] = {}
+    for name in files.list_names(path) if files.is_folder(path) else []:  # sorted
+        if ending_of(name) in endings() and not name.startswith("."):
+            stem = name[:-len(ending_of(name))]
+            if name == stem + ending:
+                found[stem] = name
+            found.setdefault(stem, name)
+    return found
 
 
 def by_ending(paths: Iterable[str]) -> str:

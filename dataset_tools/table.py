@@ -7,11 +7,16 @@ from typing import Callable, Iterable, Mapping, NamedTuple, Optional, Sequence
 import pandas as pd
 
 from dataset_tools.submission import SubmissionFormat
+from pipeline.errors import UserError
 
 MISSING = "missing"  # a reason to set a picture aside, which a later run looks at again
 SPLITS = ("train", "train_mini", "val", "test")  # rows are numbered in this order
 RANKS = ("kingdom", "phylum", "class", "order", "family", "genus", "species")
 COLUMNS = ("id", "split", "path", "labels", "latitude", "longitude", "date", "user")
+
+
+class MissingTable(UserError):
+    """A file without which a competition can't be read is not in the data folder; it may be in one below."""
 
 
 class Example(NamedTuple):
@@ -43,8 +48,8 @@ class Table:
 
     `examples` has the columns of `Example` and maybe `group` (text; what shares one never stands in two folds; empty:
     on its own); `classes` holds (source id, name) by class index; `rejected` what the competition's own files rule out
-    (pictures without a label in train; with the split '' what is no picture at all). In an open set `known` says by class index whether it may be answered;
-    the others are answered by `unknown_answer`.
+    (pictures without a label in train; with the split '' what is no picture at all). In an open set `known` says by class
+    index whether it may be answered; the others are answered by `unknown_answer`.
     """
 
     examples: pd.DataFrame

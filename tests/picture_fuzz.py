@@ -17,9 +17,11 @@ from typing import Iterator, Optional
 import numpy as np
 from PIL import Image, ImageOps
 
+from pipeline.pictures import remarks
 from raw_data import read_records, run_command, stderr_lines
 
-MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "I", "I;16", "I;16B", "F", "La", "RGBa")
+MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "I", "I;16", "I;16B", "F",
+         "La", "RGBa")
 _SAVED_BY_NO_DECODER = ("BUFR", "GRIB", "HDF5", "WMF", "PDF", "PALM", "EPS")  # written as stubs, or for others to read
 QUALITY = 95  # of what is encoded anew, 4:4:4
 
@@ -122,7 +124,7 @@ def damaged(rng: random.Random, encoded: bytes, other: bytes) -> bytes:
 
 def reference(encoded: bytes) -> Optional[Image.Image]:
     """Pillow's first complete decode, upright and RGB; None where there is none, or the pixels' range is not told."""
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), remarks.heard():
         warnings.simplefilter("ignore")
         try:
             image = Image.open(io.BytesIO(encoded))
@@ -195,7 +197,8 @@ def remove(folder: Path) -> None:
     shutil.rmtree(folder)
 
 
-def _judge(encoded: bytes, expected: Optional[Image.Image], taken: Optional[bytes], reason: Optional[str]) -> tuple[str, str]:
+def _judge(encoded: bytes, expected: Optional[Image.Image], taken: Optional[bytes],
+           reason: Optional[str]) -> tuple[str, str]:
     """(what became of it, what is wrong with that or '')."""
     if taken is None:
         if not reason:
@@ -222,14 +225,17 @@ def _judge(encoded: bytes, expected: Optional[Image.Image], taken: Optional[byte
 
 
 def fuzz(seed: int, count: int, size: tuple[int, int] = (56, 40)) -> Iterator[tuple[str, bytes]]:
-    """`count` damaged files (name, bytes), the formats by turns whatever their number of modes."""
+    """`count` damaged files (name, bytes): formats by turns whatever their number of modes, the usual ones more often."""
     rng = random.Random(seed)
     by_format: dict[str, list[Whole]] = {}
     for one in whole_files(size):
         by_format.setdefault(one.format, []).append(one)
-    kinds = sorted(by_format)
+    plain = {kind: [one for one in files if one.mode == "RGB" and one.orientation == 1] or files
+             for kind, files in by_format.items()}
+    kinds = [*sorted(by_format), *["JPEG"] * 10, *["PNG"] * 3, *["TIFF", "WEBP", "AVIF"] * 2]
     for number in range(count):
-        one = rng.choice(by_format[kinds[number % len(kinds)]])
+        kind = kinds[number % len(kinds)]
+        one = rng.choice((plain if rng.random() < 0.5 else by_format)[kind])
         other = rng.choice(by_format[rng.choice(kinds)])
         yield f"{one.format}_{one.mode.replace(';', '')}_{one.orientation}_{seed}_{number}.jpg", damaged(
             rng, one.encoded, other.encoded)

@@ -1,7 +1,7 @@
 """iMet Collection 2019 (Kaggle): several of 1,103 attributes (culture::…, tag::…) a picture, scored by F2.
 
 Classes stand in the order of labels.csv. The test pictures are those of sample_submission.csv or, where that is not at
-hand, those in the folder test. Pictures are PNGs, which become JPEGs in the shards.
+hand, those in the folder test. Pictures are PNGs (or of any other ending), which become JPEGs in the shards.
 """
 
 import hashlib
@@ -9,7 +9,7 @@ from typing import Sequence
 
 from absl import logging
 
-from dataset_tools import coco_json, csv_files, files
+from dataset_tools import coco_json, csv_files, files, picture_files
 from dataset_tools.submission import SubmissionFormat
 from dataset_tools.table import Competition, Example, Table, make_examples
 from pipeline.errors import UserError
@@ -40,6 +40,7 @@ def _train_examples(data_dir: str, classes: Sequence[tuple[str, str]]) -> list[E
     index_of = {source_id: index for index, (source_id, _) in enumerate(classes)}
     rows = csv_files.read_rows(path, ("id", "attribute_ids"))
     _check_distinct(path, "picture", [row["id"] for row in rows])
+    found = picture_files.names_of_ids(data_dir, "train", _ENDING)
     examples = []
     for row in rows:
         attributes = list(dict.fromkeys(row["attribute_ids"].split()))
@@ -47,7 +48,7 @@ def _train_examples(data_dir: str, classes: Sequence[tuple[str, str]]) -> list[E
         if unknown:
             raise UserError(f"{path}: picture {row['id']} has the attribute {unknown[0]}, which {LABELS} does not list")
         labels = tuple(sorted(index_of[one] for one in attributes))
-        examples.append(Example(row["id"], "train", f"train/{row['id']}{_ENDING}", labels))
+        examples.append(Example(row["id"], "train", _path(found, "train", row["id"]), labels))
     return examples
 
 
@@ -57,9 +58,11 @@ def _test_ids(data_dir: str) -> list[str]:
         ids = [row["id"] for row in csv_files.read_rows(path, ("id",))]
         _check_distinct(path, "picture", ids)
         return ids
-    folder = files.join(data_dir, TEST_FOLDER)
-    names = files.list_names(folder) if files.is_folder(folder) else []
-    return [name[:-len(_ENDING)] for name in names if name.endswith(_ENDING)]
+    return sorted(picture_files.names_of_ids(data_dir, TEST_FOLDER, _ENDING))
+
+
+def _path(found: dict[str, str], folder: str, one: str) -> str:
+    return f"{folder}/{found.get(one, one + _ENDING)}"
 
 
 def read(data_dir: str) -> Table:
@@ -71,7 +74,8 @@ def read(data_dir: str) -> Table:
     """
     classes = _classes(data_dir)
     rows = _train_examples(data_dir, classes)
-    test = [Example(one, "test", f"{TEST_FOLDER}/{one}{_ENDING}") for one in _test_ids(data_dir)]
+    found = picture_files.names_of_ids(data_dir, TEST_FOLDER, _ENDING)
+    test = [Example(one, "test", _path(found, TEST_FOLDER, one)) for one in _test_ids(data_dir)]
     if not test:
         logging.info("%s has no %s and no pictures in %s: there will be no test split", data_dir, SAMPLE, TEST_FOLDER)
     return Table(make_examples(rows + test), classes, multi_label=True)

@@ -10,7 +10,7 @@ from typing import Callable
 
 from absl import logging
 
-from dataset_tools import coco_json, csv_files, files
+from dataset_tools import coco_json, csv_files, files, picture_files
 from dataset_tools.submission import SubmissionFormat
 from dataset_tools.table import Competition, Example, Table, make_examples
 from pipeline.errors import UserError
@@ -18,19 +18,13 @@ from pipeline.errors import UserError
 TRAIN, EXTRA, TEST = "train.csv", "extra_images.csv", "test.csv"
 NEW_TURTLE = "new_turtle"
 _ANSWERS = 5
-_ENDINGS = (".jpg", ".jpeg")  # .JPG in the competition's archive; of any case here
+_ENDING = ".JPG"  # in the competition's archive
 
 
 def _picture_paths(data_dir: str) -> Callable[[str], str]:
-    """Gives the path of an image id, whatever the case of the file's ending; images/<id>.JPG where there is none."""
-    folder = files.join(data_dir, "images")
-    names = files.list_names(folder) if files.is_folder(folder) else []
-    found: dict[str, str] = {}
-    for name in names:  # sorted: .JPG before .jpg where there are both
-        stem, dot, ending = name.rpartition(".")
-        if (dot + ending).lower() in _ENDINGS:
-            found.setdefault(stem, name)
-    return lambda image_id: f"images/{found.get(image_id, image_id + '.JPG')}"
+    """Gives the path of an image id, whatever its file's ending and case; images/<id>.JPG where there is none."""
+    found = picture_files.names_of_ids(data_dir, "images", _ENDING)
+    return lambda image_id: f"images/{found.get(image_id, image_id + _ENDING)}"
 
 
 def _labels(data_dir: str) -> tuple[dict[str, str], set[str]]:

@@ -1,6 +1,8 @@
 """The bytes of any picture file → the upright RGB JPEG that a record holds, and whoever serves a model makes alike."""
 
 import io
+import struct
+import zlib
 from typing import Callable, NamedTuple
 
 from PIL import Image
@@ -17,7 +19,7 @@ class Prepared(NamedTuple):
     encoded: bytes  # an upright RGB JPEG
     width: int      # pixels
     height: int     # pixels
-    remark: str = ""  # of a picture that was taken though its data is damaged: what libjpeg said
+    remark: str = ""  # of a picture that was taken though its data is damaged: what tells so
 
 
 class Check(NamedTuple):
@@ -51,7 +53,23 @@ def prepare(encoded: bytes, max_side: int = 0, short_side: int = 0,
         if keeps and fits and upright.orientation(image) == 1:
             return Prepared(encoded, *image.size)
     rgb = upright.upright_rgb(encoded, max_side, short_side)
+    if image.format == "PNG" and not _png_checksums_hold(encoded):
+        damage = "wrong checksum"
     return Prepared(encode(rgb), *rgb.size, damage)
+
+
+def _png_checksums_hold(encoded: bytes) -> bool:
+    """Whether a PNG's pixels are those that were written; Pillow skips these checksums."""
+    place = 8  # behind the signature
+    while place + 12 <= len(encoded):
+        length, kind = struct.unpack(">I4s", encoded[place:place + 8])
+        end = place + 8 + length
+        if kind == b"IEND":
+            break
+        if kind == b"IDAT" and encoded[end:end + 4] != struct.pack(">I", zlib.crc32(encoded[place + 4:end])):
+            return False
+        place = end + 4
+    return True
 
 
 def is_rgb_jpeg(image: Image.Image) -> bool:

@@ -176,10 +176,11 @@ def folder_of(tmp_path, *paths):
 
 
 def test_folder_of_classes(tmp_path):
-    table = folder_of(tmp_path, "b ö/1.JPG", "a/deep/er/2.png", "a/3.jpeg", "loose.jpg", ".hidden/4.jpg", "a/notes")
+    table = folder_of(tmp_path, "b ö/1.JPG", "a/deep/er/2.png", "a/3.jpeg", "loose.jpg", ".hidden/4.jpg", "a/none")
     assert table.classes == [("a", "a"), ("b ö", "b ö")]
     assert {row.id: (row.split, row.labels) for row in table.examples.itertuples()} == {
-        "b ö/1.JPG": ("train", (1,)), "a/deep/er/2.png": ("train", (0,)), "a/3.jpeg": ("train", (0,))}
+        "b ö/1.JPG": ("train", (1,)), "a/deep/er/2.png": ("train", (0,)), "a/3.jpeg": ("train", (0,)),
+        "a/none": ("train", (0,))}
     assert [(one.path, one.reason) for one in table.rejected] == [("loose.jpg", "in no class folder")]
 
 

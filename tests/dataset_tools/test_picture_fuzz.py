@@ -1,4 +1,4 @@
-"""Every format that Pillow writes, damaged, through the command: as Pillow's first complete decode, or set aside with a reason."""
+"""Every format that Pillow writes, damaged, through the command: as Pillow's first decode, or set aside with a reason."""
 
 import collections
 import os
