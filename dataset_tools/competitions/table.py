@@ -176,7 +176,7 @@ def competition(asked: Optional[Asked] = None) -> Competition:
     own = Competition(
         name=NAME, read=functools.partial(read, asked=asked), fingerprint=functools.partial(fingerprint, asked=asked),
         metric="top1_error", submission=SubmissionFormat(columns=("id", "label"), answers=1),
-        places=(asked.table or "its table").rpartition("/")[2], has_places=functools.partial(has_places, asked=asked))
+        places=(asked.table or "its table").rpartition("/")[2].replace("{", "{{").replace("}", "}}"), has_places=functools.partial(has_places, asked=asked))
     several = dataclasses.replace(own, metric="f2", submission=SubmissionFormat(
         columns=("id", "labels"), answers=_MOST_ANSWERS, at_least=1, separator=_SEPARATOR))
     return dataclasses.replace(own, several_labels=several)
