@@ -3,6 +3,8 @@
 import collections
 from typing import Any, Optional
 
+from absl import logging
+
 from dataset_tools import csv_files, files, table_columns
 from dataset_tools.csv_files import Sheet
 from pipeline.errors import UserError
@@ -81,7 +83,10 @@ def _with_media(sheet: Sheet, media: Sheet) -> Sheet:
             pictures[one].append(address)
     rows: list[list[Any]] = []
     lines = []
-    for one, row, line in zip(sheet.column(key), sheet.rows, sheet.lines):
+    occurrences = sheet.column(key)
+    logging.info("%d of %d occurrences of %s have no still picture in %s", sum(one not in pictures for one in occurrences),
+                 len(occurrences), sheet.path, media.path)
+    for one, row, line in zip(occurrences, sheet.rows, sheet.lines):
         found = pictures[one]
         for number, address in enumerate(found, 1):
             rows.append([*row, f"{one}_{number}" if len(found) > 1 else one, one, address])

@@ -1,5 +1,9 @@
 """The flags of a table of one's own, for every command that reads raw files."""
 
+import csv
+import io
+from typing import Sequence
+
 from absl import flags
 
 from dataset_tools.table_asked import COMPETITION, Asked
@@ -28,8 +32,15 @@ def asked() -> Asked:
 def arguments(given: Asked) -> list[str]:
     """The same for another command."""
     found = [f"--table={given.table}"] if given.table else []
-    found += [f"--columns={','.join(given.columns)}"] if given.columns else []
+    found += [f"--columns={_as_list(given.columns)}"] if given.columns else []
     return found + ([f"--val_share={given.val_share}"] if given.val_share is not None else [])
+
+
+def _as_list(values: Sequence[str]) -> str:
+    """As absl's list flags read it: a name with a comma in quotes."""
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(values)
+    return line.getvalue()
 
 
 def data_folder(name: str, data_dir: str, given: Asked) -> str:

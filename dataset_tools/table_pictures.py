@@ -37,7 +37,7 @@ class Pictures:
     def of_path(self, text: str) -> Optional[str]:
         """The file of a path, written with either slash, with or without its ending, or of a name alone that lies in any
         folder; None where there is none. Raises UserError where there are two."""
-        text = text.replace("\\", "/").removeprefix(self._data_dir.rstrip("/") + "/")
+        text = self._inside(text)
         for candidate in (posixpath.normpath(posixpath.join(self._below, text)), posixpath.normpath(text)):
             if candidate in self._paths:
                 return candidate
@@ -56,10 +56,23 @@ class Pictures:
                 return found[0]
         return None
 
+    def missed(self, text: str, picture_id: str) -> str:
+        """The path that a picture is missed by which is not there: of an address, its id or what the address ends with."""
+        if not is_address(text):
+            return self._inside(text)
+        return _last_part(text) if is_address(picture_id) else picture_id
+
+    def _inside(self, text: str) -> str:
+        return text.replace("\\", "/").removeprefix(self._data_dir.rstrip("/") + "/")
+
     def _one(self, text: str, found: list[str]) -> Optional[str]:
         if len(found) > 1:
             raise UserError(f"{text} may be {found[0]} or {found[1]} of {self._data_dir}; write it with its folder and ending")
         return found[0] if found else None
+
+
+def _last_part(address: str) -> str:
+    return ([one for one in urllib.parse.urlparse(address).path.split("/") if one] or ["unnamed"])[-1]
 
 
 def _stem(path: str) -> str:

@@ -90,8 +90,7 @@ def _paths(data_dir: str, sheet: Sheet, names: Sequence[str], ids: Sequence[str]
         path = pictures.of_address(name, one) if is_address(name) else pictures.of_path(name)
         if path is None:
             missing.append(name)
-            # An address is no path in the folder; the id is what the picture may be saved as.
-            path = one if is_address(name) and not is_address(one) else name.replace("\\", "/")
+            path = pictures.missed(name, one)
         found.append(path)
     if missing:
         logging.info("%d of %d pictures of %s are not in %s, such as %s%s", len(missing), len(names), sheet.path, data_dir,
@@ -124,6 +123,9 @@ def _table(sheet: Sheet, columns: dict[str, str], rows: _Rows, splits: Sequence[
     classes = table_labels.sort({label for split, one in zip(splits, rows.labels) if split == trained for label in one})
     if not classes:
         raise UserError(f"{sheet.path}: no row of train has a label ({columns.get('labels') or columns['label']})")
+    if len(classes) == 1:
+        logging.warning("%s: %r is the only label of train; is %s the column of the labels?", sheet.path, classes[0],
+                        columns.get("labels") or columns["label"])
     index_of = {label: index for index, label in enumerate(classes)}
     examples, groups, rejected = [], [], []
     for row, split in enumerate(splits):
@@ -176,7 +178,7 @@ def competition(asked: Optional[Asked] = None) -> Competition:
     own = Competition(
         name=NAME, read=functools.partial(read, asked=asked), fingerprint=functools.partial(fingerprint, asked=asked),
         metric="top1_error", submission=SubmissionFormat(columns=("id", "label"), answers=1),
-        places=(asked.table or "its table").rpartition("/")[2], has_places=functools.partial(has_places, asked=asked))
+        places=(asked.table or "its table").rpartition("/")[2].replace("{", "{{").replace("}", "}}"), has_places=functools.partial(has_places, asked=asked))
     several = dataclasses.replace(own, metric="f2", submission=SubmissionFormat(
         columns=("id", "labels"), answers=_MOST_ANSWERS, at_least=1, separator=_SEPARATOR))
     return dataclasses.replace(own, several_labels=several)

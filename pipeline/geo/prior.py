@@ -139,4 +139,6 @@ def load(directory: str) -> GeoPrior:
     if path is None:
         raise UserError(f"{directory} holds no checkpoint")
     checkpoint.read_into(path, tf.train.Checkpoint(network=network))
+    if not all(np.isfinite(one.numpy()).all() for one in network.variables):
+        raise UserError(f"{directory}: the weights of the geo prior are NaN or infinite; train it anew at a lower --lr")
     return GeoPrior(network, class_ids)

@@ -14,7 +14,7 @@ from pipeline.errors import UserError
 from pipeline.geo import prior as geo_prior, records as geo_records, training as geo_training
 from pipeline.geo.runs import GeoRun
 from pipeline.prediction import predict
-from pipeline.runs import run as runs
+from pipeline.runs import patterns, run as runs
 from geo_reference import encoding, log_probabilities
 from raw_data import assert_one_line_mistake, run_command, write
 import tiny_places
@@ -216,6 +216,16 @@ def test_a_nan_ends_the_run_and_keeps_the_checkpoint(tmp_path):
     with pytest.raises(UserError, match="the loss became .*nan in epoch 1. Try a lower --lr"):
         geo_training.run_training(run_of(tmp_path / "m", lr=1e30), "abc", *records)
     assert not (tmp_path / "m" / "last").exists()
+
+
+def test_broken_weights_are_refused_where_they_are_read(tmp_path):
+    run = run_of(tmp_path / "m", epochs=1)
+    geo_training.run_training(run, "abc", *records_of(tiny_places.write_inat2021(tmp_path / "raw")))
+    network = geo_prior.GeoNetwork(3, run.embed_dim, run.date_input)
+    network.first.bias.assign(tf.fill(network.first.bias.shape, np.nan))
+    patterns.manager(tf.train.Checkpoint(network=network), str(tmp_path / "m" / "last")).save(checkpoint_number=9)
+    with pytest.raises(UserError, match="weights of the geo prior are NaN"):
+        geo_prior.load(str(tmp_path / "m"))
 
 
 def test_a_remote_directory(tmp_path):
