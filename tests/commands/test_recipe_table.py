@@ -11,9 +11,6 @@ from conftest import ROOT
 
 PUBLISHED = recipe_table.read_published()
 SOLUTIONS = PUBLISHED["solutions"]
-# Recipes that are being rebuilt after configs/published.json.
-NOT_YET = {"configs/inat2021/efficientnet_b3.flags", "configs/inat2019/coarse.flags", "configs/inat2019/fine.flags",
-           "configs/inat2017/resnet152.flags", "configs/imet2019/seresnext50.flags", "configs/imet2019/seresnext101.flags"}
 
 
 @pytest.fixture(autouse=True)
@@ -39,14 +36,13 @@ def test_every_recipe_of_a_solution_stands_in_its_table(folder):
     read = {path for one in variants(folder) for path in (one.path, one.ours) if path}
     there = {path.relative_to(ROOT).as_posix() for path in (ROOT / "configs" / folder).rglob("*.flags")}
     others = {path for path in there if path.endswith("run.flags") or folder == "geo_prior"}
-    assert there - others - NOT_YET <= read <= there
+    assert there - others <= read <= there
 
 
 @pytest.mark.parametrize("folder", SOLUTIONS)
 def test_a_header_names_what_is_not_as_published(folder):
     for variant in variants(folder):
-        if variant.path not in NOT_YET:
-            assert recipe_table.unnamed(variant, PUBLISHED, SOLUTIONS[folder].get("beyond", {})) == [], variant.path
+        assert recipe_table.unnamed(variant, PUBLISHED, SOLUTIONS[folder].get("beyond", {})) == [], variant.path
 
 
 @pytest.mark.parametrize("setting, value", [("batch_size", 128), ("tta", "six"), ("monitor", "val_top5"), ("clip_norm", 1.0),

@@ -15,7 +15,7 @@ from pipeline.runs import stages
 from pipeline.training import sixth_place, sixth_place_flags
 from raw_data import assert_one_line_mistake, run_command, write
 import solution_records
-from test_recipes import read
+from recipe_flags import read
 
 INAT2021 = ROOT / "configs" / "inat2021"
 
