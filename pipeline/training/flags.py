@@ -105,8 +105,8 @@ def _define_optimization() -> None:
     define_float("clip_norm", 0.0, "Clip the gradients' global norm to this; 0: don't.")
     flags.DEFINE_string("lr_schedule", "cosine", "Learning rate after the warm-up: cosine (to 0), cosine:whole (as long as "
                         "the whole stage but begun after the warm-up, so cut off above 0), constant, or step:10:20, "
-                        "multiplied by --lr_factor after 10 and after 20 epochs. Without a warm-up: triangular:4, up from a hundredth "
-                        "over the first quarter of the stage, then down to it again; plateau:0.5:4, halved after 4 "
+                        "multiplied by --lr_factor after 10 and after 20 epochs. Without a warm-up: triangular:4, up from a "
+                        "hundredth over the first quarter of the stage, then down to it again; plateau:0.5:4, halved after 4 "
                         "validations without a better --monitor.")
     define_float("lr_factor", 0.1, "What --lr_schedule=step multiplies the rate by.", high=1.0)
     define_float("warmup_epochs", 0.0, "Epochs (or a part of one) over which the rate rises linearly.")
