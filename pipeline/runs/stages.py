@@ -10,11 +10,11 @@ from pipeline.tasks import registry as tasks
 
 # The flags of multi_stage_train.py that may stand inside a --stage line too.
 STAGE_FLAGS = ("batch_size", "augment", "min_crop", "crop_law", "antialias", "randaugment", "eval_resize", "place_drop",
-               "freeze_place", "label_smoothing", "optimizer", "momentum",
-               "weight_decay", "clip_norm", "lr_schedule", "lr_factor", "warmup_epochs", "scale_lr", "lr_batch",
-               "groups", "layer_decay", "ema", "accumulate", "monitor", "keep", "early_stop", "validate_every", "keep_epochs",
-               "class_balance", "logit_adjust", "loss", "focal_alpha", "focal_gamma", "mixup", "mixup_draw", "cutmix",
-               "random_erasing", "jitter", "pca_noise")
+               "freeze_place", "label_smoothing", "optimizer", "momentum", "weight_decay", "clip_norm",
+               "lr_schedule", "lr_factor", "warmup_epochs", "scale_lr", "lr_batch",
+               "groups", "layer_decay", "ema", "accumulate", "monitor", "keep", "early_stop", "validate_every",
+               "keep_epochs", "class_balance", "logit_adjust", "loss", "focal_alpha", "focal_gamma", "mixup", "mixup_draw",
+               "cutmix", "random_erasing", "jitter", "pca_noise")
 
 COSINE_WHOLE = "cosine:whole"  # of lr_schedule
 
