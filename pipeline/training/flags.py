@@ -54,9 +54,9 @@ def _define_data_and_model() -> None:
     define_on_off("place_input", False, "Feed latitude and longitude to the classifier beside the picture.")
     define_float("place_drop", 0.5, "With --place_input: share of the training pictures whose place is not told.", high=1.0)
     define_on_off("freeze_place", False, "With --place_input: leave what reads the place as it is; for a --stage.")
-    flags.DEFINE_enum("input_scaling", None, INPUT_SCALINGS, "What the network gets of pixels 0-255: as they are (raw), / 255 "
-                      "(01), from -1 to 1 (tf, or tf128: / 128 - 1), less ImageNet's mean over its deviation (torch), or "
-                      "BGR less its mean (caffe). Default: what the weights were trained with.")
+    flags.DEFINE_enum("input_scaling", None, INPUT_SCALINGS, "What the network gets of pixels 0-255: as they are (raw), / "
+                      "255 (01), from -1 to 1 (tf, or tf128: / 128 - 1), less ImageNet's mean over its deviation (torch), "
+                      "or BGR less its mean (caffe). Default: what the weights were trained with.")
     define_float("dropout", 0.0, "Share of the pooled features that each training step drops before the head.", high=0.99)
     define_float("channel_dropout", 0.0, "Share of the last feature map's channels that each training step drops whole.",
                  high=0.99)
@@ -79,8 +79,8 @@ def _define_pictures() -> None:
                       "TensorFlow's sample_distorted_bounding_box does with min_object_covered=--min_crop and the whole "
                       "picture as the object (height): smaller on average.")
     define_on_off("antialias", True, "Antialias where pictures are resized, in training, validation and prediction.")
-    flags.DEFINE_string("randaugment", "", "N:M: N random operations a picture at magnitude M; after it may stand same (one draw "
-                        "for all layers: one operation, N times over, with one sign) and tf_contrast (the TensorFlow "
+    flags.DEFINE_string("randaugment", "", "N:M: N random operations a picture at magnitude M; after it may stand same (one "
+                        "draw for all layers: one operation, N times over, with one sign) and tf_contrast (the TensorFlow "
                         "reference's, which takes the pixels' number / 256 for their mean), as in 6:4:same:tf_contrast. Not "
                         "with augment=eval.")
     define_float("mixup", 0.0, "Mix each picture of a batch with another, their shares from Beta(ALPHA, ALPHA); 0: don't.")
