@@ -1,6 +1,5 @@
 """The flagfiles under configs/, read as their commands read them."""
 
-import dataclasses
 import functools
 import json
 import subprocess

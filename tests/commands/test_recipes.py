@@ -1,5 +1,6 @@
 """Every flagfile under configs/: parsed by its command's flags and checked on data."""
 
+import dataclasses
 import json
 import pathlib
 
