@@ -28,7 +28,6 @@ def gray(image: Image.Image) -> Image.Image:
     if image.format == "TIFF" and levels.dtype == np.int32 and (
             image.tag_v2.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0] == _UNSIGNED):
         levels = levels.view(np.uint32)  # Pillow has signed ones alone
-    levels = levels.astype(np.int64)
     if levels.size and levels.min() < 0:
         raise BadImage("pixels below 0, whose range no format tells")
     return Image.fromarray((levels >> _shift(levels)).astype(np.uint8))
@@ -50,9 +49,9 @@ def colours(encoded: bytes, image: Image.Image) -> Image.Image:
         if upper[..., :bands].max(initial=0) >= 1 << 2:  # 10 bits: dark, and a picture yet
             return image
         raise BadImage("16 bits a channel with hardly any of them used, of which only the upper ones can be read: black")
-    levels = upper.astype(np.int64) << 8 | np.asarray(lower)
+    levels = upper[..., :bands].astype(np.uint16) << 8 | np.asarray(lower)[..., :bands]
     scaled = upper.copy()
-    scaled[..., :bands] = levels[..., :bands] >> _shift(levels[..., :bands])
+    scaled[..., :bands] = levels >> _shift(levels)
     return Image.fromarray(scaled, image.mode)
 
 

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import sys
+import tempfile
 from typing import Iterator
 
 # What may be written there meanwhile by somebody else: the logs of TensorFlow and absl, a progress bar. Lines of libjpeg,
@@ -22,16 +23,15 @@ def heard() -> Iterator[list[str]]:
     except OSError:  # there is no stderr
         yield lines
         return
-    written = os.memfd_create("stderr")
-    os.dup2(written, 2)
-    try:
-        yield lines
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        with open(written, "rb") as file:
-            file.seek(0)
-            for line in file.read().splitlines(keepends=True):
+    with tempfile.TemporaryFile() as written:
+        os.dup2(written.fileno(), 2)
+        try:
+            yield lines
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+            written.seek(0)
+            for line in written.read().splitlines(keepends=True):
                 if _OF_OTHERS.match(line):
                     os.write(2, line)
                 else:
