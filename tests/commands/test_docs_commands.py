@@ -244,7 +244,7 @@ BY_A_LOOP = set(settings.NAMES)  # of run.py
 
 def known_flags():
     if not _known:
-        for path in [*ROOT.glob("*.py"), *(path for room in ("pipeline", "dataset_tools") for path in (ROOT / room).rglob("*.py"))]:
+        for path in [*ROOT.glob("*.py"), *(ROOT / "pipeline").rglob("*.py"), *(ROOT / "dataset_tools").rglob("*.py")]:
             _known.update(re.findall(r"(?:DEFINE_\w+|define_\w+)\(\s*f?\"(\w+)\"", path.read_text(encoding="utf-8")))
     return _known
 
