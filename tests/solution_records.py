@@ -7,12 +7,15 @@ import tensorflow as tf
 from raw_data import encode, pixels
 
 
-def write(folder: pathlib.Path, split: str, count: int) -> None:
-    """Two shards of `count` pictures of three classes: inat_SPLIT.record-0000K-of-00002."""
+def write(folder: pathlib.Path, split: str, count: int, told: int = 2, first: int = 0) -> None:
+    """Two shards of `count` pictures of three classes: inat_SPLIT.record-0000K-of-0000TOLD, however many there are.
+
+    Their ids count up from `first`.
+    """
     folder.mkdir(exist_ok=True)
     for shard in range(2):
-        with tf.io.TFRecordWriter(str(folder / f"inat_{split}.record-{shard:05d}-of-00002")) as writer:
-            for image_id in range(shard, count, 2):
+        with tf.io.TFRecordWriter(str(folder / f"inat_{split}.record-{shard:05d}-of-{told:05d}")) as writer:
+            for image_id in range(first + shard, first + count, 2):
                 label = image_id % 3
                 features = {
                     "image/encoded": encode(pixels(image_id)), "image/source_id": str(image_id).encode(),

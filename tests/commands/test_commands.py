@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from raw_data import REPOSITORY, assert_one_line_mistake, run_command, write
+from raw_data import assert_one_line_mistake, run_command, write
 import solution_records
 import tiny_records
 
@@ -170,13 +170,3 @@ def test_mistakes_in_the_solutions_flags(flags, words, tmp_path):
     write(flagfile, SOLUTION_FLAGFILE.format(folder=tmp_path).encode())
     done = run_command("multi_stage_train.py", f"--flagfile={flagfile}", f"--model_dir={tmp_path}/model", *flags)
     assert_one_line_mistake(done, *words)
-
-
-@pytest.mark.slow
-def test_the_published_recipe_takes_real_steps(whole_way, tmp_path):
-    recipe = REPOSITORY / "configs" / "inat2021" / "efficientnet_b3.flags"
-    done = run_command("multi_stage_train.py", f"--flagfile={recipe}", f"--data_dir={whole_way}/records",
-                       f"--model_dir={tmp_path}/m", "--weights=none", "--max_steps=1", "--batch_size=2")
-    assert done.returncode == 0, done.stderr
-    done = json.loads((tmp_path / "m" / "stage_2_fixres" / "DONE").read_text())
-    assert done["steps"] == 1

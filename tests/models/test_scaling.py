@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from pipeline.errors import UserError
 from pipeline.models.scaling import MODES, Scaling
+from pipeline.training import flags as training_flags
 
 PIXELS = np.random.RandomState(0).randint(0, 256, (2, 5, 4, 3)).astype(np.uint8)
 
@@ -13,6 +14,10 @@ def bfloat16_policy():
     tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
     yield
     tf.keras.mixed_precision.set_global_policy("float32")
+
+
+def test_the_flag_knows_the_modes():
+    assert training_flags.INPUT_SCALINGS == MODES
 
 
 @pytest.mark.parametrize("mode", ["tf", "torch", "caffe"])

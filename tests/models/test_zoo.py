@@ -156,6 +156,8 @@ def test_keras_v1_is_the_same_with_and_without_imagenet(monkeypatch, tmp_path):
     [
         # The 7 are the Normalization's mean, variance and count, which the base does without.
         pytest.param("keras/efficientnet-b0", 4_049_571 - 7, None, marks=slow),
+        # Keras' own summary: 3,538,984 with 1,281,000 on top.
+        ("keras/mobilenetv2", 3_538_984 - 1_281_000, None),
         # timm's efficientnet_lite0 is 4,652,008 with 1,281,000 on top; BatchNorm's statistics are B0's, 42,016.
         ("kecam/EfficientNetV1Lite0", 4_652_008 - 1_281_000 + 42_016, 4_652_008 - 1_281_000),
         pytest.param("keras/efficientnet-b3", 10_783_535 - 7, None, marks=slow),
@@ -196,13 +198,14 @@ def test_published_parameter_counts(name, total, trainable):
 
 
 @pytest.mark.parametrize("package, function", [("keras.src.applications.densenet", None),
+                                               ("keras.src.applications.mobilenet_v2", None),
                                                ("classification_models.tfkeras", "senet154"),
                                                ("classification_models.tfkeras", "seresnext50")])
 def test_scaling_of_densenet_and_senet_is_the_libraries_own(package, function):
     module = importlib.import_module(package)
     preprocess = module.Classifiers.get(function)[1] if function else module.preprocess_input
     theirs = preprocess(PIXELS.copy())
-    name = f"image_classifiers/{function}" if function else "keras/densenet121"
+    name = f"image_classifiers/{function}" if function else f"keras/{package.split('.')[-1].replace('_', '').replace('densenet', 'densenet121')}"
     np.testing.assert_allclose(Scaling(zoo.find(name).scaling)(PIXELS), theirs, atol=1e-5)
     assert zoo.find(name).weights == {"imagenet": zoo.find(name).scaling}
 

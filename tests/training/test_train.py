@@ -225,6 +225,7 @@ def test_a_run_with_other_classes_takes_the_base_alone(two_stages, tmp_path):
     ({"init_from": "/nowhere"}, "/nowhere"),
     ({"stage": {"randaugment": "many"}}, "many"),
     ({"stage": {"augment": "eval", "randaugment": "2:4"}}, "augment=eval"),
+    ({"stage": {"freeze_place": True}}, "stage all: freeze_place=on: without --place_input"),
     ({"stage": {"eval_resize": "short:20"}}, "short:20"),
     ({"stage": {"train": "last:1000"}}, "last:1000"),
     ({"stage": {"train": "from:nothing"}}, "nothing"),
