@@ -3,7 +3,8 @@
 from pipeline.runs import run as runs, stages
 
 STAGE = {"name": "all", "epochs": 1, "size": 32, "lr": 0.01, "lower_lrs": (), "train": "all", "batch_size": 10,
-         "augment": "inception", "min_crop": 0.08, "crop_law": "area", "antialias": True, "randaugment": "",
+         "augment": "inception", "min_crop": 0.08, "crop_law": "area", "antialias": True, "resize_engine": "fast",
+         "randaugment": "", "randaugment_engine": "fast",
          "eval_resize": "squash", "place_drop": 0.5, "freeze_place": False, "label_smoothing": 0.0, "optimizer": "adam",
          "momentum": 0.9, "weight_decay": 0.0, "clip_norm": 0.0, "lr_schedule": "constant", "lr_factor": 0.1,
          "warmup_epochs": 0.0, "scale_lr": False, "lr_batch": 256, "groups": "", "layer_decay": 1.0, "ema": 0.0,

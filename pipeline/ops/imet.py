@@ -32,24 +32,24 @@ class Draw(NamedTuple):
 
 
 def imet(encoded: tf.Tensor, size: int, seed: tf.Tensor, box: Optional[tf.Tensor] = None,
-         antialias: bool = True) -> tf.Tensor:
+         antialias: bool = True, fast: bool = False) -> tf.Tensor:
     """JPEG bytes, a string scalar, to an augmented uint8 [size, size, 3].
 
-    Args: seed: int32 or int64 [2]; box: as decode.window takes it; antialias: as decode.resize takes it.
+    Args: seed: int32 or int64 [2]; box: as decode.window takes it; antialias, fast: as decode.crop takes them.
     """
     crop_seed, flip_seed, draw_seed, noise_seed = seeds.split(seed, 4)
-    image = decode.flip(random_crop(encoded, size, crop_seed, box, antialias), flip_seed)
+    image = decode.flip(random_crop(encoded, size, crop_seed, box, antialias, fast), flip_seed)
     return change(image, draw(draw_seed), noise_seed)
 
 
 def random_crop(encoded: tf.Tensor, size: int, seed: tf.Tensor, box: Optional[tf.Tensor] = None,
-                antialias: bool = True) -> tf.Tensor:
+                antialias: bool = True, fast: bool = False) -> tf.Tensor:
     """A part of at most CROP·size × CROP·size px, its place uniform, resized to a square; uint8 [size, size, 3]."""
     inside = decode.window(encoded, box)
     sides = tf.minimum(inside[2:], CROP * size)
     places = tf.random.stateless_uniform([2], seed, dtype=tf.float64)
     corner = tf.cast(tf.floor(places * tf.cast(inside[2:] - sides + 1, tf.float64)), tf.int32)
-    return decode.crop(encoded, tf.concat([inside[:2] + corner, sides], axis=0), size, antialias)
+    return decode.crop(encoded, tf.concat([inside[:2] + corner, sides], axis=0), size, antialias, fast)
 
 
 def draw(seed: tf.Tensor) -> Draw:

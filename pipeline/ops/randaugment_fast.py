@@ -50,8 +50,8 @@ def randaugment(image: tf.Tensor, seed: tf.Tensor, layers: int, magnitude: float
         uint8 [H, W, 3].
     """
     height, width, _ = image.shape
-    chain = _chain(height, width, layers, float(magnitude), tf_contrast)
-    return chain(image, *draw(seed, layers, height, width, same))
+    compiled = chain(height, width, layers, float(magnitude), tf_contrast)
+    return compiled(image, *draw(seed, layers, height, width, same))
 
 
 def draw(seed: tf.Tensor, layers: int, height: int, width: int, same: bool = False) -> Draw:
@@ -67,22 +67,22 @@ def draw(seed: tf.Tensor, layers: int, height: int, width: int, same: bool = Fal
 
 
 @functools.lru_cache(maxsize=None)
-def _chain(height: int, width: int, layers: int, magnitude: float, tf_contrast: bool) -> Callable[..., tf.Tensor]:
-    """(image, *Draw) → image, compiled by XLA once for each of these arguments."""
+def chain(height: int, width: int, layers: int, magnitude: float, tf_contrast: bool) -> Callable[..., tf.Tensor]:
+    """(image, *Draw) → image, uint8 [height, width, 3], compiled by XLA once for each of these arguments."""
     size = min(height, width)
     levels = {name: operation.level(magnitude / 10, size) for name, operation in reference.OPERATIONS.items()}
     paints = _paints(height, width, levels, tf_contrast)
     places = _places(height, width, levels)
 
     @tf.function(jit_compile=True, autograph=False)
-    def chain(image: tf.Tensor, indices: tf.Tensor, positive: tf.Tensor, centers: tf.Tensor) -> tf.Tensor:
+    def compiled(image: tf.Tensor, indices: tf.Tensor, positive: tf.Tensor, centers: tf.Tensor) -> tf.Tensor:
         flat, grays = _colours(tf.reshape(image, [-1]), indices, paints)
         # Behind a branch for what moves nothing, and as XLA would else do all of it for each byte of the result.
         moves = tf.reduce_any(tf.gather(PLACES, indices))
         source = tf.cond(moves, lambda: places(indices, positive, centers), lambda: tf.range(height * width))
         return tf.reshape(_looked_up(flat, grays, source), [height, width, 3])
 
-    return chain
+    return compiled
 
 
 # Colours: a paint looks at the flat picture (uint8 [3 H W]) and gives the picture after it, and what it does to other flat

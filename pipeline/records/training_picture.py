@@ -5,7 +5,11 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
-from pipeline.ops import decode, imet, randaugment, random_erasing, rot45, seeds, simple
+from pipeline.ops import decode, imet, randaugment, randaugment_fast, random_erasing, rot45, seeds, simple
+
+
+FAST = "fast"
+RANDAUGMENTS = {FAST: randaugment_fast.randaugment, "reference": randaugment.randaugment}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,6 +24,8 @@ class TrainPictures:
     min_crop: float = decode.LEAST_AREA  # of inception and simple: a crop's least share of the picture
     crop_law: str = "area"       # of these: one of decode.CROP_LAWS
     antialias: bool = True       # of every resize
+    resize_engine: str = FAST    # of antialiased crops of inception, simple and imet: fast or reference
+    randaugment_engine: str = FAST  # of RANDAUGMENTS
     place_drop: float = 0.0      # probability that the picture's place is not told
 
 
@@ -33,9 +39,10 @@ def training_picture(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPicture
     """JPEG bytes → augmented uint8 [size, size, 3]; `seed` is a stateless seed, int [2]; `box` as in decode.window."""
     if pictures.augment == "eval":
         return decode.whole(encoded, pictures.size, pictures.eval_resize, box, pictures.antialias)
+    fast = pictures.resize_engine == FAST
     crop_seed, flip_seed, simple_seed, randaugment_seed, erasing_seed = seeds.split(seed, 5)
     if pictures.augment == "imet":
-        image = imet.imet(encoded, pictures.size, crop_seed, box, pictures.antialias)
+        image = imet.imet(encoded, pictures.size, crop_seed, box, pictures.antialias, fast)
     elif pictures.augment == "rot45":
         whole = decode.whole(encoded, pictures.size, pictures.eval_resize, box, pictures.antialias)
         image = rot45.rot45(whole, flip_seed)
@@ -46,12 +53,13 @@ def training_picture(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPicture
         image = decode.flip(image, flip_seed)
     else:
         image = decode.random_crop(encoded, pictures.size, crop_seed, box, pictures.min_crop, pictures.crop_law,
-                                   pictures.antialias)
+                                   pictures.antialias, fast)
         image = decode.flip(image, flip_seed)
     if pictures.augment == "simple":
         image = simple.simple(image, simple_seed)
     if pictures.randaugment:
-        image = randaugment.randaugment(image, randaugment_seed, *randaugment.parse(pictures.randaugment))
+        augment = RANDAUGMENTS[pictures.randaugment_engine]
+        image = augment(image, randaugment_seed, *randaugment.parse(pictures.randaugment))
     if pictures.random_erasing:
         image = random_erasing.erase(image, erasing_seed, pictures.random_erasing)
     return image
