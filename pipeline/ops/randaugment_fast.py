@@ -67,7 +67,7 @@ def draw(seed: tf.Tensor, layers: int, height: int, width: int, same: bool = Fal
 
 
 @functools.lru_cache(maxsize=None)
-def chain(height: int, width: int, layers: int, magnitude: float, tf_contrast: bool) -> Callable[..., tf.Tensor]:
+def chain(height: int, width: int, layers: int, magnitude: float, tf_contrast: bool = False) -> Callable[..., tf.Tensor]:
     """(image, *Draw) → image, uint8 [height, width, 3], compiled by XLA once for each of these arguments."""
     size = min(height, width)
     levels = {name: operation.level(magnitude / 10, size) for name, operation in reference.OPERATIONS.items()}

@@ -1,4 +1,4 @@
-"""RandAugment's fast engine: each operation against Pillow and NumPy, chains against one operation after another, the draw."""
+"""RandAugment's fast engine: operations against Pillow and NumPy, chains against one operation after another, the draw."""
 
 import numpy as np
 import pytest
@@ -61,7 +61,7 @@ def pillows(name, pixels, amount):
     return function(image) if function else ImageOps.solarize(image, amount)
 
 
-@pytest.mark.parametrize("magnitude", [0.0, 4.0, 10.0, 26.0])
+@pytest.mark.parametrize("magnitude", [0.0, 4.0, 9.9, 26.0])
 def test_operations_alone_are_pillows(magnitude):
     few = np.random.default_rng(0).choice([3, 90, 200], (HEIGHT, WIDTH, 3)).astype(np.uint8)
     flat = np.full((HEIGHT, WIDTH, 3), 77, np.uint8)
@@ -164,7 +164,8 @@ def test_the_same_pixels_on_any_number_of_threads():
 
     def pictures_by(threads):
         made = tf.data.Dataset.range(24).map(
-            lambda row: inputs.training_picture(encoded, seeds.example_seed(3, 1, row), pictures), num_parallel_calls=threads)
+            lambda row: inputs.training_picture(encoded, seeds.example_seed(3, 1, row), pictures),
+            num_parallel_calls=threads)
         assert made.element_spec == tf.TensorSpec([size, size, 3], tf.uint8)
         return np.stack([one.numpy() for one in made])
 
