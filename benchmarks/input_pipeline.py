@@ -84,7 +84,7 @@ def main() -> None:
 def _pipelines(part: Any) -> Iterator[Row]:
     """From the shards on; each has all that is before it."""
     import tensorflow as tf
-    from pipeline.ops import decode, mixing, seeds
+    from pipeline.ops import mixing, seeds
     from pipeline.records import input as inputs
 
     def row(name: str, elements: Any, per_element: int = 1) -> Row:
@@ -98,16 +98,28 @@ def _pipelines(part: Any) -> Iterator[Row]:
         return examples.map(lambda row, example: function(example["encoded"], seeds.example_seed(0, 0, row)),
                             num_parallel_calls=_threads())
 
-    yield row(DECODE, mapped(lambda encoded, seed: decode.decode(encoded)))
+    yield row(DECODE, mapped(_decoded))
     yield row("crop inside the decode", mapped(_part_alone))
     for name, fast in ((CROP, True), (f"{CROP}, exact", False)):
-        yield row(name, mapped(lambda encoded, seed, fast=fast: decode.random_crop(encoded, FLAGS.size, seed, fast=fast)))
+        yield row(name, mapped(functools.partial(_cropped, fast)))
     for name, changes in {
             TRAIN: {}, f"{TRAIN}, exact resize": {"resize_engine": "reference"},
             f"{TRAIN}, mixup": {"mix": mixing.Alphas(mixup=0.2)}, f"{TRAIN}, CutMix": {"mix": mixing.Alphas(cutmix=1.0)},
             RANDAUGMENT: {"randaugment": FLAGS.randaugment},
             f"{RANDAUGMENT}, reference": {"randaugment": FLAGS.randaugment, "randaugment_engine": "reference"}}.items():
         yield row(name, _batches(part, **changes), FLAGS.batch_size)
+
+
+def _decoded(encoded: Any, seed: Any) -> Any:
+    from pipeline.ops import decode
+
+    return decode.decode(encoded)
+
+
+def _cropped(fast: bool, encoded: Any, seed: Any) -> Any:
+    from pipeline.ops import decode
+
+    return decode.random_crop(encoded, FLAGS.size, seed, fast=fast)
 
 
 def _part_alone(encoded: Any, seed: Any) -> Any:
@@ -161,7 +173,7 @@ def _operations(part: Any) -> Iterator[Row]:
 def _large_pipelines(encoded: list[bytes]) -> Iterator[Row]:
     """Of photographs far larger than what is made of them."""
     import tensorflow as tf
-    from pipeline.ops import decode, seeds
+    from pipeline.ops import seeds
 
     pictures = tf.data.Dataset.from_tensor_slices(encoded).repeat().enumerate()
 
@@ -170,9 +182,9 @@ def _large_pipelines(encoded: list[bytes]) -> Iterator[Row]:
                             num_parallel_calls=_threads())
         return Row(f"{LARGE}{name}", made, 1, max(FLAGS.pictures // LARGE_SHARE, 1))
 
-    yield row(DECODE, lambda one, seed: decode.decode(one))
+    yield row(DECODE, _decoded)
     for name, fast in ((CROP, True), (f"{CROP}, exact", False)):
-        yield row(name, lambda one, seed, fast=fast: decode.random_crop(one, FLAGS.size, seed, fast=fast))
+        yield row(name, functools.partial(_cropped, fast))
 
 
 def _write_large(part: Any, folder: str) -> list[bytes]:
