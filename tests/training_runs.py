@@ -9,9 +9,9 @@ STAGE = {"name": "all", "epochs": 1, "size": 32, "lr": 0.01, "lower_lrs": (), "t
          "momentum": 0.9, "weight_decay": 0.0, "clip_norm": 0.0, "lr_schedule": "constant", "lr_factor": 0.1,
          "warmup_epochs": 0.0, "scale_lr": False, "lr_batch": 256, "groups": "", "layer_decay": 1.0, "ema": 0.0,
          "accumulate": 1,
-         "monitor": "val_loss", "keep": "best", "early_stop": 0, "validate_every": 1.0, "keep_epochs": "", "class_balance": "none",
-         "logit_adjust": 0.0, "loss": "softmax", "focal_alpha": 0.5, "focal_gamma": 0.25, "mixup": 0.0, "cutmix": 0.0,
-         "random_erasing": 0.0}
+         "monitor": "val_loss", "keep": "best", "early_stop": 0, "validate_every": 1.0, "keep_epochs": "",
+         "class_balance": "none", "logit_adjust": 0.0, "loss": "softmax", "focal_alpha": 0.5, "focal_gamma": 0.25, "mixup": 0.0,
+         "cutmix": 0.0, "random_erasing": 0.0}
 
 
 def stage(**changes) -> stages.Stage:

@@ -1,6 +1,7 @@
 """From JPEG bytes to a square uint8 picture: the random crop of training and the preprocessing of evaluation.
 
-Crop: Szegedy et al. 2015, "Going Deeper with Convolutions", or as TensorFlow's own op draws it. Training a last stage with `whole` at a larger size:
+Crop: Szegedy et al. 2015, "Going Deeper with Convolutions", or as TensorFlow's own op draws it. Training a last stage with
+`whole` at a larger size:
 Touvron et al. 2019, "Fixing the train-test resolution discrepancy" (FixRes).
 """
 

@@ -1,5 +1,5 @@
-"""Checkpoints of a stage: `last`, to go on from, `best`, and epochs that are kept. --keep says which of the first two the next
-stage starts from and predict.py takes.
+"""Checkpoints of a stage: `last`, to go on from, `best`, and epochs that are kept. --keep says which of the first two the
+next stage starts from and predict.py takes.
 
 They are TensorFlow's own checkpoints (written whole, on gs:// too). An old one is deleted only after the new one stands.
 In each of them `model` is what the stage is worth: the averaged weights where it averages them.

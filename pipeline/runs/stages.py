@@ -12,8 +12,8 @@ from pipeline.tasks import registry as tasks
 STAGE_FLAGS = ("batch_size", "augment", "min_crop", "crop_law", "antialias", "resize_engine", "randaugment",
                "randaugment_engine", "eval_resize", "place_drop", "freeze_place", "label_smoothing", "optimizer", "momentum",
                "weight_decay", "clip_norm", "lr_schedule", "lr_factor", "warmup_epochs", "scale_lr", "lr_batch",
-               "groups", "layer_decay", "ema", "accumulate", "monitor", "keep", "early_stop", "validate_every", "keep_epochs",
-               "class_balance", "logit_adjust", "loss", "focal_alpha", "focal_gamma", "mixup", "cutmix",
+               "groups", "layer_decay", "ema", "accumulate", "monitor", "keep", "early_stop", "validate_every",
+               "keep_epochs", "class_balance", "logit_adjust", "loss", "focal_alpha", "focal_gamma", "mixup", "cutmix",
                "random_erasing")
 
 COSINE_WHOLE = "cosine:whole"  # of lr_schedule

@@ -53,9 +53,9 @@ def _define_data_and_model() -> None:
     define_on_off("place_input", False, "Feed latitude and longitude to the classifier beside the picture.")
     define_float("place_drop", 0.5, "With --place_input: share of the training pictures whose place is not told.", high=1.0)
     define_on_off("freeze_place", False, "With --place_input: leave what reads the place as it is; for a --stage.")
-    flags.DEFINE_enum("input_scaling", None, INPUT_SCALINGS, "What the network gets of pixels 0-255: as they are (raw), / 255 "
-                      "(01), from -1 to 1 (tf, or tf128: / 128 - 1), less ImageNet's mean over its deviation (torch), or "
-                      "BGR less its mean (caffe). Default: what the weights were trained with.")
+    flags.DEFINE_enum("input_scaling", None, INPUT_SCALINGS, "What the network gets of pixels 0-255: as they are (raw), / "
+                      "255 (01), from -1 to 1 (tf, or tf128: / 128 - 1), less ImageNet's mean over its deviation (torch), "
+                      "or BGR less its mean (caffe). Default: what the weights were trained with.")
     define_float("dropout", 0.0, "Share of the pooled features that each training step drops before the head.", high=0.99)
 
 
@@ -65,8 +65,8 @@ def _define_pictures() -> None:
                       "colour and rotation; rot45: half of the whole pictures flipped or turned by a multiple of 45 "
                       "degrees; imet: a crop of at most twice the size, mirror, a little light, shift, turn and noise; "
                       "eval: the evaluation's preprocessing (FixRes).")
-    define_float("min_crop", 0.08, "The least share of the picture's area that a random crop of --augment=inception or simple "
-                 "takes.", low=1e-3, high=1.0)
+    define_float("min_crop", 0.08, "The least share of the picture's area that a random crop of --augment=inception or "
+                 "simple takes.", low=1e-3, high=1.0)
     flags.DEFINE_enum("crop_law", "area", CROP_LAWS, "How such a crop is drawn: its area uniform (area), or its height, as "
                       "TensorFlow's sample_distorted_bounding_box does with min_object_covered=--min_crop and the whole "
                       "picture as the object (height): smaller on average.")
@@ -74,8 +74,8 @@ def _define_pictures() -> None:
     flags.DEFINE_enum("resize_engine", "fast", ENGINES, "How antialiased random crops are resized in training: fast (within a "
                       "few levels; large ones are decoded at 1/2, 1/4 or 1/8) or reference (exactly, as validation and "
                       "prediction do, at twice the decoding's cost).")
-    flags.DEFINE_string("randaugment", "", "N:M: N random operations a picture at magnitude M; after it may stand same (one draw "
-                        "for all layers: one operation, N times over, with one sign) and tf_contrast (the TensorFlow "
+    flags.DEFINE_string("randaugment", "", "N:M: N random operations a picture at magnitude M; after it may stand same (one "
+                        "draw for all layers: one operation, N times over, with one sign) and tf_contrast (the TensorFlow "
                         "reference's, which takes the pixels' number / 256 for their mean), as in 6:4:same:tf_contrast. Not "
                         "with augment=eval.")
     flags.DEFINE_enum("randaugment_engine", "fast", ENGINES, "fast: a picture's moves become one, for a third of the cost; "
@@ -109,10 +109,11 @@ def _define_optimization() -> None:
     define_float("momentum", 0.9, "Momentum of sgd.", high=1.0)
     define_float("weight_decay", 0.0, "Decoupled weight decay, a share of the rate; biases and norms are spared.")
     define_float("clip_norm", 0.0, "Clip the gradients' global norm to this; 0: don't.")
-    flags.DEFINE_string("lr_schedule", "cosine", "Learning rate after the warm-up: cosine (to 0), cosine:whole (a cosine as long "
-                        "as stage and warm-up together, which the stage's end cuts off above 0), constant, or step:10:20, multiplied by --lr_factor after 10 and after 20 epochs. Without a warm-up: "
-                        "triangular:4, up from a hundredth over the first quarter of the stage, then down to it again; "
-                        "plateau:0.5:4, halved after 4 validations without a better --monitor.")
+    flags.DEFINE_string("lr_schedule", "cosine", "Learning rate after the warm-up: cosine (to 0), cosine:whole (as long as "
+                        "the whole stage but begun after the warm-up, so cut off above 0), constant, or step:10:20, "
+                        "multiplied by --lr_factor after 10 and after 20 epochs. Without a warm-up: triangular:4, up from a "
+                        "hundredth over the first quarter of the stage, then down to it again; plateau:0.5:4, halved after 4 "
+                        "validations without a better --monitor.")
     define_float("lr_factor", 0.1, "What --lr_schedule=step multiplies the rate by.", high=1.0)
     define_float("warmup_epochs", 0.0, "Epochs (or a part of one) over which the rate rises linearly.")
     define_on_off("scale_lr", False, "Multiply the rate by batch_size/lr_batch.")

@@ -87,7 +87,7 @@ def _check_augmentation(run: runs.Run, stage: Stage) -> None:
 
 
 def input_scaling(run: runs.Run) -> str:
-    """The mode of models.scaling that was asked for, else that of the run's first weights; every later stage must keep it."""
+    """The mode of models.scaling that was asked for, else of the run's first weights; every later stage must keep it."""
     if run.init_from:
         return run_record.read(run.init_from)["free"]["scaling"]
     if run.input_scaling:
@@ -132,8 +132,8 @@ def _check_first_weights(run: runs.Run) -> None:
         if theirs != run.model:
             raise UserError(f"--init_from: {run.init_from} is a {theirs}, not a {run.model}")
         if run.input_scaling not in (None, input_scaling(run)):
-            raise UserError(f"--input_scaling={run.input_scaling}: {run.init_from}, which --init_from names, was trained with "
-                            f"{input_scaling(run)}")
+            raise UserError(f"--input_scaling={run.input_scaling}: {run.init_from}, which --init_from names, was trained "
+                            f"with {input_scaling(run)}")
         return
     source = weights.resolve(run.model, zoo.find(run.model), run.weights)
     if source.path is not None:

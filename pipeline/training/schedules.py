@@ -34,7 +34,10 @@ class Schedule:
 
 
 def parse(text: str) -> Schedule:
-    """cosine, cosine:whole, constant, step:10:20, triangular:4 or plateau:0.5:4; raises UserError, for an unknown kind with the known."""
+    """cosine, cosine:whole, constant, step:10:20, triangular:4 or plateau:0.5:4.
+
+    Raises UserError, for an unknown kind with the known.
+    """
     kind, *arguments = text.split(":")
     if text in ("cosine", COSINE_WHOLE, "constant"):
         return Schedule(text)

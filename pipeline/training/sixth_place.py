@@ -68,8 +68,8 @@ def stage_lines() -> list[str]:
         raise UserError(f"--{one[0]} is of the solution's main.py, which trains one stage, --{three[0]} of its "
                         "multi_stage_train.py, which trains three: give flags of one of them")
     if one and FLAGS["stage"].present:
-        raise UserError(f"--{one[0]} is of the solution's main.py and does not go with --stage, whose line tells its own lr, "
-                        "epochs and augment")
+        raise UserError(f"--{one[0]} is of the solution's main.py and does not go with --stage, whose line tells its own "
+                        "lr, epochs and augment")
     if one:
         layers = _ALL if FLAGS.unfreeze_layers is None else FLAGS.unfreeze_layers
         name = "fixres" if FLAGS.fix_resolution else {0: "head", _ALL: "all"}.get(layers, "last")

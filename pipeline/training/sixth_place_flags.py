@@ -10,6 +10,7 @@ from pipeline.flag_help import heading
 
 FLAGS = flags.FLAGS
 
+_ENCODINGS = ("encode_cos_sin",)
 SCALE_MODES = ("uint8", "tf_mode", "torch_mode", "float32")
 
 _COMMON = ("model_name", "input_size", "input_scale_mode", "use_coordinates_inputs")
@@ -35,8 +36,8 @@ def _define_common(date_feats: str) -> None:
                       "float32 0 to 1. These three take the place of EfficientNet's own. Default: what the weights were "
                       f"trained with. {_HELP}")
     flags.DEFINE_boolean("use_coordinates_inputs", False, _HELP)
-    flags.DEFINE_enum("loc_encode", "encode_cos_sin", ["encode_cos_sin"], f"Of the geo prior: the one encoding there is. {_HELP}")
-    flags.DEFINE_enum("date_encode", "encode_cos_sin", ["encode_cos_sin"], f"Of the geo prior: the one encoding there is. {_HELP}")
+    for name in ("loc_encode", "date_encode"):
+        flags.DEFINE_enum(name, _ENCODINGS[0], _ENCODINGS, f"Of the geo prior: the one encoding there is. {_HELP}")
     flags.DEFINE_boolean("use_date_feats", True, f"{date_feats} {_HELP}")
     for name, default, told in (("num_readers", 64, "as many shards as are useful are read side by side"),
                                 ("suffle_buffer_size", 10000, "the shuffle has a buffer of its own")):
@@ -57,8 +58,8 @@ def define_training() -> None:
     for stage, rate, epochs in ((1, 0.1, 4), (2, 0.1, 10), (3, 0.008, 2)):
         flags.DEFINE_float(f"lr_stage{stage}", rate, _HELP, 0.0)
         flags.DEFINE_integer(f"epochs_stage{stage}", epochs, f"0 skips the stage. {_HELP}", 0)
-    flags.DEFINE_integer("unfreeze_layers", None, "Layers of the base that stage 3, or main.py's one stage, trains; -1: all. "
-                         f"Default: 0, of main.py -1. {_HELP}", -1)
+    flags.DEFINE_integer("unfreeze_layers", None, "Layers of the base that stage 3, or main.py's one stage, trains; -1: "
+                         f"all. Default: 0, of main.py -1. {_HELP}", -1)
     flags.DEFINE_integer("randaug_num_layers", None, _HELP, 1)
     flags.DEFINE_integer("randaug_magnitude", None, _HELP, 0)
     flags.DEFINE_boolean("use_simple_augment", False, f"--augment=simple, where there is no RandAugment. {_HELP}")

@@ -124,7 +124,8 @@ def _mark_done(folder: str, stage: Stage, plan: Plan, checkpoints: checkpoint.St
     runs.mark_done(folder, {"epochs": plan.epochs_after(checkpoints.snapshots),
                             "best_epoch": plan.epochs_after(checkpoints.best_snapshot),
                             "steps": min(checkpoints.snapshots * plan.steps_per_snapshot, plan.steps),
-                            "monitor": stage.monitor, "keep": stage.keep, "best": checkpoints.best_value, "seconds": round(seconds, 1)})
+                            "monitor": stage.monitor, "keep": stage.keep, "best": checkpoints.best_value,
+                            "seconds": round(seconds, 1)})
 
 
 def _stage_seed(run: Run, stage: Stage) -> int:

@@ -40,9 +40,9 @@ def data(tmp_path_factory):
 def trained(data, tmp_path_factory):
     """By the command; the last epoch is kept."""
     model_dir = tmp_path_factory.mktemp("model")
-    done = run_command("multi_stage_train.py", f"--data_dir={data.directory}", f"--model_dir={model_dir}", LINE, "--keep=last",
-                       "--model=kecam/EfficientNetV2Tiny", "--optimizer=adam", "--batch_size=10", "--lr_schedule=constant",
-                       "--input_scaling=01", "--place_input=on")
+    done = run_command("multi_stage_train.py", f"--data_dir={data.directory}", f"--model_dir={model_dir}", LINE,
+                       "--keep=last", "--model=kecam/EfficientNetV2Tiny", "--optimizer=adam", "--batch_size=10",
+                       "--lr_schedule=constant", "--input_scaling=01", "--place_input=on")
     assert done.returncode == 0, done.stderr
     told = json.loads((model_dir / "stage_1_all" / "DONE").read_text())
     assert (told["best_epoch"], told["epochs"], told["keep"]) == (1, 3, "last")

@@ -24,16 +24,18 @@ SHARDS = {"mini": ("train_mini", 455, 91), "mini_multi_stage": ("train_mini", 41
 TRAIN, VAL, TEST = 16, 6, 5  # records that these tests make; published: 500,000 or 2,686,843, and 100,000
 EVERY = "--num_classes=10000 --input_scale_mode=uint8 --label_smoothing=0.1 --random_seed=42"
 TRAINING = {
-    "efficientnet_b0_224x224_inatmini_full": ("mini", "--model_name=efficientnet-b0 --input_size=224 --batch_size=32 --lr=0.1 "
-     "--momentum=0.9 --epochs=10 --randaug_num_layers=2 --randaug_magnitude=2"),
-    "efficientnet_b2_260x260_inatmini_full": ("mini", "--model_name=efficientnet-b2 --input_size=260 --batch_size=64 --lr=0.1 "
-     "--momentum=0.9 --epochs=20 --randaug_num_layers=4 --randaug_magnitude=2"),
+    "efficientnet_b0_224x224_inatmini_full": ("mini", "--model_name=efficientnet-b0 --input_size=224 --batch_size=32 "
+     "--lr=0.1 --momentum=0.9 --epochs=10 --randaug_num_layers=2 --randaug_magnitude=2"),
+    "efficientnet_b2_260x260_inatmini_full": ("mini", "--model_name=efficientnet-b2 --input_size=260 --batch_size=64 "
+     "--lr=0.1 --momentum=0.9 --epochs=20 --randaug_num_layers=4 --randaug_magnitude=2"),
     "efficientnet_b3_300x300_inat_full": ("full", "--model_name=efficientnet-b3 --input_size=300 --use_coordinates_inputs "
      "--batch_size=32 --lr=0.1 --momentum=0.9 --epochs=20 --randaug_num_layers=6 --randaug_magnitude=4"),
-    "fixefficientnet_b0_224x224_inatmini_full": ("mini", "--model_name=efficientnet-b0 --fix_resolution --unfreeze_layers=16 "
-     "--input_size=300 --load_checkpoint={P} --batch_size=32 --lr=0.008 --momentum=0 --epochs=2 --warmup_epochs=0.1"),
-    "fixefficientnet_b2_260x260_inatmini_full": ("mini", "--model_name=efficientnet-b2 --fix_resolution --unfreeze_layers=18 "
-     "--input_size=380 --load_checkpoint={P} --batch_size=32 --lr=0.008 --momentum=0 --epochs=5 --warmup_epochs=0.1"),
+    "fixefficientnet_b0_224x224_inatmini_full": ("mini", "--model_name=efficientnet-b0 --fix_resolution "
+     "--unfreeze_layers=16 --input_size=300 --load_checkpoint={P} --batch_size=32 --lr=0.008 --momentum=0 --epochs=2 "
+     "--warmup_epochs=0.1"),
+    "fixefficientnet_b2_260x260_inatmini_full": ("mini", "--model_name=efficientnet-b2 --fix_resolution "
+     "--unfreeze_layers=18 --input_size=380 --load_checkpoint={P} --batch_size=32 --lr=0.008 --momentum=0 --epochs=5 "
+     "--warmup_epochs=0.1"),
     "fixefficientnet_b3_400x400_inat_full": ("full", "--model_name=efficientnet-b3 --fix_resolution --unfreeze_layers=18 "
      "--input_size=400 --use_coordinates_inputs --load_checkpoint={P} --batch_size=16 --lr=0.008 --momentum=0 --epochs=2 "
      "--warmup_epochs=0.1"),
@@ -192,8 +194,8 @@ def test_what_makes_no_sense_ends_in_a_line(script, flags, words, tmp_path):
 def test_the_geo_prior_without_dates_must_be_asked_for(tmp_path):
     (tmp_path / "geo").mkdir()
     (tmp_path / "geo" / "run.json").write_text(json.dumps({"same": {"date_input": True, "embed_dim": 256}, "free": {}}))
-    done = run_command("predict.py", f"--ckpt_dir={tmp_path}/m", f"--geo_prior_ckpt_dir={tmp_path}/geo", "--nouse_date_feats",
-                       "--submission_file_path=s.csv")
+    done = run_command("predict.py", f"--ckpt_dir={tmp_path}/m", f"--geo_prior_ckpt_dir={tmp_path}/geo",
+                       "--nouse_date_feats", "--submission_file_path=s.csv")
     assert_one_line_mistake(done, "--use_date_feats=False", "trained with True")
 
 
@@ -224,7 +226,8 @@ def test_a_file_of_main_py_trains_a_stage(tmp_path):
     assert (stage["train"], stage["freeze_place"], stage["place_drop"], stage["keep"]) == ("all", False, 0.0, "last")
     assert run["same"]["place_input"] and run["free"]["scaling"] == "torch" and len(run["free"]["class_ids"]) == 10000
     assert json.loads((model / "stage_1_all" / "DONE").read_text())["steps"] == 1
-    mistaken = run_command("predict.py", f"--test_files={records}/nothing", f"--ckpt_dir={model}", "--input_scale_mode=float32")
+    mistaken = run_command("predict.py", f"--test_files={records}/nothing", f"--ckpt_dir={model}",
+                           "--input_scale_mode=float32")
     assert_one_line_mistake(mistaken, "--input_scale_mode=float32", "torch")
 
 
@@ -254,7 +257,8 @@ def test_the_final_submissions_files(tmp_path):
     done = run_command("multi_stage_train.py", f"--flagfile={write_flagfile(records, name)}", f"--model_dir={model}", *FEW,
                        "--batch_size=2", timeout=900)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert [json.loads((model / folder / "DONE").read_text())["steps"] for folder in ("stage_1_all", "stage_2_fixres")] == [1, 1]
+    for folder in ("stage_1_all", "stage_2_fixres"):
+        assert json.loads((model / folder / "DONE").read_text())["steps"] == 1
     done = run_command("train_geo_prior.py", "--competition=inat2021", f"--data_dir={write_places(tmp_path / 'raw')}",
                        f"--model_dir={tmp_path}/geo", "--epochs=1", "--batch_size=16")
     assert done.returncode == 0, done.stderr[-2000:]

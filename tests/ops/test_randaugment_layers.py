@@ -160,6 +160,9 @@ def test_parse():
     assert randaugment.parse("2:2.5") == (2, 2.5, False, False)
     assert randaugment.parse("6:4:same") == (6, 4.0, True, False)
     assert randaugment.parse("6:4:tf_contrast:same") == randaugment.parse("6:4:same:tf_contrast") == (6, 4.0, True, True)
-    for text in ("6:4:", "6:4:some", "6:4:same:same", "6:4:layers", "same", "6:same:4", "", "6", "6:", ":4", "0:4", "-1:4", "1.5:4", "2:-1", "2:31", "2:nan", "2:inf", "2:4:6", "a:b"):
+    for text in ("6:4:", "6:4:some", "6:4:same:same", "6:4:layers", "same", "6:same:4"):
+        with pytest.raises(UserError, match="LAYERS:MAGNITUDE .*same and tf_contrast may stand"):
+            randaugment.parse(text)
+    for text in ("", "6", "6:", ":4", "0:4", "-1:4", "1.5:4", "2:-1", "2:31", "2:nan", "2:inf", "2:4:6", "a:b"):
         with pytest.raises(UserError, match="randaugment .*LAYERS:MAGNITUDE"):
             randaugment.parse(text)

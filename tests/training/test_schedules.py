@@ -61,7 +61,8 @@ def test_every_step_of_the_sixth_places_stages(pictures, stages, last, monkeypat
         per_epoch = pictures // 32
         assert (plan.total_steps, plan.warmup_steps) == (epochs * per_epoch, int(0.3 * per_epoch))
         steps = np.arange(plan.total_steps)
-        made = schedules.make_rate(one.lr_schedule, one.peak_lr, plan.warmup_steps, plan.total_steps, plan.steps_per_epoch, 0.1)
+        made = schedules.make_rate(one.lr_schedule, one.peak_lr, plan.warmup_steps, plan.total_steps,
+                                   plan.steps_per_epoch, 0.1)
         expected = sixth_places_rate(rate * 32 / 256, int(0.3 * per_epoch), epochs * per_epoch, steps)
         np.testing.assert_allclose(made(tf.constant(steps)), expected, rtol=1e-5, atol=1e-6 * rate)
     assert expected[-1] / expected.max() == pytest.approx(last, abs=0.001)
@@ -109,7 +110,8 @@ def test_epochs_to_steps(epochs, per_epoch, steps):
 
 def test_known_schedules_are_parsed():
     assert schedules.parse("cosine") == schedules.Schedule("cosine")
-    assert schedules.parse("cosine:whole") == schedules.Schedule("cosine:whole") and schedules.parse("cosine:whole").takes_warmup
+    assert schedules.parse("cosine:whole") == schedules.Schedule("cosine:whole")
+    assert schedules.parse("cosine:whole").takes_warmup
     assert schedules.parse("step:10:20") == schedules.Schedule("step", epochs=(10.0, 20.0))
     assert schedules.parse("triangular:4") == schedules.Schedule("triangular", ratio=4.0)
     assert schedules.parse("plateau:0.5:4") == schedules.Schedule("plateau", factor=0.5, patience=4)
