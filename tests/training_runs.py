@@ -3,8 +3,9 @@
 from pipeline.runs import run as runs, stages
 
 STAGE = {"name": "all", "epochs": 1, "size": 32, "lr": 0.01, "lower_lrs": (), "train": "all", "batch_size": 10,
-         "augment": "inception", "min_crop": 0.08, "crop_law": "area", "antialias": True, "rotate": 0.0, "grid_mask": 0.0,
-         "randaugment": "", "eval_resize": "squash", "place_drop": 0.5, "freeze_place": False, "label_smoothing": 0.0,
+         "augment": "inception", "min_crop": 0.08, "crop_law": "area", "antialias": True, "resize_engine": "fast", "rotate": 0.0,
+         "grid_mask": 0.0, "randaugment": "", "randaugment_engine": "fast", "eval_resize": "squash", "place_drop": 0.5,
+         "freeze_place": False, "label_smoothing": 0.0,
          "optimizer": "adam", "momentum": 0.9, "nesterov": False, "weight_decay": 0.0, "l2": 0.0, "decay_all": False,
          "clip_norm": 0.0, "lr_schedule": "constant", "lr_factor": 0.1,
          "warmup_epochs": 0.0, "scale_lr": False, "lr_batch": 256, "groups": "", "layer_decay": 1.0, "ema": 0.0,

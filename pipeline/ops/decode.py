@@ -11,7 +11,7 @@ from typing import Callable, NamedTuple, Optional
 import tensorflow as tf
 
 from pipeline.errors import UserError
-from pipeline.ops import seeds
+from pipeline.ops import reduce, seeds
 
 LEAST_AREA = 0.08             # of a crop, as a share of the picture's
 CROP_LAWS = ("area", "height")
@@ -34,7 +34,7 @@ class EvalResize(NamedTuple):
 
 
 def random_crop(encoded: tf.Tensor, size: int, seed: tf.Tensor, box: Optional[tf.Tensor] = None,
-                min_area: float = LEAST_AREA, law: str = "area", antialias: bool = True) -> tf.Tensor:
+                min_area: float = LEAST_AREA, law: str = "area", antialias: bool = True, fast: bool = False) -> tf.Tensor:
     """A random part of the picture, resized (bilinear) to a square.
 
     Args:
@@ -45,13 +45,14 @@ def random_crop(encoded: tf.Tensor, size: int, seed: tf.Tensor, box: Optional[tf
         min_area: the least area of the part, as a share of the picture's.
         law: one of CROP_LAWS, `sample_box` or `sample_box_by_height`.
         antialias: see `resize`.
+        fast: see `crop`.
 
     Returns:
         uint8 [size, size, 3], RGB.
     """
     inside = window(encoded, box)
     part = sampler(law)(inside[2], inside[3], seed, min_area) + tf.concat([inside[:2], [0, 0]], axis=0)
-    return crop(encoded, part, size, antialias)
+    return crop(encoded, part, size, antialias, fast)
 
 
 def sampler(law: str) -> Callable[..., tf.Tensor]:
@@ -59,8 +60,13 @@ def sampler(law: str) -> Callable[..., tf.Tensor]:
     return sample_box_by_height if law == "height" else sample_box
 
 
-def crop(encoded: tf.Tensor, part: tf.Tensor, size: int, antialias: bool = True) -> tf.Tensor:
-    """A part (int32 [4]: top, left, height, width, in pixels) of a JPEG, resized to uint8 [size, size, 3]."""
+def crop(encoded: tf.Tensor, part: tf.Tensor, size: int, antialias: bool = True, fast: bool = False) -> tf.Tensor:
+    """A part (int32 [4]: top, left, height, width, in pixels) of a JPEG, resized to uint8 [size, size, 3].
+
+    With `fast` antialiased within a few levels, for less than the decoding costs (see reduce).
+    """
+    if antialias and fast:
+        return reduce.crop(encoded, part, size)
     return resize(decode_part(encoded, part), size, antialias)
 
 

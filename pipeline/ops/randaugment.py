@@ -114,13 +114,17 @@ def equalize(image: tf.Tensor) -> tf.Tensor:
     # The channels lie one after the other in one table of 768 values.
     positions = tf.cast(image, tf.int32) + tf.constant([0, 256, 512])
     counts = tf.math.bincount(tf.reshape(positions, [-1]), minlength=768, maxlength=768)
-    counts = tf.reshape(counts, [3, 256])
+    table = equalizing(tf.reshape(counts, [3, 256]))
+    return tf.gather(tf.reshape(table, [768]), positions)
+
+
+def equalizing(counts: tf.Tensor) -> tf.Tensor:
+    """The table, uint8 [3, 256], that makes a histogram, int32 [3, 256], flat."""
     last = 255 - tf.argmax(tf.cast(counts > 0, tf.int32)[:, ::-1], axis=1, output_type=tf.int32)
     step = (tf.reduce_sum(counts, axis=1) - tf.gather(counts, last, batch_dims=1)) // 255
     below = tf.cumsum(counts, axis=1, exclusive=True)
     table = tf.minimum((below + step[:, None] // 2) // tf.maximum(step, 1)[:, None], 255)
-    table = tf.where(step[:, None] > 0, table, tf.range(256))  # too few values to spread
-    return tf.gather(tf.reshape(tf.cast(table, tf.uint8), [768]), positions)
+    return tf.cast(tf.where(step[:, None] > 0, table, tf.range(256)), tf.uint8)  # else too few values to spread
 
 
 def invert(image: tf.Tensor) -> tf.Tensor:

@@ -5,9 +5,11 @@ from typing import Any, Optional
 
 import tensorflow as tf
 
-from pipeline.ops import (decode, grid_mask, imet, light, mask_square, randaugment, random_erasing, rot45, rotation, seeds,
-                          simple)
+from pipeline.ops import (decode, grid_mask, imet, light, mask_square, randaugment, randaugment_fast, random_erasing, rot45,
+                          rotation, seeds, simple)
 
+FAST = "fast"
+RANDAUGMENTS = {FAST: randaugment_fast.randaugment, "reference": randaugment.randaugment}
 _ROTATION, _GRID_MASK, _PLACE = 0, 1, 2  # of _further
 MASK = "mask"  # the augmentation that takes squares around points of a mask
 
@@ -28,6 +30,8 @@ class TrainPictures:
     min_crop: float = decode.LEAST_AREA  # of inception and simple: a crop's least share of the picture
     crop_law: str = "area"       # of these: one of decode.CROP_LAWS
     antialias: bool = True       # of every resize
+    resize_engine: str = FAST    # of antialiased crops of inception, simple and mask: fast or reference
+    randaugment_engine: str = FAST  # of RANDAUGMENTS
     place_drop: float = 0.0      # probability that the picture's place is not told
 
 
@@ -61,7 +65,8 @@ def training_picture(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPicture
     if pictures.jitter or pictures.pca_noise:
         image = light.change(image, light_seed, pictures.jitter, pictures.pca_noise)
     if pictures.randaugment:
-        image = randaugment.randaugment(image, randaugment_seed, *randaugment.parse(pictures.randaugment))
+        augment = RANDAUGMENTS[pictures.randaugment_engine]
+        image = augment(image, randaugment_seed, *randaugment.parse(pictures.randaugment))
     if pictures.random_erasing:
         image = random_erasing.erase(image, erasing_seed, pictures.random_erasing)
     if pictures.grid_mask:
@@ -85,14 +90,16 @@ def _further(seed: tf.Tensor, number: int) -> tf.Tensor:
 def _crop(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPictures, box: Optional[tf.Tensor],
           mask: Optional[tf.Tensor]) -> tf.Tensor:
     """The part that the augmentation cuts out, of the picture or of that turned; uint8 [size, size, 3]."""
+    fast = pictures.resize_engine == FAST
     if pictures.rotate:
         return _turned_crop(encoded, seed, pictures, box)
     if pictures.augment == MASK:
-        return decode.crop(encoded, mask_square.random_square(encoded, mask, seed), pictures.size, pictures.antialias)
+        return decode.crop(encoded, mask_square.random_square(encoded, mask, seed), pictures.size, pictures.antialias, fast)
     if pictures.augment == "crop":
         short = decode.parse_eval_resize(pictures.eval_resize, pictures.size).short
         return decode.random_short_side_crop(decode.decode(encoded, box), pictures.size, short, seed, pictures.antialias)
-    return decode.random_crop(encoded, pictures.size, seed, box, pictures.min_crop, pictures.crop_law, pictures.antialias)
+    return decode.random_crop(encoded, pictures.size, seed, box, pictures.min_crop, pictures.crop_law, pictures.antialias,
+                              fast)
 
 
 def _turned_crop(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPictures, box: Optional[tf.Tensor]) -> tf.Tensor:

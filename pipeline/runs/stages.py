@@ -9,12 +9,12 @@ from pipeline.models.trained_layers import parse_train
 from pipeline.tasks import registry as tasks
 
 # The flags of multi_stage_train.py that may stand inside a --stage line too.
-STAGE_FLAGS = ("batch_size", "augment", "min_crop", "crop_law", "antialias", "rotate", "grid_mask", "randaugment",
-               "eval_resize", "place_drop", "freeze_place", "label_smoothing", "optimizer", "momentum", "nesterov",
-               "weight_decay", "l2", "decay_all", "clip_norm", "lr_schedule", "lr_factor", "warmup_epochs", "scale_lr",
-               "lr_batch", "groups", "layer_decay", "ema", "accumulate", "monitor", "keep", "early_stop", "validate_every",
-               "keep_epochs", "class_balance", "logit_adjust", "loss", "focal_alpha", "focal_gamma", "mixup", "mixup_draw",
-               "cutmix", "random_erasing", "jitter", "pca_noise")
+STAGE_FLAGS = ("batch_size", "augment", "min_crop", "crop_law", "antialias", "resize_engine", "rotate", "grid_mask",
+               "randaugment", "randaugment_engine", "eval_resize", "place_drop", "freeze_place", "label_smoothing",
+               "optimizer", "momentum", "nesterov", "weight_decay", "l2", "decay_all", "clip_norm", "lr_schedule", "lr_factor",
+               "warmup_epochs", "scale_lr", "lr_batch", "groups", "layer_decay", "ema", "accumulate", "monitor", "keep",
+               "early_stop", "validate_every", "keep_epochs", "class_balance", "logit_adjust", "loss", "focal_alpha",
+               "focal_gamma", "mixup", "mixup_draw", "cutmix", "random_erasing", "jitter", "pca_noise")
 
 COSINE_WHOLE = "cosine:whole"  # of lr_schedule
 
@@ -34,7 +34,9 @@ class Stage:
     min_crop: float      # share of the picture's area
     crop_law: str        # area or height
     antialias: bool
+    resize_engine: str   # fast or reference
     randaugment: str     # N:M[:OPTIONS] or empty
+    randaugment_engine: str  # fast or reference
     eval_resize: str
     place_drop: float    # probability
     freeze_place: bool

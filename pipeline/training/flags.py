@@ -14,6 +14,7 @@ AUGMENTATIONS = ("inception", "crop", "rot45", "rot45:nearest", "simple", "imet"
 HEAD_INITS = ("glorot", "kaiming")
 OPTIMIZERS = ("sgd", "adam", "adamw", "lamb")
 MIXUP_DRAWS = ("batch", "picture")
+ENGINES = ("fast", "reference")
 CLASS_BALANCES = ("none", "sqrt", "full")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
@@ -79,10 +80,15 @@ def _define_pictures() -> None:
                       "TensorFlow's sample_distorted_bounding_box does with min_object_covered=--min_crop and the whole "
                       "picture as the object (height): smaller on average.")
     define_on_off("antialias", True, "Antialias where pictures are resized, in training, validation and prediction.")
+    flags.DEFINE_enum("resize_engine", "fast", ENGINES, "How antialiased random crops are resized in training: fast (within a "
+                      "few levels; large ones are decoded at 1/2, 1/4 or 1/8) or reference (exactly, as validation and "
+                      "prediction do, at twice the decoding's cost).")
     flags.DEFINE_string("randaugment", "", "N:M: N random operations a picture at magnitude M; after it may stand same (one "
                         "draw for all layers: one operation, N times over, with one sign) and tf_contrast (the TensorFlow "
                         "reference's, which takes the pixels' number / 256 for their mean), as in 6:4:same:tf_contrast. Not "
                         "with augment=eval.")
+    flags.DEFINE_enum("randaugment_engine", "fast", ENGINES, "fast: a picture's moves become one, for a third of the cost; "
+                      "reference: one operation after another (docs/performance.md tells what differs).")
     define_float("mixup", 0.0, "Mix each picture of a batch with another, their shares from Beta(ALPHA, ALPHA); 0: don't.")
     flags.DEFINE_enum("mixup_draw", "batch", MIXUP_DRAWS, "Of --mixup. batch: one share for all pictures, each mixed with "
                       "the one before; picture: a share for each, which keeps the larger part itself, and a random partner. "

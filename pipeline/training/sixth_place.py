@@ -102,6 +102,7 @@ def translate_training() -> None:
     _set("min_crop", 0.5)
     _set("crop_law", "height")
     _set("antialias", False)
+    _set("randaugment_engine", "reference")
     _set("keep", "last")
     # Flags of one name in both, whose defaults differ.
     _set("label_smoothing", 0.1)

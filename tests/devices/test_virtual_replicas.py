@@ -63,7 +63,7 @@ def test_batch_norm_is_each_replicas_own_unless_synchronized(model, tmp_path):
 
 # Whole commands
 
-FLAGS = ("--model=kecam/EfficientNetV2Tiny", "--optimizer=adam", "--batch_size=16", "--ema=0.5")
+FLAGS = ("--model=kecam/EfficientNetV2Tiny", "--optimizer=adam", "--batch_size=16", "--ema=0.5", "--randaugment=2:4")
 STAGE = "--stage=name=all,epochs={},size=32,lr=0.01"
 
 

@@ -7,7 +7,8 @@ from pipeline.runs import stages
 from pipeline.runs.stages import STAGE_FLAGS
 
 DEFAULTS = {"batch_size": 32, "augment": "inception", "min_crop": 0.08, "crop_law": "area", "antialias": True,
-            "randaugment": "6:4", "eval_resize": "squash", "place_drop": 0.5, "freeze_place": False,
+            "resize_engine": "fast", "randaugment": "6:4", "randaugment_engine": "fast", "eval_resize": "squash",
+            "place_drop": 0.5, "freeze_place": False,
             "label_smoothing": 0.1, "optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.0, "clip_norm": 0.0,
             "lr_schedule": "cosine", "lr_factor": 0.1, "warmup_epochs": 0.3, "scale_lr": True, "lr_batch": 256,
             "groups": "", "layer_decay": 1.0, "ema": 0.0, "accumulate": 1, "monitor": "val_loss", "keep": "best",

@@ -80,6 +80,27 @@ def test_other_flags_are_refused_by_name(two_stages, tiny_data):
     assert str(two_stages) in str(caught.value) and "size" not in str(caught.value)
 
 
+def test_a_run_of_before_there_were_engines_is_refused_by_name_and_predicts_the_same(two_stages, tiny_data, tmp_path):
+    """Its pictures were resized and augmented by what is the reference now."""
+    import shutil
+
+    before = shutil.copytree(two_stages, tmp_path / "before")
+    record = json.loads((before / "run.json").read_text())
+    for one in record["same"]["stages"].values():
+        del one["resize_engine"], one["randaugment_engine"]
+    (before / "run.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match="stages.all.resize_engine was None, is 'fast'") as caught:
+        train.run_training(run(tiny_data, before, stage(name="head", train="head"),
+                               stage(epochs=3, size=40, lr=0.005, warmup_epochs=0.5)))
+    assert "stages.all.randaugment_engine was None, is 'fast'" in str(caught.value) and "\n" not in str(caught.value)
+    rows = []
+    for model_dir in (two_stages, before):
+        out = tmp_path / f"{model_dir.name}_predictions"
+        predict.run_prediction(tiny_data.directory, predict.Request(str(model_dir), "val", str(out), tta="none", batch_size=4))
+        rows.append(predictions.Predictions(str(out)).rows(np.arange(11)))
+    np.testing.assert_array_equal(*rows)
+
+
 def test_predictions_equal_the_model_applied_by_hand(two_stages, tiny_data, tmp_path):
     out = tmp_path / "predictions"
     predict.run_prediction(tiny_data.directory, predict.Request(str(two_stages), "val", str(out), tta="flip",
