@@ -4,15 +4,16 @@ import contextlib
 import re
 from typing import NamedTuple, Optional
 
+import numpy as np
 import tensorflow as tf
 
-from pipeline.pictures import prepare as pictures, remarks
-from pipeline.pictures.bad import BadImage
+from pipeline.pictures import prepare as pictures, remarks, upright
+from pipeline.pictures.bad import BadImage, parsing
 from pipeline.pictures.prepare import Check, Prepared
 
 _JPEG_START = b"\xff\xd8"
-# Of pixels that are all there: bytes between the last of them and the end marker, or a marker that says too little.
-_HARMLESS = re.compile(r"extraneous bytes before marker 0xd9|Unknown Adobe color|JFIF revision|Invalid SOS|bad ICC")
+# Of what stands before the pixels: tables, EXIF and the like.
+_HARMLESS = re.compile(r"extraneous bytes before marker 0x(db|dd|e.|fe)|Unknown Adobe color|JFIF revision|bad ICC")
 
 
 class Decoded(NamedTuple):
@@ -33,18 +34,38 @@ def prepare(encoded: bytes, max_side: int = 0, short_side: int = 0) -> Prepared:
 
 def check(encoded: bytes) -> Check:
     """What TensorFlow's decoder says of a JPEG."""
-    size, remark = decode_jpeg(encoded)
-    if size is None:  # Pillow will say what is wrong, or decode what TensorFlow can't
+    pixels, remark = _decode(encoded)
+    if pixels is None:  # Pillow will say what is wrong, or decode what TensorFlow can't
         return Check(False)
+    if not remark and not _is_complete(encoded, pixels):
+        remark = "incomplete progressive scans"
     return Check(not remark, "" if _HARMLESS.search(remark) else remark)
 
 
 def decode_jpeg(encoded: bytes) -> Decoded:
     """Decodes a JPEG as training will."""
+    pixels, remark = _decode(encoded)
+    return Decoded(None if pixels is None else (pixels.shape[1], pixels.shape[0]), remark)
+
+
+def _decode(encoded: bytes) -> tuple[Optional[np.ndarray], str]:
+    """(uint8 [height, width, 3] or None where it can't be decoded as a JPEG, libjpeg's first words or '')."""
     if not encoded.startswith(_JPEG_START):  # decode_jpeg would take a PNG, decode_and_crop_jpeg would not
-        return Decoded(None, "")
-    size = None
+        return None, ""
+    pixels = None
     with remarks.heard() as said, contextlib.suppress(tf.errors.InvalidArgumentError):
-        height, width, _ = tf.io.decode_jpeg(encoded, channels=3).shape
-        size = width, height
-    return Decoded(size, said[0] if said else "")
+        pixels = tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE").numpy()
+    return pixels, said[0] if said else ""
+
+
+def _is_complete(encoded: bytes, pixels: np.ndarray) -> bool:
+    """Whether Pillow decodes a progressive JPEG to the same pixels: where scans are missing, of which libjpeg says nothing,
+    its releases differ in how they smooth what is there."""
+    try:
+        image = upright.open_header(encoded)
+        if "progressive" not in image.info:
+            return True
+        with remarks.heard(), parsing("can't be decoded"):
+            return np.array_equal(np.asarray(image.convert("RGB")), pixels)
+    except BadImage:
+        return False

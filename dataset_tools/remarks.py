@@ -41,9 +41,9 @@ def of_damaged(damaged: Sequence[tuple[str, str]]) -> list[str]:
     """A note of pictures (path, the decoder's remark) that were taken as far as they go."""
     if not damaged:
         return []
-    what = words.count(len(damaged), "picture has damaged data and is", "pictures have damaged data and are")
+    what = words.count(len(damaged), "picture may be damaged and is", "pictures may be damaged and are")
     named = words.some([f"{path} ({remark})" for path, remark in damaged])
-    return [f"{what} taken as decoded, gray or of wrong colours in part perhaps: {named}"]
+    return [f"{what} taken as decoded, in part gray or of wrong colours perhaps: {named}"]
 
 
 def _empty(classes: Sequence[schema.ClassInfo]) -> list[str]:

@@ -167,11 +167,32 @@ def test_remarks_of_libjpeg_do_not_reach_stderr(capfd):
     assert "Corrupt JPEG data" in capfd.readouterr().err
     assert decode_jpeg(odd).size == (40, 30) and "extraneous bytes" in decode_jpeg(odd).remark
     prepared = prepare(odd)
-    assert not prepared.remark  # all pixels are there
+    assert "extraneous" in prepared.remark  # padding, or pixels that were decoded out of step: nothing tells
     assert_looks_like(prepared.encoded, np.asarray(Image.open(io.BytesIO(odd))))
     tf.io.decode_jpeg(prepared.encoded)  # in every epoch of a training
     os.write(2, b"still there")
     assert capfd.readouterr().err == "still there"
+
+
+def test_remarks_on_what_stands_before_the_pixels_are_harmless():
+    odd = encode(pixels(1))
+    at = odd.index(b"\xff\xdb")
+    prepared = prepare(odd[:at] + b"\x00\x01\x02" + odd[at:])
+    assert not prepared.remark and prepared.encoded != odd
+    assert_looks_like(prepared.encoded, np.asarray(Image.open(io.BytesIO(odd))))
+
+
+def test_progressive_jpeg_without_its_last_scans_is_as_pillow_has_it_and_told():
+    whole = encode(pixels(2, 160, 120), quality=90, progressive=True)
+    last = whole.rindex(b"\xff\xda")
+    second_to_last = whole.rindex(b"\xff\xda", 0, last)
+    cut = whole[:whole.rindex(b"\xff\xda", 0, second_to_last)] + b"\xff\xd9"
+    prepared = prepare(cut)
+    image = Image.open(io.BytesIO(cut))
+    image.load()
+    assert prepared.remark == "incomplete progressive scans" and prepared.encoded != cut
+    assert_looks_like(prepared.encoded, np.asarray(image), 1.5)
+    assert not prepare(whole).remark and prepare(whole).encoded == whole
 
 
 def test_decode_jpeg_wants_a_jpeg():
