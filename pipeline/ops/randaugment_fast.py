@@ -19,7 +19,7 @@ from typing import Any, Callable, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from pipeline.ops import randaugment as reference
+from pipeline.ops import compiled, randaugment as reference
 
 FILL = reference.FILL
 NAMES = tuple(reference.OPERATIONS)
@@ -50,8 +50,8 @@ def randaugment(image: tf.Tensor, seed: tf.Tensor, layers: int, magnitude: float
         uint8 [H, W, 3].
     """
     height, width, _ = image.shape
-    compiled = chain(height, width, layers, float(magnitude), tf_contrast)
-    return compiled(image, *draw(seed, layers, height, width, same))
+    run = chain(height, width, layers, float(magnitude), tf_contrast)
+    return run(image, *draw(seed, layers, height, width, same))
 
 
 def draw(seed: tf.Tensor, layers: int, height: int, width: int, same: bool = False) -> Draw:
@@ -74,15 +74,15 @@ def chain(height: int, width: int, layers: int, magnitude: float, tf_contrast: b
     paints = _paints(height, width, levels, tf_contrast)
     places = _places(height, width, levels)
 
-    @tf.function(jit_compile=True, autograph=False)
-    def compiled(image: tf.Tensor, indices: tf.Tensor, positive: tf.Tensor, centers: tf.Tensor) -> tf.Tensor:
+    @compiled.by_xla
+    def run(image: tf.Tensor, indices: tf.Tensor, positive: tf.Tensor, centers: tf.Tensor) -> tf.Tensor:
         flat, grays = _colours(tf.reshape(image, [-1]), indices, paints)
         # Behind a branch for what moves nothing, and as XLA would else do all of it for each byte of the result.
         moves = tf.reduce_any(tf.gather(PLACES, indices))
         source = tf.cond(moves, lambda: places(indices, positive, centers), lambda: tf.range(height * width))
         return tf.reshape(_looked_up(flat, grays, source), [height, width, 3])
 
-    return compiled
+    return run
 
 
 # Colours: a paint looks at the flat picture (uint8 [3 H W]) and gives the picture after it, and what it does to other flat

@@ -17,6 +17,8 @@ import functools
 import numpy as np
 import tensorflow as tf
 
+from pipeline.ops import compiled
+
 SCALES = (1, 2, 4, 8)  # of libjpeg
 _DCT = "INTEGER_ACCURATE"  # as in decode
 
@@ -67,7 +69,7 @@ def _boxes(image: tf.Tensor, sides) -> tf.Tensor:
     return tf.image.resize(image, sides, "area")
 
 
-@tf.function(jit_compile=True, autograph=False)
+@compiled.by_xla
 def _smooth(pixels: tf.Tensor) -> tf.Tensor:
     """[1, 14, 1] / 16 along rows and columns of float32 [size, size, 3]; the border is kept."""
     size = pixels.shape[0]
