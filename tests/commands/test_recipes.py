@@ -82,7 +82,7 @@ def test_a_recipe_on_boxes_is_the_coarse_one_on_crops(name):
     if recipe["boxes"]:
         coarse = (CONFIGS / name).with_name(f"{recipe['boxes']}.flags")
         own = {"boxes": None, "random_seed": 0, "tta": None}
-        crops = {"augment": "", "eval_resize": "", "rotate": 0.0, "grid_mask": 0.0}
+        crops = {"augment": "", "eval_resize": "", "rotate": 0.0, "grid_mask": 0.0, "resize_engine": ""}
         alike = [{**one, **own, "stages": [dataclasses.replace(stage, **crops) for stage in one["stages"]]}
                  for one in (recipe, read(coarse))]
         assert alike[0] == alike[1]  # what they see alone differs
