@@ -6,7 +6,6 @@ from typing import Optional, Sequence
 from absl import logging
 import numpy as np
 
-from dataset_tools import stratified_groups
 from dataset_tools.csv_files import Sheet
 from dataset_tools.table_flags import DEFAULT_VAL_SHARE
 from pipeline.errors import UserError
@@ -54,6 +53,8 @@ def draw_val(ids: Sequence[str], labels: Sequence[Sequence[str]], groups: Sequen
     _, units = np.unique(keys, return_inverse=True)
     index_of = {label: index for index, label in enumerate(sorted({one for row in rows for one in labels[row]}))}
     indices = [[index_of[one] for one in labels[row]] for row in rows]
+    from dataset_tools import stratified_groups  # late: it imports SciPy, and run.py asks this module for nothing but places
+
     in_val = stratified_groups.divide(indices, units, np.array([share, 1 - share]), _SEED) == 0
     drawn = in_val[units] & ~_needed(indices, units, in_val)
     found = list(splits)
