@@ -56,7 +56,8 @@ def test_a_place_at_every_border_is_reached():
 
 
 def test_the_input_pipeline_erases(tiny_data):
-    plain, erasing = (inputs.TrainPictures(32, "inception", "", "squash", random_erasing=probability) for probability in (0.0, 1.0))
+    plain, erasing = (inputs.TrainPictures(32, "inception", "", "squash", random_erasing=probability)
+                      for probability in (0.0, 1.0))
     first, second = (next(iter(inputs.train_batches(tiny_data.part("train"), one, 8, seed=1)))[0]["image"].numpy()
                      for one in (plain, erasing))
     changed = (first != second).any(axis=(1, 2, 3))
