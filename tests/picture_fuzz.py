@@ -139,7 +139,7 @@ def reference(encoded: bytes) -> Optional[Image.Image]:
             pass
         try:
             return _rgb(image)
-        except Exception:
+        except (OSError, ValueError):  # of a mode that Pillow has no way from
             return None
 
 
