@@ -9,12 +9,9 @@ from typing import NamedTuple, Optional, Sequence
 
 import tensorflow as tf
 
-from dataset_tools import adopted_records, files, parallel
+from dataset_tools import adopted_records, files, shard_writer
 from dataset_tools.image_bytes import prepare
 from dataset_tools.table import Example
-from pipeline import files as whole_files
-from pipeline.errors import UserError
-from pipeline.pictures.bad import BadImage
 from pipeline.pictures.prepare import Prepared
 from pipeline.records import schema
 from pipeline.records.schema import Key, RecordKind
@@ -71,34 +68,17 @@ def plan(to_mend: dict[tuple[str, Optional[int]], list[Record]], kind: str, out_
 
 
 def write(task: Task) -> Written:
-    """Writes one shard under a temporary name, then renames it. Raises UserError."""
-    path = files.join(task.out_dir, task.file)
-    with whole_files.replacing(path) as temporary:
-        try:
-            rejected, damaged = _write_records(task, temporary)
-        except tf.errors.OpError as error:  # which would not survive the way back from a worker
-            raise UserError(f"can't write {path}: {error.message}") from error
-        size, digest = files.size_of(temporary), files.sha256_of(temporary)
-    return Written(len(task.records) - len(rejected), size, digest, rejected, damaged)
-
-
-def _write_records(task: Task, path: str) -> tuple[dict[int, str], dict[int, str]]:
+    """Writes one shard. Raises UserError."""
     kind = schema.RECORD_KINDS[task.kind]
-    rejected: dict[int, str] = {}
-    damaged: dict[int, str] = {}
-    with tf.io.TFRecordWriter(path) as writer:
-        for index, serialized in enumerate(_serialized(task.records)):
-            features = adopted_records.parse(serialized)
-            try:
-                prepared = prepare(features[kind.image].bytes_list.value[0], task.max_side)
-            except BadImage as reason:
-                rejected[index] = str(reason)
-            else:
-                writer.write(_with_picture(serialized, kind, prepared))
-                if prepared.remark:
-                    damaged[index] = prepared.remark
-            parallel.advance()
-    return rejected, damaged
+
+    def record(_: int, serialized: bytes) -> tuple[bytes, str]:
+        features = adopted_records.parse(serialized)
+        prepared = prepare(features[kind.image].bytes_list.value[0], task.max_side)
+        return _with_picture(serialized, kind, prepared), prepared.remark
+
+    path = files.join(task.out_dir, task.file)
+    rejected, damaged, size, digest = shard_writer.write_whole(path, _serialized(task.records), record)
+    return Written(len(task.records) - len(rejected), size, digest, rejected, damaged)
 
 
 def _serialized(records: Sequence[Record]):

@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from typing import NamedTuple
+from typing import Any, Callable, Iterable, NamedTuple
 
 import tensorflow as tf
 
@@ -33,6 +33,15 @@ class WrittenShard(NamedTuple):
     damaged: dict[int, str]    # likewise, of pictures that were taken as far as they go: what the decoder remarked
 
 
+class Contents(NamedTuple):
+    """What stands in a shard file that was written."""
+
+    rejected: dict[int, str]   # as WrittenShard's, by the number of the picture
+    damaged: dict[int, str]
+    size: int                  # bytes
+    digest: str                # SHA-256
+
+
 def write_shards(planned: list[PlannedShard], classes: list[tuple[str, str]], data_dir: str, out_dir: str,
                  max_side: int, short_side: int, workers: int) -> list[WrittenShard]:
     """Writes all shards, in parallel; the bytes do not depend on `workers`.
@@ -49,38 +58,47 @@ def write_shards(planned: list[PlannedShard], classes: list[tuple[str, str]], da
 
 
 def write_shard(task: ShardTask) -> WrittenShard:
-    """Writes one shard under a temporary name, then renames it."""
+    """Writes one shard. Raises UserError."""
     planned = task.planned
-    path = files.join(task.out_dir, planned.file)
-    with whole_files.replacing(path) as temporary:
-        try:
-            rejected, damaged = _write_records(task, temporary)
-        except tf.errors.OpError as error:  # which would not survive the way back from a worker
-            raise UserError(f"can't write {path}: {error.message}") from error
-        size, digest = files.size_of(temporary), files.sha256_of(temporary)
+
+    def record(position: int, example: Example) -> tuple[bytes, str]:
+        prepared = prepare(source_pictures.read(task.data_dir, example), task.max_side, task.short_side)
+        row = planned.first_row + position
+        return make_record(example, row, prepared, task.label_texts[position]), prepared.remark
+
+    rejected, damaged, size, digest = write_whole(files.join(task.out_dir, planned.file), planned.examples, record)
     records = len(planned.examples) - len(rejected)
     return WrittenShard(
         schema.Shard(planned.file, planned.split, planned.fold, planned.first_row, records, size, digest), rejected,
         damaged)
 
 
-def _write_records(task: ShardTask, path: str) -> tuple[dict[int, str], dict[int, str]]:
-    """Writes the records of all usable pictures; gives the reasons of the others, and remarks on these, by position."""
+def write_whole(path: str, pictures: Iterable[Any], record: Callable[[int, Any], tuple[bytes, str]]) -> Contents:
+    """Writes the records of all usable pictures under a temporary name, then renames it.
+
+    Args:
+      record: (number, picture) → (its serialized record, what the decoder remarked or ''); raises BadImage.
+
+    Raises UserError where the file can't be written.
+    """
     rejected: dict[int, str] = {}
     damaged: dict[int, str] = {}
-    planned = task.planned
-    with tf.io.TFRecordWriter(path) as writer:
-        for position, example in enumerate(planned.examples):
-            try:
-                prepared = prepare(source_pictures.read(task.data_dir, example), task.max_side, task.short_side)
-            except BadImage as reason:
-                rejected[position] = str(reason)
-            else:
-                writer.write(make_record(example, planned.first_row + position, prepared, task.label_texts[position]))
-                if prepared.remark:
-                    damaged[position] = prepared.remark
-            parallel.advance()
-    return rejected, damaged
+    with whole_files.replacing(path) as temporary:
+        try:
+            with tf.io.TFRecordWriter(temporary) as writer:
+                for number, picture in enumerate(pictures):
+                    try:
+                        serialized, remark = record(number, picture)
+                    except BadImage as reason:
+                        rejected[number] = str(reason)
+                    else:
+                        writer.write(serialized)
+                        if remark:
+                            damaged[number] = remark
+                    parallel.advance()
+        except tf.errors.OpError as error:  # which would not survive the way back from a worker
+            raise UserError(f"can't write {path}: {error.message}") from error
+        return Contents(rejected, damaged, files.size_of(temporary), files.sha256_of(temporary))
 
 
 def _bytes(*values: bytes) -> tf.train.Feature:
