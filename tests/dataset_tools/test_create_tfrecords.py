@@ -125,6 +125,11 @@ def test_inside(path, expected):
     assert files.inside(path) == expected
 
 
+# Files on which libjpeg remarks something.
+REMARKED = {"hopper_bad_exif.jpg", "jpeg_ff00_header.jpg", "junk_jpeg_header.jpg", "photoshop-200dpi-broken.jpg",
+            "truncated_app14.jpg"}
+
+
 def test_decode_torture(tmp_path):
     folder = samples("decode_torture")
     out = tmp_path / "out"
@@ -143,8 +148,8 @@ def test_decode_torture(tmp_path):
         assert found.shape == expected.shape == (record["image/height"], record["image/width"], 3), name
         # Pillow and TensorFlow differ a little in upsampling the chroma; a wrong rotation or colour is 50 and more.
         assert np.abs(found - expected).mean() < 3.0, name
-        if plain:
-            assert record["image/encoded"] == (folder / name).read_bytes(), name
+        if plain:  # byte for byte, unless libjpeg remarks something, which would stand on the terminal in every epoch
+            assert (record["image/encoded"] == (folder / name).read_bytes()) == (name not in REMARKED), name
 
 
 def test_inat2019_sample_through_the_command_line_mini(tmp_path):
