@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import forking
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 SAMPLES = REPOSITORY.parent / "shared" / "data"
 
@@ -81,9 +83,8 @@ def write_inat2021(folder: Path, train: int = 12, val: int = 4, test: int = 3, c
 
 
 def run_command(script: str, *flags: str, cwd: Optional[Path] = None, timeout: int = 300) -> subprocess.CompletedProcess:
-    """Runs a command of the repository as a user would."""
-    return subprocess.run([sys.executable, str(REPOSITORY / script), *flags], cwd=cwd, capture_output=True, text=True,
-                          timeout=timeout, env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"})
+    """Runs a command of the repository as a user would, in a process of its own (see forking)."""
+    return forking.run([str(REPOSITORY / script), *map(str, flags)], cwd, {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}, timeout)
 
 
 def stderr_lines(done: subprocess.CompletedProcess) -> list[str]:
