@@ -8,11 +8,12 @@ replicas, so that their number changes nothing.
 """
 
 import dataclasses
+import functools
 from typing import Callable, NamedTuple, Optional, Union
 
 import tensorflow as tf
 
-from pipeline.ops import seeds
+from pipeline.ops import compiled, seeds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +37,14 @@ class MixedLabels(NamedTuple):
     share: tf.Tensor    # float32 [batch], 0 to 1: of `label`; `partner` has the rest
 
 
+class Mix(NamedTuple):
+    """How pictures of a batch and their partners become one."""
+
+    share: tf.Tensor  # float32 [] or [batch], 0 to 1: of a picture's own pixels outside of the box; its partner has the rest
+    box: tf.Tensor    # int32 [4], first row, row after, first column, column after: all the partner's
+
+
+NO_BOX = (0, 0, 0, 0)
 Labels = Union[tf.Tensor, MixedLabels]
 
 
@@ -61,29 +70,51 @@ def mix(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, alphas: Alphas) -
     if alphas.draw == "picture":
         share_seed, partner_seed = seeds.split(seed, 2)
         shares = draw_larger_shares(share_seed, alphas.mixup, images.shape[0])
-        return apply(images, labels, shares[:, tf.newaxis, tf.newaxis], draw_partners(partner_seed, images.shape[0]))
-    return apply(images, labels, draw_weights(seed, alphas, images.shape[1]))
+        return apply(images, labels, Mix(shares, tf.constant(NO_BOX)), alphas, draw_partners(partner_seed, images.shape[0]))
+    return apply(images, labels, draw(seed, alphas, images.shape[1]), alphas)
 
 
-def apply(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor,
+def apply(images: tf.Tensor, labels: tf.Tensor, drawn: Mix, alphas: Alphas,
           partners: Optional[tf.Tensor] = None) -> tuple[tf.Tensor, Labels]:
-    """`mix` by what was drawn.
+    """`mix` by what was drawn for these alphas.
 
     Args:
-        weights: of a picture's own pixels, float32 [size, size] for all pictures or [batch, 1, 1], one for each; their
-            mean over a picture is its label's share.
         partners: positions in the batch, int32 [batch]; None: each picture's is the one before.
     """
     def of_partners(batch: tf.Tensor) -> tf.Tensor:
         return tf.roll(batch, 1, axis=0) if partners is None else tf.gather(batch, partners)
 
-    share = tf.reduce_mean(weights, axis=[-2, -1])
-    own = weights[..., tf.newaxis]
-    pixels = tf.cast(images, tf.float32)
-    mixed = tf.cast(tf.round(own * pixels + (1.0 - own) * of_partners(pixels)), images.dtype)
+    mixed = _pixels(bool(alphas.mixup), bool(alphas.cutmix))(images, of_partners(images), *drawn)
+    first_row, row_after, first_column, column_after = tf.unstack(drawn.box)
+    pasted = tf.cast((row_after - first_row) * (column_after - first_column), tf.float32) / images.shape[1]**2
+    share = drawn.share * (1.0 - pasted)
     if labels.shape.rank == 2:
         return mixed, share[..., tf.newaxis] * labels + (1.0 - share[..., tf.newaxis]) * of_partners(labels)
     return mixed, MixedLabels(labels, of_partners(labels), tf.broadcast_to(share, tf.shape(labels)))
+
+
+@functools.lru_cache(maxsize=None)
+def _pixels(blends: bool, pastes: bool) -> Callable[..., tf.Tensor]:
+    """(images, their partners, *Mix) → images, uint8 [batch, size, size, 3], compiled; what no draw does is left out."""
+    @compiled.by_xla
+    def run(images: tf.Tensor, partners: tf.Tensor, share: tf.Tensor, box: tf.Tensor) -> tf.Tensor:
+        batch, height, width, _ = images.shape
+        # Rows of bytes, as XLA makes quick loops of their length, and slow ones of three channels.
+        own, other = (tf.reshape(one, [batch, height, 3 * width]) for one in (images, partners))
+        mixed = own
+        if blends:
+            shares = tf.reshape(share, [-1, 1, 1])
+            blended = shares * tf.cast(own, tf.float32) + (1.0 - shares) * tf.cast(other, tf.float32)
+            mixed = tf.cast(tf.round(blended), tf.uint8)
+        if pastes:
+            first_row, row_after, first_column, column_after = tf.unstack(box)
+            rows, bytes_ = tf.range(height)[:, tf.newaxis], tf.range(3 * width)
+            inside = ((rows >= first_row) & (rows < row_after)
+                      & (bytes_ >= 3 * first_column) & (bytes_ < 3 * column_after))
+            mixed = tf.where(inside, other, mixed)
+        return tf.reshape(mixed, images.shape)
+
+    return run
 
 
 def draw_larger_shares(seed: tf.Tensor, alpha: float, count: int) -> tf.Tensor:
@@ -97,14 +128,14 @@ def draw_partners(seed: tf.Tensor, count: int) -> tf.Tensor:
     return tf.random.experimental.stateless_shuffle(tf.range(count), seed)
 
 
-def draw_weights(seed: tf.Tensor, alphas: Alphas, size: int) -> tf.Tensor:
-    """float32 [size, size]: the share everywhere (mixup), or 1 and in a box 0 (CutMix)."""
+def draw(seed: tf.Tensor, alphas: Alphas, size: int) -> Mix:
+    """One for the batch: a share and no box (mixup), or all of what is outside a box (CutMix)."""
     which_seed, mixup_seed, cutmix_seed, box_seed = seeds.split(seed, 4)
     wanted = []
     if alphas.mixup:
-        wanted.append(lambda: tf.fill([size, size], draw_share(mixup_seed, alphas.mixup)))
+        wanted.append(lambda: Mix(draw_share(mixup_seed, alphas.mixup), tf.constant(NO_BOX)))
     if alphas.cutmix:
-        wanted.append(lambda: 1.0 - tf.cast(draw_box(box_seed, draw_share(cutmix_seed, alphas.cutmix), size), tf.float32))
+        wanted.append(lambda: Mix(tf.constant(1.0), draw_box(box_seed, draw_share(cutmix_seed, alphas.cutmix), size)))
     if len(wanted) == 1:
         return wanted[0]()
     return tf.cond(tf.random.stateless_uniform([], which_seed) < 0.5, *wanted)
@@ -124,12 +155,10 @@ def _draw_shares(seed: tf.Tensor, alpha: float, count: int) -> tf.Tensor:
 
 
 def draw_box(seed: tf.Tensor, share: tf.Tensor, size: int) -> tf.Tensor:
-    """Where CutMix pastes: bool [size, size], a square of area (1 − share)·size², cut off at the border.
+    """Where CutMix pastes: a square of area (1 − share)·size², cut off at the border; int32 [4] as in Mix.
 
     Its centre is uniform over the picture.
     """
     half = tf.cast(size * tf.sqrt(1.0 - share), tf.int32) // 2
     centers = tf.random.stateless_uniform([2], seed, 0, size, tf.int32)
-    distances = tf.range(size)[tf.newaxis] - centers[:, tf.newaxis]
-    inside = (distances >= -half) & (distances < half)
-    return inside[0][:, tf.newaxis] & inside[1][tf.newaxis]
+    return tf.reshape(tf.stack([tf.maximum(centers - half, 0), tf.minimum(centers + half, size)], axis=1), [4])

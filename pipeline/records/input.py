@@ -11,7 +11,7 @@ from typing import Callable, Optional
 import tensorflow as tf
 
 from pipeline.ops import mixing, seeds, tta
-from pipeline.records import class_balance as balances
+from pipeline.records import cache as caches, class_balance as balances
 from pipeline.records.dataset import Part
 from pipeline.records.schema import Key, RecordKind
 from pipeline.records.training_picture import MASK, TrainPictures, training_picture, training_place
@@ -35,17 +35,22 @@ class Host:
         return 1 < self.count <= len(part.shards)
 
 
-def _shard_columns(part: Part) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """(path, first row, compression) of each shard."""
+def _shard_columns(part: Part) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """(path, first row, compression, number of records) of each shard."""
     return (tf.constant(part.paths), tf.constant([shard.first_row for shard in part.shards], tf.int64),
-            tf.constant([shard.compression for shard in part.shards]))
+            tf.constant([shard.compression for shard in part.shards]),
+            tf.constant([shard.records for shard in part.shards], tf.int64))
 
 
-def _read_records(shards: tf.data.Dataset, count: int) -> tf.data.Dataset:
+def _shard_records(path: tf.Tensor, first_row: tf.Tensor, compression: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
+    """(row by position, serialized record) of a shard; arguments as RecordCache.records takes them."""
+    return tf.data.TFRecordDataset(path, compression).enumerate(first_row)
+
+
+def _read_records(shards: tf.data.Dataset, count: int, cache: Optional[caches.RecordCache] = None) -> tf.data.Dataset:
     """(row by position, serialized record), interleaved over the shards."""
-    return shards.interleave(
-        lambda path, first_row, compression: tf.data.TFRecordDataset(path, compression).enumerate(first_row),
-        cycle_length=min(CYCLE_LENGTH, count), block_length=BLOCK_LENGTH, num_parallel_calls=AUTOTUNE)
+    return shards.interleave(cache.records if cache else _shard_records, cycle_length=min(CYCLE_LENGTH, count),
+                             block_length=BLOCK_LENGTH, num_parallel_calls=AUTOTUNE)
 
 
 def _classes_to_encode(part: Part) -> Optional[int]:
@@ -91,10 +96,10 @@ def parse_record(kind: RecordKind, row: tf.Tensor, record: tf.Tensor, classes: O
     }
 
 
-def _examples(part: Part, shards: tf.data.Dataset) -> tf.data.Dataset:
+def _examples(part: Part, shards: tf.data.Dataset, cache: Optional[caches.RecordCache] = None) -> tf.data.Dataset:
     """Parsed records of `shards`, without those that create_tfrecords.py set aside."""
     kind = part.data.record_kind
-    records = _read_records(shards, len(part.shards))
+    records = _read_records(shards, len(part.shards), cache)
     set_aside = sorted(row for shard in part.shards for row in shard.set_aside)
     if set_aside:  # adopted shards only, whose rows go by position; before the parsing, which they may not stand
         rows = tf.constant([*set_aside, -1], tf.int64)  # the last one is looked at where a row is beyond all others
@@ -127,7 +132,7 @@ def examples(part: Part) -> tf.data.Dataset:
 
 
 def train_examples(part: Part, seed: int, start: int = 0, class_balance: str = "none",
-                   host: Host = Host()) -> tf.data.Dataset:
+                   host: Host = Host(), cache: Optional[caches.RecordCache] = None) -> tf.data.Dataset:
     """Endless parsed records with their 'epoch' (int64), from number `start` (counted over all epochs) on.
 
     First shuffle, then repeat: each epoch is a full pass in an order of its own. With a `class_balance` an epoch has as
@@ -135,7 +140,7 @@ def train_examples(part: Part, seed: int, start: int = 0, class_balance: str = "
 
     With one of several `host`s they are those of its shards, others in each epoch. Its epoch is its share of the
     examples, however many its shards hold, so that all hosts are in the same epoch: a few examples are left out, or come
-    again, until the next one.
+    again, until the next one. With a `cache` (of the part) shards are read once.
     """
     size = part.size // host.count
     columns = _shard_columns(part)
@@ -146,7 +151,7 @@ def train_examples(part: Part, seed: int, start: int = 0, class_balance: str = "
         order = tf.random.experimental.stateless_shuffle(tf.range(len(part.shards)), epoch_seed)
         order = order[host.index::host.count]
         files = tf.data.Dataset.from_tensor_slices(tuple(tf.gather(column, order) for column in columns))
-        examples = _examples(part, files)
+        examples = _examples(part, files, cache)
         if balance:
             examples = balance.repeat(examples, seeds.example_seed(seed, epoch, tf.constant(-2, tf.int64)))
         # tf.data mixes in the seed of the graph, here of this function's own, which would be the process's global one;
@@ -164,7 +169,7 @@ def train_examples(part: Part, seed: int, start: int = 0, class_balance: str = "
 
 def train_batches(part: Part, pictures: TrainPictures, batch_size: int, seed: int, start_step: int = 0,
                   ordered: bool = True, class_balance: str = "none", mix: mixing.Alphas = mixing.Alphas(),
-                  host: Host = Host()) -> tf.data.Dataset:
+                  host: Host = Host(), cache: Optional[caches.RecordCache] = None, ram_budget: int = 0) -> tf.data.Dataset:
     """Endless batches ({'image': uint8 [batch, size, size, 3], 'place': float32 [batch, 3]}, int64 labels [batch]).
 
     With several labels a picture the labels are float32 [batch, classes].
@@ -175,6 +180,8 @@ def train_batches(part: Part, pictures: TrainPictures, batch_size: int, seed: in
       class_balance: a key of class_balance.POWERS.
       mix: mixup and CutMix; with it class indices become mixing.MixedLabels. (Places stay the first picture's.)
       host: with one of several, `batch_size` is still the global one, and the batches are its parts of those.
+      cache: of the part's records.
+      ram_budget: bytes that buffers may take; 0: tf.data's own choice.
     """
 
     box_of, mask_of = _box_lookup(part), _mask_lookup(part, pictures.augment == MASK)
@@ -186,13 +193,14 @@ def train_batches(part: Part, pictures: TrainPictures, batch_size: int, seed: in
 
     own_batch = batch_size // host.count
     if host.takes_shards(part):
-        chosen = train_examples(part, seed, start_step * own_batch, class_balance, host)
+        chosen = train_examples(part, seed, start_step * own_batch, class_balance, host, cache)
     else:
-        chosen = _own_of_each_batch(train_examples(part, seed, start_step * batch_size, class_balance), batch_size, host)
+        whole = train_examples(part, seed, start_step * batch_size, class_balance, cache=cache)
+        chosen = _own_of_each_batch(whole, batch_size, host)
     batches = chosen.map(prepare, num_parallel_calls=AUTOTUNE).batch(own_batch, drop_remainder=True)
     if mix.any:
         batches = _mixed(batches, seed, start_step, mix, host)
-    return batches.prefetch(AUTOTUNE).with_options(_options(ordered))
+    return batches.prefetch(AUTOTUNE).with_options(_options(ordered, ram_budget))
 
 
 def _own_of_each_batch(examples: tf.data.Dataset, batch_size: int, host: Host) -> tf.data.Dataset:
@@ -260,8 +268,10 @@ def validation_batches(part: Part, size: int, eval_resize: str, batch_size: int,
     return predict_batches(part, size, tta.parse("none"), eval_resize, batch_size, host, antialias).map(as_keras)
 
 
-def _options(ordered: bool) -> tf.data.Options:
+def _options(ordered: bool, ram_budget: int = 0) -> tf.data.Options:
     options = tf.data.Options()
+    if ram_budget:
+        options.autotune.ram_budget = ram_budget
     options.deterministic = ordered
     # Each replica takes its part of a batch, and each host has its own (Host): nothing is left for TensorFlow to shard.
     options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF

@@ -50,13 +50,15 @@ class Run:
     virtual_replicas: int = 0
     jit: bool = False
     steps_per_execution: int = 1
+    cache: str = "none"             # of encoded pictures: none or memory
+    ram_budget: float = 0.0         # GiB of the input pipeline; 0: what tf.data and the cache think fit
     dry_run: bool = False
 
     def identity(self) -> dict[str, Any]:
         """What must not change between two starts in one model directory."""
         fields = dataclasses.asdict(self)
         for name in ("data_dir", "model_dir", "fold", "num_classes", "tta", "oof_tta", "allow_seen", "tpu", "virtual_replicas",
-                     "jit", "steps_per_execution", "dry_run"):
+                     "jit", "steps_per_execution", "cache", "ram_budget", "dry_run"):
             del fields[name]
         fields["by_folds"] = self.fold is not None
         fields["stages"] = {stage.name: dataclasses.asdict(stage) for stage in self.stages}

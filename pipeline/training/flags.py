@@ -16,6 +16,7 @@ OPTIMIZERS = ("sgd", "adam", "adamw", "lamb")
 MIXUP_DRAWS = ("batch", "picture")
 ENGINES = ("fast", "reference")
 CLASS_BALANCES = ("none", "sqrt", "full")
+CACHES = ("none", "memory")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -182,5 +183,10 @@ def _define_run() -> None:
     flags.DEFINE_boolean("dry_run", False, "Print the plan (stages, steps, sizes) and stop. (Records named by "
                          "--training_files are adopted first: their number is a part of the plan.)")
     flags.DEFINE_boolean("unordered", False, "Let pictures come in any order, for speed; runs then differ.")
+    flags.DEFINE_enum("cache", "none", CACHES, "memory: keep the encoded training pictures in memory once they are read, "
+                      "where they fit into half of --ram_budget (a line tells where not). For shards on slow or remote "
+                      "disks; changes neither order nor pixels.")
+    define_float("ram_budget", 0.0, "GiB that the input pipeline may take on each host: --cache, and the buffers that are "
+                 "sized as it runs. 0: half of the machine's memory.")
     flags.DEFINE_integer("random_seed", 42, "Seed of initial weights, order and augmentation.", 0,
                          2**32 - 1)  # NumPy takes no more

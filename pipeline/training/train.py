@@ -13,7 +13,7 @@ from pipeline import command, files
 from pipeline.devices import hosts, strategy as strategies
 from pipeline.models import classifier as classifiers
 from pipeline.ops import mixing
-from pipeline.records import class_balance, dataset as datasets, input as inputs, training_picture
+from pipeline.records import cache as caches, class_balance, dataset as datasets, input as inputs, training_picture
 from pipeline.runs import checkpoint, record as run_record, run as runs, seen
 from pipeline.runs.run import Plan, Run
 from pipeline.runs.stages import Stage
@@ -164,11 +164,13 @@ def _fit_snapshots(run: Run, stage: Stage, plan: Plan, data: datasets.Dataset, m
 
 
 def _training_batches(run: Run, stage: Stage, data: datasets.Dataset, start_step: int, host: inputs.Host) -> tf.data.Dataset:
-    pictures = training_picture.pictures_of(stage)
+    pictures, part = training_picture.pictures_of(stage), runs.training_part(run, data)
+    budget = round(run.ram_budget * caches.GIB)
+    cache = caches.make(part, run.cache, budget)
     return inputs.train_batches(
-        runs.training_part(run, data), pictures, stage.batch_size, _stage_seed(run, stage), start_step,
-        ordered=not run.unordered, class_balance=stage.class_balance, host=host,
-        mix=mixing.Alphas(stage.mixup, stage.cutmix, stage.mixup_draw))
+        part, pictures, stage.batch_size, _stage_seed(run, stage), start_step,
+        ordered=not run.unordered, class_balance=stage.class_balance, host=host, cache=cache,
+        ram_budget=caches.left(budget, part) if cache else budget, mix=mixing.Alphas(stage.mixup, stage.cutmix, stage.mixup_draw))
 
 
 def _validation_batches(run: Run, stage: Stage, data: datasets.Dataset, host: inputs.Host) -> tf.data.Dataset:

@@ -21,11 +21,19 @@ def seed(number):
     return tf.constant([number, 3], tf.int64)
 
 
+def weights_of(drawn, size=12):
+    """Of a picture's own pixels, [size, size]."""
+    top, bottom, left, right = drawn.box.numpy()
+    weights = np.full([size, size], drawn.share, np.float32)
+    weights[top:bottom, left:right] = 0
+    return weights
+
+
 @pytest.mark.parametrize("alphas", [Alphas(mixup=0.2), Alphas(cutmix=1.0), Alphas(0.4, 0.7)])
 @pytest.mark.parametrize("number", range(4))
 def test_pictures_and_labels_equal_numpy(alphas, number):
     images, labels = batch()
-    weights = mixing.draw_weights(seed(number), alphas, 12).numpy()
+    weights = weights_of(mixing.draw(seed(number), alphas, 12))
     own = weights[None, :, :, None].astype(np.float64)
     expected = own * images + (1 - own) * images[[4, 0, 1, 2, 3]]
     for function in (mixing.mix, tf.function(mixing.mix)):
@@ -37,7 +45,7 @@ def test_pictures_and_labels_equal_numpy(alphas, number):
         np.testing.assert_allclose(marked.share, np.full(5, weights.mean()), rtol=1e-5)
     targets = np.eye(5, dtype=np.float32)
     _, soft = mixing.mix(tf.constant(images), tf.constant(targets), seed(number), alphas)
-    np.testing.assert_allclose(soft, weights.mean() * targets + (1 - weights.mean()) * targets[[4, 0, 1, 2, 3]], rtol=1e-5)
+    np.testing.assert_allclose(soft, weights.mean() * targets + (1 - weights.mean()) * targets[[4, 0, 1, 2, 3]], atol=1e-6)
 
 
 BY_PICTURE = Alphas(mixup=0.2, draw="picture")
@@ -87,10 +95,11 @@ def test_a_thousand_shares_are_of_the_folded_beta_distribution(alpha):
 
 def test_xla_compiles_what_the_draw_is_applied_by():
     images, labels = map(tf.constant, batch())
-    weights = mixing.draw_weights(seed(1), Alphas(cutmix=1.0), 12)
-    for drawn in ((weights,), (tf.reshape(tf.linspace(0.5, 1.0, 5), [5, 1, 1]), tf.constant([2, 0, 1, 4, 3]))):
-        compiled = tf.function(mixing.apply, jit_compile=True)(images, labels, *drawn)
-        tf.nest.map_structure(np.testing.assert_array_equal, compiled, mixing.apply(images, labels, *drawn))
+    cutmix, by_picture = Alphas(cutmix=1.0), mixing.Mix(tf.linspace(0.5, 1.0, 5), tf.constant(mixing.NO_BOX))
+    for drawn, alphas, partners in ((mixing.draw(seed(1), cutmix, 12), cutmix, None),
+                                    (by_picture, BY_PICTURE, tf.constant([2, 0, 1, 4, 3]))):
+        compiled = tf.function(lambda: mixing.apply(images, labels, drawn, alphas, partners), jit_compile=True)()
+        tf.nest.map_structure(np.testing.assert_array_equal, compiled, mixing.apply(images, labels, drawn, alphas, partners))
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.2, 1.0, 3.0])
@@ -107,7 +116,8 @@ def test_cutmix_pastes_a_box_whose_area_is_what_the_share_lacks():
     whole = 0
     for number in range(60):
         share = tf.constant((number % 10) / 10, tf.float32)
-        inside = mixing.draw_box(seed(number), share, 40).numpy()
+        box = mixing.draw_box(seed(number), share, 40)
+        inside = weights_of(mixing.Mix(tf.constant(1.0), box), 40) == 0
         rows, columns = inside.any(axis=1), inside.any(axis=0)
         np.testing.assert_array_equal(inside, rows[:, None] & columns[None])
         side = 2 * (int(40 * np.sqrt(1 - share)) // 2)
@@ -118,8 +128,8 @@ def test_cutmix_pastes_a_box_whose_area_is_what_the_share_lacks():
 
 def test_both_are_drawn_about_equally_often():
     alphas = Alphas(mixup=1.0, cutmix=1.0)
-    draw = tf.function(lambda number: mixing.draw_weights(tf.stack([number, 0]), alphas, 8))
-    drawn = [draw(tf.constant(number, tf.int64)).numpy() for number in range(200)]
+    draw = tf.function(lambda number: mixing.draw(tf.stack([number, 0]), alphas, 8))
+    drawn = [weights_of(draw(tf.constant(number, tf.int64)), 8) for number in range(200)]
     mixups = sum(0 < one.min() == one.max() < 1 for one in drawn)
     assert 70 < mixups < 130
 

@@ -69,7 +69,7 @@ def test_head_training_leaves_the_base_as_it_was(two_stages):
 def test_a_second_start_makes_nothing_anew(two_stages, tiny_data):
     before = {path: path.stat().st_mtime_ns for path in two_stages.rglob("ckpt*")}
     train.run_training(run(tiny_data, two_stages, stage(name="head", train="head"),
-                           stage(epochs=3, size=40, lr=0.005, warmup_epochs=0.5)))
+                           stage(epochs=3, size=40, lr=0.005, warmup_epochs=0.5), cache="memory", ram_budget=1.5))
     assert {path: path.stat().st_mtime_ns for path in two_stages.rglob("ckpt*")} == before
 
 
