@@ -9,7 +9,8 @@ from absl import logging
 
 from dataset_tools import files
 from dataset_tools.table import MISSING, Example, Rejected, trained_split
-from pipeline.errors import UserError
+from pipeline import files as whole_files
+from pipeline.errors import UserError, unknown
 from pipeline.files import target_of
 from pipeline.records import schema
 
@@ -27,6 +28,21 @@ class Row(NamedTuple):
     row: int
     fold: Optional[int]
     example: Example
+
+
+def read(directory: str) -> schema.Manifest:
+    """The manifest of a folder of shards. Raises UserError where there is none, or another program's."""
+    path = files.join(directory, schema.DATASET_FILE)
+    if files.size_of(path) is None:
+        raise UserError(f"{directory} has no {schema.DATASET_FILE}: it is no folder that create_tfrecords.py has finished")
+    fields = whole_files.read_json(path)
+    try:
+        found = schema.Manifest.from_json(fields)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a manifest of create_tfrecords.py: {error}") from None
+    if found.record_kind not in schema.RECORD_KINDS:
+        raise unknown(f"record_kind in {path}:", found.record_kind, schema.RECORD_KINDS)
+    return found
 
 
 def summary(manifest: schema.Manifest, out_dir: str) -> str:
@@ -75,7 +91,7 @@ def find_finished(out_dir: str, settings: dict[str, Any]) -> Optional[schema.Man
     advice = "choose another --out_dir or delete it"
     try:
         manifest = schema.Manifest.from_json(json.loads(files.read_bytes(path)))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is no manifest of shards; {advice}") from error
     there = {**_LATER_SETTINGS, **manifest.settings}
     asked = {**_LATER_SETTINGS, **settings}

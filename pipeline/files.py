@@ -113,7 +113,7 @@ def read_json(path: str) -> Any:
             return json.loads(file.read())
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # a hundred thousand brackets, say
         raise UserError(f"{path} is not valid JSON: {error}") from None
 
 
