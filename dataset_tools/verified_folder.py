@@ -26,7 +26,8 @@ def verify(directory: str, workers: int) -> tuple[schema.Manifest, Faults, list[
     faults = Faults()
     examples = _examples(directory, faults)
     tasks = _tasks(directory, whole, examples, faults)
-    read = parallel.run(verify_shard, tasks, workers, sum(one.records for one in whole.shards), "records verified", "records")
+    records = sum(one.records for one in whole.shards)
+    read = parallel.run(verify_shard, tasks, workers, records, "records verified", "records")
     faults.merge(one.faults for one in read)
     _check_tables(directory, whole, examples, faults)
     return whole, faults, _check_pictures(whole, read, faults) + _left_over(directory)
@@ -57,7 +58,7 @@ def _table(path: str, columns: Sequence[str]) -> list[_Line]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} can't be read: {error}") from error
     if any(set(one) != set(columns) or None in one.values() for one in rows):
-        raise UserError(f"{path} is no table of create_tfrecords.py: it has not the columns {', '.join(columns)} in each line")
+        raise UserError(f"{path} is no table of create_tfrecords.py: its columns are not {', '.join(columns)}")
     return rows
 
 
@@ -70,8 +71,8 @@ def _tasks(directory: str, whole: schema.Manifest, examples: Sequence[_Line], fa
         index = int(np.searchsorted(bounds, int(one["row"]), side="right")) - 1
         shard = shards[index] if index >= 0 else None
         if shard is None or (one["split"], one["fold"]) != (shard.split, "" if shard.fold is None else str(shard.fold)):
-            faults.add("examples of another split or fold than their shard's", f"{one['id']} (row {one['row']}) of {one['split']}"
-                       + (f", fold {one['fold']}" if one["fold"] else ""))
+            faults.add("examples of another split or fold than their shard's", f"{one['id']} (row {one['row']}) of "
+                       f"{one['split']}" + (f", fold {one['fold']}" if one["fold"] else ""))
         if shard is not None:
             rows[shard.file].append(Row(int(one["row"]), one["id"], one["labels"]))
     return [Task(files.join(directory, one.file), one, whole.record_kind, len(whole.classes), tuple(rows[one.file]))
@@ -86,7 +87,8 @@ def _check_tables(directory: str, whole: schema.Manifest, examples: Sequence[_Li
             faults.add(f"splits of another size than {schema.DATASET_FILE} tells",
                        f"{split} has {counts[split]:,} examples instead of {whole.split_size(split):,}")
     counted = trained_split(whole.splits)
-    labels = collections.Counter(int(label) for one in examples if one["split"] == counted for label in one["labels"].split())
+    trained = [one for one in examples if one["split"] == counted]
+    labels = collections.Counter(int(label) for one in trained for label in one["labels"].split())
     for one in whole.classes:
         if labels[one.index] != one.train_count:
             faults.add(f"classes with another number of {counted} pictures than {schema.DATASET_FILE} tells",
@@ -95,11 +97,12 @@ def _check_tables(directory: str, whole: schema.Manifest, examples: Sequence[_Li
         for one in examples:
             if len(one["labels"].split()) != 1 and one["split"] != "test" and (one["labels"] or one["split"] == counted):
                 faults.add("examples without just one label", f"{one['id']} of {one['split']}")
-    rejected = sum(bool(one["split"]) for one in _table(files.join(directory, schema.REJECTED_FILE), schema.REJECTED_COLUMNS))
+    table = _table(files.join(directory, schema.REJECTED_FILE), schema.REJECTED_COLUMNS)
+    rejected = sum(bool(one["split"]) for one in table)
     if rejected != whole.rejected:
         faults.add(f"another number of pictures set aside than {schema.DATASET_FILE} tells", f"{rejected:,} instead of "
                    f"{whole.rejected:,}", abs(rejected - whole.rejected))
-    folds = {one["id"]: one["fold"] for one in examples if one["split"] == counted}
+    folds = {one["id"]: one["fold"] for one in trained}
     for group in whole.duplicates if _keeps_copies(whole) else ():
         if len({folds[one] for one in group if one in folds}) > 1:
             faults.add("copies of a picture that stand in several folds", ", ".join(group[:4]))
@@ -124,8 +127,8 @@ def _check_pictures(whole: schema.Manifest, read: Sequence[Verified], faults: Fa
     for there in np.flatnonzero(place_of[pairs] != place_of):
         (one, fold), (other, other_fold) = places[place_of[pairs[there]]], places[place_of[there]]
         if one == other and _keeps_copies(whole):
-            faults.add("copies of a picture that stand in several folds", f"rows {rows[pairs[there]]} and {rows[there]}, of folds "
-                       f"{fold} and {other_fold} of {one}")
+            faults.add("copies of a picture that stand in several folds",
+                       f"rows {rows[pairs[there]]} and {rows[there]}, of folds {fold} and {other_fold} of {one}")
         elif one != other:
             remarks[one, other] += 1
     return [f"{count:,} picture{'s' * (count != 1)} of {other} stand{'s' * (count == 1)} in {one} too, with the same bytes"

@@ -134,7 +134,8 @@ class _Reader:
             self._faults.add("labels beyond the classes", f"{where}: {beyond[0]} of {self._task.classes} classes")
         told = self.told.get(row)
         if told is None:
-            self._faults.add(f"records that {schema.EXAMPLES_FILE} has in another shard, or not at all", f"{where}: row {row}")
+            self._faults.add(f"records that {schema.EXAMPLES_FILE} has in another shard, or not at all",
+                             f"{where}: row {row}")
             return
         own_id = files.printable(features[self._kind.source_id].bytes_list.value[0].decode("utf-8", "backslashreplace"))
         own_labels = " ".join(map(str, sorted({label for label in labels if label >= 0})))

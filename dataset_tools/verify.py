@@ -1,8 +1,8 @@
 """Whether a folder of shards is what was written: python -m dataset_tools.verify RECORDS
 
-Reads every record of every shard once: checksums of files, records and pictures, each picture decoded, counts, labels, ids and
-rows against dataset.json and examples.csv, copies of a picture in two folds. What is wrong is told on stdout, a line for each
-kind of fault with how often and the first examples. Exit code 0: nothing is; 2: something is, or the folder is none of
+Reads every record of every shard once: checksums of files, records and pictures, each picture decoded, counts, labels, ids
+and rows against dataset.json and examples.csv, copies of a picture in two folds. What is wrong is told on stdout, a line for
+each kind of fault with how often and the first examples. Exit code 0: nothing is; 2: something is, or the folder is none of
 create_tfrecords.py's; 3: it could not be read to the end (a storage that is gone, a worker that died).
 """
 
@@ -30,8 +30,9 @@ def main(*arguments: str) -> None:
     for line in (*faults.lines(), *(f"remark: {one}" for one in remarks)):
         print(line)
     if faults:
-        raise UserError(f"{directory}: {len(faults):,} faults of {len(faults.kinds)} kind{'s' * (len(faults.kinds) != 1)}, see "
-                        "above; what is damaged is written again by create_tfrecords.py once its file is deleted")
+        kinds = len(faults.kinds)
+        raise UserError(f"{directory}: {len(faults):,} faults of {kinds} kind{'s' * (kinds != 1)}, see above; what "
+                        "is damaged is written again by create_tfrecords.py once its file is deleted")
     print(f"{sum(one.examples for one in whole.shards):,} examples in {len(whole.shards)} "
           f"shard{'s' * (len(whole.shards) != 1)} of {directory}: all as they were written")
 

@@ -28,11 +28,14 @@ def is_of(value: Any, hint: Any) -> bool:
     if origin in (typing.Union, types.UnionType):
         return any(is_of(value, part) for part in parts)
     if origin in (tuple, list):
-        fixed = origin is tuple and parts[1:] != (Ellipsis,)
-        return isinstance(value, origin) and (
-            len(value) == len(parts) and all(map(is_of, value, parts)) if fixed else all(is_of(one, parts[0]) for one in value))
+        if not isinstance(value, origin):
+            return False
+        if origin is tuple and parts[1:] != (Ellipsis,):
+            return len(value) == len(parts) and all(map(is_of, value, parts))
+        return all(is_of(one, parts[0]) for one in value)
     if origin is dict:
-        return isinstance(value, dict) and all(is_of(key, parts[0]) and is_of(one, parts[1]) for key, one in value.items())
+        return isinstance(value, dict) and all(is_of(key, parts[0]) and is_of(one, parts[1])
+                                               for key, one in value.items())
     if hint in (int, float):  # to Python a bool is an int
         return isinstance(value, (int, hint)) and not isinstance(value, bool)
     return isinstance(value, hint)

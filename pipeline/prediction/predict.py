@@ -16,7 +16,7 @@ from pipeline.models import classifier as classifiers
 from pipeline.ops import tta
 from pipeline.prediction import weight_mean
 from pipeline.progress import progress
-from pipeline.records import dataset as datasets, input as inputs
+from pipeline.records import damage, dataset as datasets, input as inputs
 from pipeline.runs import checkpoint, record as run_record, run as runs, seen, seen_checks
 from pipeline.tasks.task import SIGMOID, SOFTMAX
 from pipeline.training.step import apply
@@ -283,6 +283,6 @@ def _write_predictions(model: tf.keras.Model, views: tta.Views, batches: tf.data
                 writer.append([id_of_row[row] for row in rows[real]], logs[real])
                 bar.update(int(real.sum()))
     except tf.errors.DataLossError:
-        raise part.name_damaged() from None
+        raise damage.name(part) from None
     writer.finish(meta)
     answers.of(part.data.task).refresh(out, part.data)

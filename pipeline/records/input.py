@@ -21,6 +21,7 @@ AUTOTUNE = tf.data.AUTOTUNE
 SHUFFLE_BUFFER = 4096   # encoded pictures (about 100 kB each), not pixels
 CYCLE_LENGTH = 16       # shards read side by side
 BLOCK_LENGTH = 16       # records taken from one before the next
+READ_BYTES = 1 << 18    # of a shard at a time, as tf.data.TFRecordDataset has it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,16 +36,28 @@ class Host:
         return 1 < self.count <= len(part.shards)
 
 
-def _shard_columns(part: Part) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """(path, first row, compression) of each shard."""
-    return (tf.constant(part.paths), tf.constant([shard.first_row for shard in part.shards], tf.int64),
-            tf.constant([shard.compression for shard in part.shards]))
+def _shard_columns(part: Part) -> tuple[tf.Tensor, ...]:
+    """(path, first row, compression, bytes before the first record, number of records or −1) of each shard; of a damaged
+    one of each of its segments."""
+    read = [(path, shard.first_row + one.position, shard.compression, one.offset, one.records)
+            for path, shard in zip(part.paths, part.shards) for one in shard.segments]
+    paths, first_rows, compressions, offsets, counts = zip(*read)
+    return (tf.constant(paths), tf.constant(first_rows, tf.int64), tf.constant(compressions), tf.constant(offsets, tf.int64),
+            tf.constant(counts, tf.int64))
 
 
-def _read_records(shards: tf.data.Dataset, count: int) -> tf.data.Dataset:
+def _segment(path: tf.Tensor, compression: tf.Tensor, offset: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
+    """`count` records of a file from a byte on; tf.data.TFRecordDataset itself begins at the first one alone."""
+    variant = tf.raw_ops.TFRecordDatasetV2(filenames=path[tf.newaxis], compression_type=compression, buffer_size=READ_BYTES,
+                                           byte_offsets=offset[tf.newaxis])
+    return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string)).take(count)
+
+
+def _read_records(segments: tf.data.Dataset, count: int) -> tf.data.Dataset:
     """(row by position, serialized record), interleaved over the shards."""
-    return shards.interleave(
-        lambda path, first_row, compression: tf.data.TFRecordDataset(path, compression).enumerate(first_row),
+    return segments.interleave(
+        lambda path, first_row, compression, offset, records:
+        _segment(path, compression, offset, records).enumerate(first_row),
         cycle_length=min(CYCLE_LENGTH, count), block_length=BLOCK_LENGTH, num_parallel_calls=AUTOTUNE)
 
 
@@ -143,7 +156,7 @@ def train_examples(part: Part, seed: int, start: int = 0, class_balance: str = "
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         epoch_seed = seeds.example_seed(seed, epoch, tf.constant(-1, tf.int64))  # no example has row -1
-        order = tf.random.experimental.stateless_shuffle(tf.range(len(part.shards)), epoch_seed)
+        order = tf.random.experimental.stateless_shuffle(tf.range(len(columns[0])), epoch_seed)
         order = order[host.index::host.count]
         files = tf.data.Dataset.from_tensor_slices(tuple(tf.gather(column, order) for column in columns))
         examples = _examples(part, files)

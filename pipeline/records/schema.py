@@ -5,7 +5,7 @@ Imports no TensorFlow, so that commands can read a manifest before they pay for 
 
 import dataclasses
 import os
-from typing import Any, Iterator, Optional
+from typing import Any, Iterator, NamedTuple, Optional
 
 from pipeline import json_types
 
@@ -69,6 +69,14 @@ class ClassInfo:
     taxonomy: dict[str, str] = dataclasses.field(default_factory=dict)  # rank (kingdom, …, species) → name; what is known
 
 
+class Segment(NamedTuple):
+    """Neighbouring records of a shard that are read in one go."""
+
+    offset: int    # bytes before them in the file, unpacked where it is compressed
+    position: int  # of the first one in the shard
+    records: int   # −1: all to the end
+
+
 @dataclasses.dataclass(frozen=True)
 class Shard:
     file: str              # relative to the folder of dataset.json, or absolute (adopted shards)
@@ -84,6 +92,11 @@ class Shard:
     @property
     def examples(self) -> int:
         return self.records - len(self.set_aside)
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """What is read of it: all, in one go."""
+        return (Segment(0, 0, -1),)
 
 
 @dataclasses.dataclass(frozen=True)

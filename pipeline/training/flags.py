@@ -181,6 +181,9 @@ def _define_run() -> None:
                          "0: all.", 0)
     flags.DEFINE_boolean("dry_run", False, "Print the plan (stages, steps, sizes) and stop. (Records named by "
                          "--training_files are adopted first: their number is a part of the plan.)")
+    flags.DEFINE_integer("skip_bad_records", 0, "Pass over so many records at most whose checksum is wrong, in training and "
+                         "validation; the shards are then looked through once, before the first step. 0: the first one ends "
+                         "the run.", 0)
     flags.DEFINE_boolean("unordered", False, "Let pictures come in any order, for speed; runs then differ.")
     flags.DEFINE_integer("random_seed", 42, "Seed of initial weights, order and augmentation.", 0,
                          2**32 - 1)  # NumPy takes no more
