@@ -1,10 +1,11 @@
 """From a competition's raw files to a folder of shards."""
 
+import dataclasses
 from typing import Any, Optional
 
 from absl import logging
 
-from dataset_tools import files, manifest, remarks, shard_plan
+from dataset_tools import files, manifest, remarks, shard_plan, standing
 from dataset_tools.competitions import find
 from dataset_tools.table import Competition, MissingTable, Rejected, Table
 from dataset_tools.table_asked import Asked
@@ -59,24 +60,32 @@ def _distance(distance: Optional[int]) -> int:
     return duplicates.DEFAULT_DISTANCE if distance is None else distance
 
 
-def _divide(table: Table, settings: dict[str, Any], workers: int) -> Optional[shard_plan.Folds]:
+def _divide(table: Table, settings: dict[str, Any], out_dir: str, workers: int) -> Optional[shard_plan.Folds]:
+    """Folds, as an unfinished run has left them or made now: for them every picture is read."""
     if not settings["folds"]:
         return None
     from dataset_tools import folds  # late: it imports scikit-learn and TensorFlow
 
-    return folds.divide(table, settings["data_dir"], settings["folds"], settings["duplicate_distance"],
-                        settings["random_seed"], workers, settings["folds_by"])
+    def divided() -> dict[str, Any]:
+        return dataclasses.asdict(folds.divide(table, settings["data_dir"], settings["folds"], settings["duplicate_distance"],
+                                               settings["random_seed"], workers, settings["folds_by"]))
+
+    manifest.begin_to_divide(out_dir)
+    table_of = table.examples.to_csv(index=False, encoding="utf-8", errors="backslashreplace")
+    found = standing.kept(files.join(out_dir, manifest.FOLDS_NAME), standing.key_of(settings, table_of), divided)
+    return shard_plan.Folds(found["split"], found["count"], found["fold_of"], tuple(map(tuple, found["copies"])))
 
 
 def _write(competition: Competition, table: Table, settings: dict[str, Any], out_dir: str, workers: int) -> schema.Manifest:
     from dataset_tools import shard_writer, shared_ids  # late: they import TensorFlow
 
     data_dir = settings["data_dir"]
-    folds = _divide(table, settings, workers)
+    folds = _divide(table, settings, out_dir, workers)
     planned = shard_plan.plan(table.examples, data_dir, settings["shard_mib"], settings["random_seed"], folds)
-    manifest.begin(out_dir, [one.file for one in planned])
-    written = shard_writer.write_shards(planned, table.classes, data_dir, out_dir, settings["max_side"],
-                                        settings["short_side"], workers)
+    tasks = shard_writer.make_tasks(planned, table.classes, data_dir, out_dir, settings["max_side"], settings["short_side"])
+    before = shard_writer.standing_shards(tasks) if manifest.has_begun(out_dir) else {}
+    manifest.begin(out_dir, [one.file for one in planned], before)
+    written = shard_writer.write_shards(tasks, before, workers)
     rows, rejected, damaged = [], list(table.rejected), []
     for plan, result in zip(planned, written):
         for position, example in enumerate(plan.examples):
