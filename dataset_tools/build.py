@@ -9,6 +9,7 @@ from dataset_tools import files, manifest, remarks, shard_plan, standing
 from dataset_tools.competitions import find
 from dataset_tools.table import Competition, MissingTable, Rejected, Table
 from dataset_tools.table_asked import Asked
+from pipeline import lock
 from pipeline.errors import UserError
 from pipeline.records import schema
 
@@ -51,7 +52,9 @@ def build(competition: str, data_dir: str, out_dir: str, shard_mib: int = 128, m
     except MissingTable as error:
         raise UserError(f"{error}{remarks.tables_elsewhere(data_dir)}") from error
     files.make_folder(out_dir)
-    return _write(found.of(not table.multi_label), table, settings, out_dir, workers)
+    with lock.held(out_dir):
+        manifest.reopen(out_dir)
+        return _write(found.of(not table.multi_label), table, settings, out_dir, workers)
 
 
 def _distance(distance: Optional[int]) -> int:

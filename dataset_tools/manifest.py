@@ -9,7 +9,7 @@ from absl import logging
 
 from dataset_tools import files, standing
 from dataset_tools.table import MISSING, Example, Rejected, trained_split
-from pipeline import files as whole_files
+from pipeline import files as whole_files, lock
 from pipeline.errors import UserError, unknown
 from pipeline.files import target_of
 from pipeline.records import schema
@@ -108,12 +108,19 @@ def find_finished(out_dir: str, settings: dict[str, Any]) -> Optional[schema.Man
             logging.warning("%s is missing or was changed: everything is written again", damaged)
         else:
             logging.warning("%s was missing and is there now: everything is written again", found)
-        _mark(out_dir, [shard.file for shard in manifest.shards])
-        files.remove(path)
         return None
     if has_begun(out_dir):  # the run that finished it was stopped before it had tidied up
-        _tidy(out_dir, manifest)
+        with lock.held(out_dir):
+            _tidy(out_dir, manifest)
     return manifest
+
+
+def reopen(out_dir: str) -> None:
+    """Makes a finished folder, of which not everything is as it should be, one that is being written."""
+    path = files.join(out_dir, schema.DATASET_FILE)
+    if files.size_of(path) is not None:
+        _mark(out_dir, [shard.file for shard in read(out_dir).shards])
+        files.remove(path)
 
 
 def _first_damaged(out_dir: str, manifest: schema.Manifest) -> Optional[str]:

@@ -229,10 +229,10 @@ def _mixed(batches: tf.data.Dataset, seed: int, start_step: int, alphas: mixing.
 
 
 def predict_batches(part: Part, size: int, views: tta.Views, eval_resize: str, batch_size: int,
-                    host: Host = Host(), antialias: bool = True) -> tf.data.Dataset:
+                    host: Host = Host(), antialias: bool = True, done: int = 0) -> tf.data.Dataset:
     """Every example once, in file order, the last batch padded; with one of several `host`s its part of each batch.
 
-    `antialias` as in decode.resize.
+    `antialias` as in decode.resize; without the first `done` examples, a number of whole batches.
     Elements: {'image': uint8 [batch, crops, size, size, 3], 'place': float32 [batch, 3], 'label': as parse_record's,
     'row': int64 [batch], 'mask': float32 [batch], 0 on padding}.
     """
@@ -246,12 +246,12 @@ def predict_batches(part: Part, size: int, views: tta.Views, eval_resize: str, b
         return {"image": image, "place": example["place"], "label": example["label"], "row": example["row"], "mask": 1.0}
 
     own_batch = batch_size // host.count
-    pictures = _own_of_each_batch(examples(part), batch_size, host).map(prepare, num_parallel_calls=AUTOTUNE)
+    pictures = _own_of_each_batch(examples(part).skip(done), batch_size, host).map(prepare, num_parallel_calls=AUTOTUNE)
     padding = tf.data.Dataset.from_tensors({
         "image": tf.zeros([views.crops, size, size, 3], tf.uint8), "place": tf.zeros([3]),
         "label": _label(tf.zeros([0], tf.int64), _classes_to_encode(part)), "row": tf.constant(-1, tf.int64), "mask": 0.0,
     }).repeat()
-    pictures = pictures.concatenate(padding).take(-(-part.size // batch_size) * own_batch)
+    pictures = pictures.concatenate(padding).take(-(-(part.size - done) // batch_size) * own_batch)
     batches = pictures.batch(own_batch, drop_remainder=True).prefetch(AUTOTUNE)
     return batches.with_options(_options(ordered=True))
 

@@ -1,5 +1,6 @@
 """Training: the stages of a run in order, each from what the one before has kept: its best, or its last."""
 
+import contextlib
 import os
 import time
 from typing import Optional
@@ -9,7 +10,7 @@ from absl import logging
 import numpy as np
 import tensorflow as tf
 
-from pipeline import command, files
+from pipeline import command, files, lock
 from pipeline.devices import hosts, strategy as strategies
 from pipeline.models import classifier as classifiers
 from pipeline.ops import mixing
@@ -198,11 +199,18 @@ def run_training(run: Run) -> None:
     if run.skip_bad_records and not run.dry_run:
         data = bad_records.passed_over(run, data, strategy)
     run_checks.check(run, data)
-    if not run.dry_run:
-        hosts.by_chief(strategy, lambda: _claim(run, data))
-    _log_plan(run, data, strategy)
     if run.dry_run:
+        _log_plan(run, data, strategy)
         return
+    with contextlib.ExitStack() as stack:
+        folder = runs.fold_dir(run.model_dir, run.fold)  # folds may be trained side by side
+        hosts.by_chief(strategy, lambda: (stack.enter_context(lock.held(folder)), _claim(run, data)))
+        _log_plan(run, data, strategy)
+        _train_stages(run, data, strategy)
+    logging.info("finished; model in %s", run.model_dir)
+
+
+def _train_stages(run: Run, data: datasets.Dataset, strategy: tf.distribute.Strategy) -> None:
     tf.keras.mixed_precision.set_global_policy(run.precision)
     for stage in run.stages:
         if runs.is_done(runs.stage_dir(run, stage)):
@@ -212,7 +220,6 @@ def run_training(run: Run) -> None:
         if data.lost:
             logging.warning("stage %s was trained without %d damaged records, see %s", stage.name, len(data.lost),
                             os.path.join(run.model_dir, bad_records.FILE))
-    logging.info("finished; model in %s", run.model_dir)
 
 
 def _claim(run: Run, data: datasets.Dataset) -> None:
