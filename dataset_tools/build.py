@@ -7,10 +7,10 @@ from absl import logging
 
 from dataset_tools import files, manifest, remarks, shard_plan, standing
 from dataset_tools.competitions import find
-from dataset_tools.table import Competition, MissingTable, Rejected, Table
+from dataset_tools.table import MISSING, Competition, MissingTable, Rejected, Table
 from dataset_tools.table_asked import Asked
 from pipeline import lock
-from pipeline.errors import UserError
+from pipeline.errors import UserError, WorkError
 from pipeline.records import schema
 
 
@@ -79,6 +79,17 @@ def _divide(table: Table, settings: dict[str, Any], out_dir: str, workers: int) 
     return shard_plan.Folds(found["split"], found["count"], found["fold_of"], tuple(map(tuple, found["copies"])))
 
 
+def _check_still_there(competition: Competition, data_dir: str, fingerprint: str) -> None:
+    """Raises WorkError where pictures are missing since the whole folder went (a disk that was unmounted) or was changed."""
+    try:
+        changed = not files.is_folder(data_dir) or competition.fingerprint(data_dir) != fingerprint
+    except (OSError, UserError):
+        changed = True
+    if changed:
+        raise WorkError(f"the data folder {data_dir} was changed while it was read, or is gone: pictures are missing that were "
+                        "there; the same command goes on when it is there again")
+
+
 def _write(competition: Competition, table: Table, settings: dict[str, Any], out_dir: str, workers: int) -> schema.Manifest:
     from dataset_tools import shard_writer, shared_ids  # late: they import TensorFlow
 
@@ -89,6 +100,8 @@ def _write(competition: Competition, table: Table, settings: dict[str, Any], out
     before = shard_writer.standing_shards(tasks) if manifest.has_begun(out_dir) else {}
     manifest.begin(out_dir, [one.file for one in planned], before)
     written = shard_writer.write_shards(tasks, before, workers)
+    if any(reason == MISSING for one in written for reason in one.rejected.values()):
+        _check_still_there(competition, data_dir, settings["fingerprint"])
     rows, rejected, damaged = [], list(table.rejected), []
     for plan, result in zip(planned, written):
         for position, example in enumerate(plan.examples):
