@@ -60,7 +60,8 @@ def make_run(resolved: list[stages.Stage], fold: Optional[int]) -> "runs.Run":
         precision=FLAGS.precision, sync_batch_norm=FLAGS.sync_batch_norm, random_seed=FLAGS.random_seed,
         unordered=FLAGS.unordered, max_steps=FLAGS.max_steps, tta=FLAGS.tta, oof_tta=FLAGS.oof_tta,
         allow_seen=FLAGS.allow_seen, tpu=FLAGS.tpu, virtual_replicas=FLAGS.virtual_replicas, jit=FLAGS.jit,
-        steps_per_execution=FLAGS.steps_per_execution, cache=FLAGS.cache, ram_budget=FLAGS.ram_budget, dry_run=FLAGS.dry_run)
+        steps_per_execution=FLAGS.steps_per_execution, cache=FLAGS.cache, ram_budget=FLAGS.ram_budget, dry_run=FLAGS.dry_run,
+        skip_bad_records=FLAGS.skip_bad_records)
 
 
 def _run_folds(resolved: list[stages.Stage], folds: Sequence[int]) -> None:

@@ -8,14 +8,14 @@ import dataclasses
 import hashlib
 import posixpath
 import re
-from typing import Iterable, NamedTuple, Optional, Sequence
+from typing import Any, Iterable, NamedTuple, Optional, Sequence
 
 from absl import logging
 
 from dataset_tools import files, manifest, parallel, remarks, words
 from dataset_tools.competitions import find
 from dataset_tools.table import SPLITS, Example, Rejected
-from pipeline import command
+from pipeline import command, lock
 from pipeline.errors import UserError, unknown
 from pipeline.files import matching, read_json
 from pipeline.records import schema
@@ -67,6 +67,12 @@ def adopt(specs: Sequence[str], out_dir: str, competition: Optional[str] = None,
         logging.info("%s is up to date", out_dir)
         return finished
     files.make_folder(out_dir)
+    with lock.held(out_dir):
+        manifest.reopen(out_dir)
+        return _write(sources, out_dir, settings, workers)
+
+
+def _write(sources: Sequence[Source], out_dir: str, settings: dict[str, Any], workers: int) -> schema.Manifest:
     manifest.begin(out_dir, ())
     from dataset_tools import adopted_records, mended  # late: they import TensorFlow
 
@@ -74,13 +80,13 @@ def adopt(specs: Sequence[str], out_dir: str, competition: Optional[str] = None,
     read = parallel.run(adopted_records.read_shard, sources, workers, total, "shards checked", "MiB")
     _warn_of_missing(source.path for source in sources)
     taken = _taken(sources, read)
-    tasks = mended.plan(taken.to_mend, taken.kind, out_dir, max_side)
+    tasks = mended.plan(taken.to_mend, taken.kind, out_dir, settings["max_side"])
     if tasks:
         manifest.begin(out_dir, [task.file for task in tasks])
         command.begin_work()
         _add_mended(taken, out_dir, tasks, parallel.run(
             mended.write, tasks, workers, sum(len(task.records) for task in tasks), "pictures copied as ours would be"))
-    whole = _manifest(taken, sources, read, competition, num_classes, settings)
+    whole = _manifest(taken, sources, read, settings["competition"], settings["num_classes"], settings)
     manifest.write(out_dir, whole, taken.rows, taken.rejected)
     return whole
 

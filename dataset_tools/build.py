@@ -1,14 +1,16 @@
 """From a competition's raw files to a folder of shards."""
 
+import dataclasses
 from typing import Any, Optional
 
 from absl import logging
 
-from dataset_tools import files, manifest, remarks, shard_plan
+from dataset_tools import files, manifest, remarks, shard_plan, standing
 from dataset_tools.competitions import find
-from dataset_tools.table import Competition, MissingTable, Rejected, Table
+from dataset_tools.table import MISSING, Competition, MissingTable, Rejected, Table
 from dataset_tools.table_asked import Asked
-from pipeline.errors import UserError
+from pipeline import lock
+from pipeline.errors import UserError, WorkError
 from pipeline.records import schema
 
 
@@ -50,7 +52,9 @@ def build(competition: str, data_dir: str, out_dir: str, shard_mib: int = 128, m
     except MissingTable as error:
         raise UserError(f"{error}{remarks.tables_elsewhere(data_dir)}") from error
     files.make_folder(out_dir)
-    return _write(found.of(not table.multi_label), table, settings, out_dir, workers)
+    with lock.held(out_dir):
+        manifest.reopen(out_dir)
+        return _write(found.of(not table.multi_label), table, settings, out_dir, workers)
 
 
 def _distance(distance: Optional[int]) -> int:
@@ -59,24 +63,45 @@ def _distance(distance: Optional[int]) -> int:
     return duplicates.DEFAULT_DISTANCE if distance is None else distance
 
 
-def _divide(table: Table, settings: dict[str, Any], workers: int) -> Optional[shard_plan.Folds]:
+def _divide(table: Table, settings: dict[str, Any], out_dir: str, workers: int) -> Optional[shard_plan.Folds]:
+    """Folds, as an unfinished run has left them or made now: for them every picture is read."""
     if not settings["folds"]:
         return None
     from dataset_tools import folds  # late: it imports scikit-learn and TensorFlow
 
-    return folds.divide(table, settings["data_dir"], settings["folds"], settings["duplicate_distance"],
-                        settings["random_seed"], workers, settings["folds_by"])
+    def divided() -> dict[str, Any]:
+        return dataclasses.asdict(folds.divide(table, settings["data_dir"], settings["folds"], settings["duplicate_distance"],
+                                               settings["random_seed"], workers, settings["folds_by"]))
+
+    manifest.begin_to_divide(out_dir)
+    table_of = table.examples.to_csv(index=False, encoding="utf-8", errors="backslashreplace")
+    found = standing.kept(files.join(out_dir, manifest.FOLDS_NAME), standing.key_of(settings, table_of), divided)
+    return shard_plan.Folds(found["split"], found["count"], found["fold_of"], tuple(map(tuple, found["copies"])))
+
+
+def _check_still_there(competition: Competition, data_dir: str, fingerprint: str) -> None:
+    """Raises WorkError where pictures are missing since the whole folder went (a disk that was unmounted) or was changed."""
+    try:
+        changed = not files.is_folder(data_dir) or competition.fingerprint(data_dir) != fingerprint
+    except (OSError, UserError):
+        changed = True
+    if changed:
+        raise WorkError(f"the data folder {data_dir} was changed while it was read, or is gone: pictures are missing that were "
+                        "there; the same command goes on when it is there again")
 
 
 def _write(competition: Competition, table: Table, settings: dict[str, Any], out_dir: str, workers: int) -> schema.Manifest:
     from dataset_tools import shard_writer, shared_ids  # late: they import TensorFlow
 
     data_dir = settings["data_dir"]
-    folds = _divide(table, settings, workers)
+    folds = _divide(table, settings, out_dir, workers)
     planned = shard_plan.plan(table.examples, data_dir, settings["shard_mib"], settings["random_seed"], folds)
-    manifest.begin(out_dir, [one.file for one in planned])
-    written = shard_writer.write_shards(planned, table.classes, data_dir, out_dir, settings["max_side"],
-                                        settings["short_side"], workers)
+    tasks = shard_writer.make_tasks(planned, table.classes, data_dir, out_dir, settings["max_side"], settings["short_side"])
+    before = shard_writer.standing_shards(tasks) if manifest.has_begun(out_dir) else {}
+    manifest.begin(out_dir, [one.file for one in planned], before)
+    written = shard_writer.write_shards(tasks, before, workers)
+    if any(reason == MISSING for one in written for reason in one.rejected.values()):
+        _check_still_there(competition, data_dir, settings["fingerprint"])
     rows, rejected, damaged = [], list(table.rejected), []
     for plan, result in zip(planned, written):
         for position, example in enumerate(plan.examples):

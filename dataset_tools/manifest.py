@@ -3,18 +3,21 @@
 import csv
 import json
 import math
-from typing import Any, Iterable, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Collection, Container, Iterable, Mapping, NamedTuple, Optional, Sequence
 
 from absl import logging
 
-from dataset_tools import files
+from dataset_tools import files, standing
 from dataset_tools.table import MISSING, Example, Rejected, trained_split
-from pipeline.errors import UserError
+from pipeline import files as whole_files, lock
+from pipeline.errors import UserError, unknown
 from pipeline.files import target_of
 from pipeline.records import schema
 
 UNFINISHED_FILE = "unfinished.json"  # in a folder that is being written: which of its files are ours
+FOLDS_NAME = "folds"  # of the note of an unfinished run on how it divided train
 LISTED_GROUPS = 1000  # of duplicates, in dataset.json
+_SHARD_NAME = ".tfrecord-"  # what the name of each shard of ours has in it
 
 
 # What manifests say that were written before there was the setting.
@@ -27,6 +30,21 @@ class Row(NamedTuple):
     row: int
     fold: Optional[int]
     example: Example
+
+
+def read(directory: str) -> schema.Manifest:
+    """The manifest of a folder of shards. Raises UserError where there is none, or another program's."""
+    path = files.join(directory, schema.DATASET_FILE)
+    if files.size_of(path) is None:
+        raise UserError(f"{directory} has no {schema.DATASET_FILE}: it is no folder that create_tfrecords.py has finished")
+    fields = whole_files.read_json(path)
+    try:
+        found = schema.Manifest.from_json(fields)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a manifest of create_tfrecords.py: {error}") from None
+    if found.record_kind not in schema.RECORD_KINDS:
+        raise unknown(f"record_kind in {path}:", found.record_kind, schema.RECORD_KINDS)
+    return found
 
 
 def summary(manifest: schema.Manifest, out_dir: str) -> str:
@@ -75,7 +93,7 @@ def find_finished(out_dir: str, settings: dict[str, Any]) -> Optional[schema.Man
     advice = "choose another --out_dir or delete it"
     try:
         manifest = schema.Manifest.from_json(json.loads(files.read_bytes(path)))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is no manifest of shards; {advice}") from error
     there = {**_LATER_SETTINGS, **manifest.settings}
     asked = {**_LATER_SETTINGS, **settings}
@@ -90,10 +108,19 @@ def find_finished(out_dir: str, settings: dict[str, Any]) -> Optional[schema.Man
             logging.warning("%s is missing or was changed: everything is written again", damaged)
         else:
             logging.warning("%s was missing and is there now: everything is written again", found)
-        _mark(out_dir, [shard.file for shard in manifest.shards])
-        files.remove(path)
         return None
+    if has_begun(out_dir):  # the run that finished it was stopped before it had tidied up
+        with lock.held(out_dir):
+            _tidy(out_dir, manifest)
     return manifest
+
+
+def reopen(out_dir: str) -> None:
+    """Makes a finished folder, of which not everything is as it should be, one that is being written."""
+    path = files.join(out_dir, schema.DATASET_FILE)
+    if files.size_of(path) is not None:
+        _mark(out_dir, [shard.file for shard in read(out_dir).shards])
+        files.remove(path)
 
 
 def _first_damaged(out_dir: str, manifest: schema.Manifest) -> Optional[str]:
@@ -124,27 +151,60 @@ def _difference(key: str, there: Any, asked: Any) -> str:
     return f"{key} was {there!r} and is {asked!r} now"
 
 
-def begin(out_dir: str, shards: Iterable[str]) -> None:
+def has_begun(out_dir: str) -> bool:
+    """Whether an unfinished run of ours has left its mark."""
+    return files.size_of(files.join(out_dir, UNFINISHED_FILE)) is not None
+
+
+def begin_to_divide(out_dir: str) -> None:
+    """Marks a folder as ours before it is known which shards it gets, leaving what an unfinished run has left.
+
+    Raises UserError where there are tables of somebody else.
+    """
+    if not has_begun(out_dir):
+        _refuse(out_dir, set(_names(())).intersection(_there(out_dir)))
+        _mark(out_dir, ())
+
+
+def begin(out_dir: str, shards: Iterable[str], kept: Container[str] = ()) -> None:
     """Makes room in a folder without a manifest: removes what an unfinished run of ours left, and nothing else.
+
+    Args:
+      shards: that are to be written.
+      kept: those of them that the unfinished run has written whole.
 
     Raises:
       UserError: where a file that is not ours has a name that is to be written.
     """
     planned = list(shards)
-    there = [name for name in files.list_names(out_dir) if files.size_of(files.join(out_dir, name)) is not None]
+    there = _there(out_dir)
     left = _left(there, _marked(out_dir)) if UNFINISHED_FILE in there else set()
-    foreign = sorted({*_names(planned), UNFINISHED_FILE}.intersection(there) - left)
-    if foreign:
-        raise UserError(f"{files.join(out_dir, foreign[0])} would be overwritten, and no unfinished run of this command "
-                        "left it; choose another --out_dir or move it away")
-    for name in left.intersection(there) - {UNFINISHED_FILE}:
+    _refuse(out_dir, {*_names(planned), UNFINISHED_FILE}.intersection(there) - left)
+    stays = {UNFINISHED_FILE, *_notes(())}.union(*({one, one + standing.NOTE} for one in planned if one in kept))
+    for name in left.intersection(there) - stays:
         files.remove(files.join(out_dir, name))
     _mark(out_dir, planned)
 
 
+def _there(out_dir: str) -> list[str]:
+    return [name for name in files.list_names(out_dir) if files.size_of(files.join(out_dir, name)) is not None]
+
+
+def _refuse(out_dir: str, foreign: Collection[str]) -> None:
+    if foreign:
+        raise UserError(f"{files.join(out_dir, min(foreign))} would be overwritten, and no unfinished run of this command "
+                        "left it; choose another --out_dir or move it away")
+
+
+def _notes(shards: Iterable[str]) -> list[str]:
+    """The names of notes on what stands of an unfinished run."""
+    return [one + standing.NOTE for one in (*shards, FOLDS_NAME)]
+
+
 def _names(shards: Iterable[str]) -> list[str]:
     """Every name that is there before a folder is finished, beside temporary ones and the mark."""
-    return [*shards, schema.EXAMPLES_FILE, schema.REJECTED_FILE]
+    shards = list(shards)
+    return [*shards, *_notes(shards), schema.EXAMPLES_FILE, schema.REJECTED_FILE]
 
 
 def _left(there: Iterable[str], shards: Iterable[str]) -> set[str]:
@@ -165,8 +225,9 @@ def _marked(out_dir: str) -> list[str]:
     """The shards of the unfinished run that left its mark. Raises UserError where the mark is none of ours."""
     path = files.join(out_dir, UNFINISHED_FILE)
     try:
-        return [str(name) for name in json.loads(files.read_bytes(path))["shards"]]
-    except (ValueError, KeyError, TypeError) as error:
+        names = [str(name) for name in json.loads(files.read_bytes(path))["shards"]]
+        return [name for name in names if _SHARD_NAME in name]  # whoever wrote it: nothing else is removed
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} was not written by this command; choose another --out_dir or move it away") from error
 
 
@@ -193,7 +254,15 @@ def write(out_dir: str, manifest: schema.Manifest, rows: Iterable[Row], rejected
                     ((*one[:3], _labels(one.labels), " ".join(one.reason.split())) for one in rejected))
     with files.replacing(files.join(out_dir, schema.DATASET_FILE)) as file:
         file.write(json.dumps(manifest.to_json(), indent=1, ensure_ascii=False) + "\n")
-    files.remove(files.join(out_dir, UNFINISHED_FILE))
+    _tidy(out_dir, manifest)
+
+
+def _tidy(out_dir: str, manifest: schema.Manifest) -> None:
+    """Removes the notes of a folder that is finished, and then the mark."""
+    there = set(_there(out_dir))
+    for name in (*_notes(shard.file for shard in manifest.shards), UNFINISHED_FILE):
+        if name in there:
+            files.remove(files.join(out_dir, name))
 
 
 def _labels(labels: Sequence[int]) -> str:

@@ -1,15 +1,18 @@
 """Writes planned shards: every picture is read, decoded once, and put into a record or set aside with a reason."""
 
+from concurrent.futures import ThreadPoolExecutor
+import dataclasses
 import hashlib
 import math
-from typing import Any, Callable, Iterable, NamedTuple
+from typing import Any, Callable, Iterable, Mapping, NamedTuple, Optional, Sequence
 
+from absl import logging
 import tensorflow as tf
 
-from dataset_tools import files, parallel, source_pictures
+from dataset_tools import files, parallel, source_pictures, standing
 from dataset_tools.image_bytes import prepare
 from dataset_tools.shard_plan import PlannedShard
-from dataset_tools.table import Example
+from dataset_tools.table import MISSING, Example
 from pipeline import command, files as whole_files
 from pipeline.errors import UserError
 from pipeline.pictures.bad import BadImage
@@ -25,6 +28,7 @@ class ShardTask(NamedTuple):
     out_dir: str
     max_side: int
     short_side: int
+    key: str  # see standing.key_of
 
 
 class WrittenShard(NamedTuple):
@@ -42,23 +46,59 @@ class Contents(NamedTuple):
     digest: str                # SHA-256
 
 
-def write_shards(planned: list[PlannedShard], classes: list[tuple[str, str]], data_dir: str, out_dir: str,
-                 max_side: int, short_side: int, workers: int) -> list[WrittenShard]:
-    """Writes all shards, in parallel; the bytes do not depend on `workers`.
+def make_tasks(planned: list[PlannedShard], classes: list[tuple[str, str]], data_dir: str, out_dir: str,
+               max_side: int, short_side: int) -> list[ShardTask]:
+    """A task for each of the shards."""
+    names = [name for _, name in classes]
+    tasks = []
+    for one in planned:
+        texts = tuple(tuple(names[label] for label in example.labels) for example in one.examples)
+        key = standing.key_of(one, texts, data_dir, max_side, short_side)
+        tasks.append(ShardTask(one, texts, data_dir, out_dir, max_side, short_side, key))
+    return tasks
+
+
+def standing_shards(tasks: Sequence[ShardTask]) -> dict[str, WrittenShard]:
+    """Those of the shards, by file, that an unfinished run has written whole, from the same pictures."""
+    with ThreadPoolExecutor() as pool:  # a digest lets go of the interpreter
+        found = zip(tasks, pool.map(_standing, tasks))
+        return {task.planned.file: written for task, written in found if written}
+
+
+def _standing(task: ShardTask) -> Optional[WrittenShard]:
+    path = files.join(task.out_dir, task.planned.file)
+    told = standing.found(path, task.key)
+    try:
+        written = told and WrittenShard(schema.Shard(**{**told["shard"], "set_aside": ()}),
+                                        *({int(one): text for one, text in told[name].items()}
+                                          for name in ("rejected", "damaged")))
+    except (KeyError, TypeError, ValueError, AttributeError):  # edited by hand
+        return None
+    if not written or files.size_of(path) != written.shard.bytes or files.sha256_of(path) != written.shard.sha256:
+        return None
+    missing = (task.planned.examples[position].path for position, reason in written.rejected.items() if reason == MISSING)
+    come = any(files.size_of(files.join(task.data_dir, one)) is not None for one in missing)
+    return None if come else written
+
+
+def write_shards(tasks: Sequence[ShardTask], written: Mapping[str, WrittenShard], workers: int) -> list[WrittenShard]:
+    """Writes all shards but those that are `written`, in parallel; the bytes do not depend on `workers`.
 
     Raises:
       UserError: where a worker died or a shard can't be written.
     """
-    names = [name for _, name in classes]
-    tasks = [ShardTask(one, tuple(tuple(names[label] for label in example.labels) for example in one.examples),
-                       data_dir, out_dir, max_side, short_side) for one in planned]
-    total = sum(len(one.examples) for one in planned)
+    left = [task for task in tasks if task.planned.file not in written]
+    if written:
+        logging.info("%d of %d shards stand already: going on with the others", len(written), len(tasks))
+    total = sum(len(task.planned.examples) for task in left)
     command.begin_work()
-    return parallel.run(write_shard, tasks, workers, total, "pictures into shards")
+    made = dict(zip((task.planned.file for task in left),
+                    parallel.run(write_shard, left, workers, total, "pictures into shards")))
+    return [{**written, **made}[task.planned.file] for task in tasks]
 
 
 def write_shard(task: ShardTask) -> WrittenShard:
-    """Writes one shard. Raises UserError."""
+    """Writes one shard, and then the note that it stands. Raises UserError."""
     planned = task.planned
 
     def record(position: int, example: Example) -> tuple[bytes, str]:
@@ -66,11 +106,12 @@ def write_shard(task: ShardTask) -> WrittenShard:
         row = planned.first_row + position
         return make_record(example, row, prepared, task.label_texts[position]), prepared.remark
 
-    rejected, damaged, size, digest = write_whole(files.join(task.out_dir, planned.file), planned.examples, record)
+    path = files.join(task.out_dir, planned.file)
+    rejected, damaged, size, digest = write_whole(path, planned.examples, record)
     records = len(planned.examples) - len(rejected)
-    return WrittenShard(
-        schema.Shard(planned.file, planned.split, planned.fold, planned.first_row, records, size, digest), rejected,
-        damaged)
+    shard = schema.Shard(planned.file, planned.split, planned.fold, planned.first_row, records, size, digest)
+    standing.note(path, task.key, {"shard": dataclasses.asdict(shard), "rejected": rejected, "damaged": damaged})
+    return WrittenShard(shard, rejected, damaged)
 
 
 def write_whole(path: str, pictures: Iterable[Any], record: Callable[[int, Any], tuple[bytes, str]]) -> Contents:

@@ -23,7 +23,7 @@ WORK_EXIT_CODE = 3
 INTERRUPTED_EXIT_CODE = 130  # what a shell gives for SIGINT
 
 _INTERRUPTED = "interrupted; nothing half written counts as finished, and the same command may be given again"
-_EXHAUSTED = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM)
+_EXHAUSTED = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EFBIG)
 
 _work_has_begun = False
 

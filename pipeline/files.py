@@ -113,13 +113,28 @@ def read_json(path: str) -> Any:
             return json.loads(file.read())
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # a hundred thousand brackets, say
         raise UserError(f"{path} is not valid JSON: {error}") from None
 
 
 def size(path: str) -> int:
     """Bytes."""
     return _gfile().stat(path).length if is_remote(path) else os.path.getsize(path)
+
+
+def modified(path: str) -> float:
+    """When a file was written or touched last, seconds since 1970. Raises FileNotFoundError."""
+    if not exists(path):
+        raise FileNotFoundError(path)
+    return _gfile().stat(path).mtime_nsec / 1e9 if is_remote(path) else os.path.getmtime(path)
+
+
+def touch(path: str, content: str) -> None:
+    """Makes a file's time now; a remote one is written anew for that."""
+    if is_remote(path):
+        write_whole(path, content)
+    else:
+        os.utime(path)
 
 
 def remove(path: str) -> None:

@@ -1,4 +1,4 @@
-"""The predictions artefact: a folder with log_probabilities.npy, ids.txt and meta.json, written and read as a stream.
+"""The predictions artefact: a folder with log_probabilities.npy, ids.txt and meta.json, read as a stream.
 
 log_probabilities.npy holds float16 natural logarithms [examples, classes] (probabilities themselves would underflow);
 line i of ids.txt is the id of row i, in no particular order. 500,000 × 10,000 never stands in memory as a whole.
@@ -9,67 +9,17 @@ from typing import Any, Iterable, Iterator, Optional, Sequence
 
 import numpy as np
 
-from pipeline import files
-from pipeline.errors import UserError, WorkError
+from pipeline import files, lock
+from pipeline.answers.prediction_writer import IDS_FILE, LOWEST, MATRIX_FILE, META_FILE, Writer
+from pipeline.errors import UserError
 from pipeline.metrics import log_space
 
-MATRIX_FILE = "log_probabilities.npy"
-IDS_FILE = "ids.txt"
-META_FILE = "meta.json"
 OUT_OF_FOLD = "out_of_fold"  # folder of a model directory: what each of its folds predicts of the pictures it held out
-# The smallest value that float16 can hold, so that log 0 stays finite.
-LOWEST = float(np.finfo(np.float16).min)
 # Values worked on at a time: as float32 they stay in a core's cache, which is three times as fast as 1,024 rows of
 # 10,000 classes through memory.
 CHUNK_VALUES = 1 << 16
 # A float16 by its bits as float32; looking it up is twice as fast as NumPy's conversion.
 _FLOAT32_OF_BITS = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
-
-
-class Writer:
-    """Appends rows in any order; `finish` writes ids and meta.json, the latter last: with it the folder is whole."""
-
-    def __init__(self, directory: str, examples: int, classes: int):
-        self._directory = directory
-        self._classes = classes
-        self._examples = examples
-        self._ids: list[str] = []
-        files.make_dirs(directory)
-        files.remove(os.path.join(directory, META_FILE))  # while rows are being written it's not whole
-        self._path = os.path.join(directory, MATRIX_FILE)
-        self._file = files.open_file(self._path, "wb")
-        header = {"descr": "<f2", "fortran_order": False, "shape": (examples, classes)}
-        np.lib.format.write_array_header_1_0(_WithWrite(self._file), header)
-
-    def append(self, ids: Sequence[str], log_probabilities: np.ndarray) -> None:
-        """Adds rows: `log_probabilities` is a float array [len(ids), classes]."""
-        if log_probabilities.shape != (len(ids), self._classes):
-            raise ValueError(f"{log_probabilities.shape} for {len(ids)} ids and {self._classes} classes")
-        broken = ~log_space.rank_classes(log_probabilities)
-        if broken.any():
-            raise WorkError(f"the model's answer for {ids[int(broken.argmax())]} is NaN or infinite; predict in float32, or "
-                            "train it anew at a lower rate")
-        if log_probabilities.min(initial=0) < LOWEST:
-            log_probabilities = np.maximum(log_probabilities, LOWEST)
-        with files.named_in_errors(self._path):
-            self._file.write(log_probabilities.astype("<f2").tobytes())
-        self._ids.extend(ids)
-
-    def finish(self, meta: dict[str, Any]) -> None:
-        """Raises ValueError where the number of rows is not the one that was announced."""
-        with files.named_in_errors(self._path):
-            self._file.close()
-        if len(self._ids) != self._examples:
-            raise ValueError(f"{len(self._ids)} rows were written, {self._examples} announced")
-        files.write_whole(os.path.join(self._directory, IDS_FILE), "".join(f"{one}\n" for one in self._ids))
-        files.write_json(os.path.join(self._directory, META_FILE), meta)
-
-
-class _WithWrite:
-    """np.lib.format wants a file with `write` that takes bytes; GFile's is one, but not its class."""
-
-    def __init__(self, file):
-        self.write = file.write
 
 
 class Predictions:
@@ -157,10 +107,15 @@ class Reader:
 
 def write(directory: str, rows: Iterable[tuple[list[str], np.ndarray]], meta: dict[str, Any]) -> None:
     """Writes a predictions folder from (ids, log-probabilities) chunks; meta tells `examples` and `class_ids`."""
-    writer = Writer(directory, meta["examples"], len(meta["class_ids"]))
-    for ids, log_probabilities in rows:
-        writer.append(ids, log_probabilities)
-    writer.finish(meta)
+    with lock.held(directory):
+        writer = Writer(directory, meta["examples"], len(meta["class_ids"]))
+        try:
+            for ids, log_probabilities in rows:
+                writer.append(ids, log_probabilities)
+            writer.finish(meta)
+        except BaseException:
+            writer.discard()
+            raise
 
 
 def chunks(count: int, classes: int) -> Iterator[np.ndarray]:

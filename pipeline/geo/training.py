@@ -11,7 +11,7 @@ from absl import logging
 import numpy as np
 import tensorflow as tf
 
-from pipeline import command, files
+from pipeline import command, files, lock
 from pipeline.errors import UserError, WorkError
 from pipeline.geo import losses as geo_losses, prior as geo_prior, records as geo_records
 from pipeline.geo.records import Records
@@ -143,7 +143,12 @@ def run_training(run: GeoRun, class_ids: Sequence[str], train: Records, val: Rec
     Raises UserError for what the user can mend.
     """
     _check(run, train)
-    _claim(run, train, class_ids)
+    with lock.held(run.model_dir):
+        _claim(run, train, class_ids)
+        _train_what_is_missing(run, class_ids, train, val)
+
+
+def _train_what_is_missing(run: GeoRun, class_ids: Sequence[str], train: Records, val: Records) -> None:
     logging.info("%d records of %d classes to train on (%d more have no place), %d to score on (%d more)", len(train),
                  len(class_ids), train.without_place, len(val), val.without_place)
     if runs.is_done(run.model_dir):

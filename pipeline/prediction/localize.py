@@ -20,7 +20,7 @@ from pipeline.models import activation_map
 from pipeline.ops import tta
 from pipeline.prediction import map_to_box, predict
 from pipeline.progress import progress
-from pipeline.records import boxes as boxes_of, dataset as datasets, input as inputs, masks
+from pipeline.records import boxes as boxes_of, damage, dataset as datasets, input as inputs, masks
 from pipeline.runs import checkpoint, record as run_record, run as runs, seen_checks
 
 Fold = Optional[int]  # None: a model without folds
@@ -159,7 +159,7 @@ class _Maps:
                                   for one in step(batch))
                 yield tuple(one[mask > 0] for one in results)
         except tf.errors.DataLossError:
-            raise part.name_damaged() from None
+            raise damage.name(part) from None
 
     def _step(self, folds: tuple[Fold, ...]) -> Callable:
         if folds not in self._steps:

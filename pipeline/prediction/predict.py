@@ -8,7 +8,7 @@ from typing import Any, Callable, Optional, Sequence
 from absl import logging
 import tensorflow as tf
 
-from pipeline import command, files
+from pipeline import command, files, lock
 from pipeline.answers import by_kind as answers, fusion, predictions
 from pipeline.devices import strategy as strategies
 from pipeline.errors import UserError
@@ -16,7 +16,7 @@ from pipeline.models import classifier as classifiers
 from pipeline.ops import tta
 from pipeline.prediction import weight_mean
 from pipeline.progress import progress
-from pipeline.records import dataset as datasets, input as inputs
+from pipeline.records import damage, dataset as datasets, input as inputs
 from pipeline.runs import checkpoint, record as run_record, run as runs, seen, seen_checks
 from pipeline.tasks.task import SIGMOID, SOFTMAX
 from pipeline.training.step import apply
@@ -212,10 +212,20 @@ def _predict_once(part: datasets.Part, fold: Optional[int], paths: list[str], ou
         print(f"predictions are up to date: {out}")
         answers.of(part.data.task).refresh(out, part.data)
         return predictions.Predictions(out)
-    built = _load(paths, fold, size, part.data, request, record, strategy)
-    batches = inputs.predict_batches(part, size, views, stage["eval_resize"], request.batch_size,
-                                     antialias=stage.get("antialias", True))
-    _write_predictions(built.model, views, batches, part, strategy, out, meta)
+    with lock.held(out):
+        built = _load(paths, fold, size, part.data, request, record, strategy)
+        # What a stream that was not finished must agree in: other batches would give other last bits.
+        of = {**meta, "seen": None, "batch_size": request.batch_size, "replicas": strategy.num_replicas_in_sync,
+              "precision": same["precision"]}
+        writer = predictions.Writer(out, part.size, len(part.data.class_ids), of)
+        batches = inputs.predict_batches(part, size, views, stage["eval_resize"], request.batch_size,
+                                         antialias=stage.get("antialias", True), done=writer.done)
+        try:
+            _write_predictions(built.model, views, batches, part, strategy, writer, meta)
+        except BaseException:
+            writer.discard()
+            raise
+        answers.of(part.data.task).refresh(out, part.data)
     logging.info("%d predictions (%s, %d px) in %s", part.size, views.name, size, out)
     return predictions.Predictions(out)
 
@@ -265,7 +275,8 @@ def _build(record: dict[str, Any], size: int, base_training: bool) -> classifier
 
 
 def _write_predictions(model: tf.keras.Model, views: tta.Views, batches: tf.data.Dataset, part: datasets.Part,
-                       strategy: tf.distribute.Strategy, out: str, meta: dict[str, Any]) -> None:
+                       strategy: tf.distribute.Strategy, writer: predictions.Writer, meta: dict[str, Any]) -> None:
+    """What the writer has not yet."""
     examples = part.examples()
     id_of_row = dict(zip(examples["row"], examples["id"]))
     step = make_step(model, views, meta["kind"])
@@ -273,9 +284,8 @@ def _write_predictions(model: tf.keras.Model, views: tta.Views, batches: tf.data
     distributed_step = tf.function(lambda batch: strategy.run(
         lambda one: (step(one), one["row"], one["mask"]), args=(batch,)))
     command.begin_work()
-    writer = predictions.Writer(out, len(examples), len(part.data.class_ids))
     try:
-        with progress(len(examples), f"predict {part.split}", "pictures") as bar:
+        with progress(len(examples) - writer.done, f"predict {part.split}", "pictures") as bar:
             for batch in strategy.experimental_distribute_dataset(batches):
                 logs, rows, mask = (tf.concat(strategy.experimental_local_results(one), axis=0).numpy()
                                     for one in distributed_step(batch))
@@ -283,6 +293,5 @@ def _write_predictions(model: tf.keras.Model, views: tta.Views, batches: tf.data
                 writer.append([id_of_row[row] for row in rows[real]], logs[real])
                 bar.update(int(real.sum()))
     except tf.errors.DataLossError:
-        raise part.name_damaged() from None
+        raise damage.name(part) from None
     writer.finish(meta)
-    answers.of(part.data.task).refresh(out, part.data)

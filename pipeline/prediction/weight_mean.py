@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from pipeline.models.classifier import Classifier
 from pipeline.progress import progress
-from pipeline.records import dataset as datasets, input as inputs
+from pipeline.records import damage, dataset as datasets, input as inputs
 from pipeline.runs import checkpoint
 from pipeline.training.step import apply
 
@@ -62,7 +62,7 @@ def estimate_batch_norm(built: Classifier, part: datasets.Part, pictures: inputs
                 distributed_step(features)
                 bar.update(batch_size)
         except tf.errors.DataLossError:
-            raise part.name_damaged() from None
+            raise damage.name(part) from None
     with strategy.scope():
         for total, one in zip(totals, statistics):
             one.assign(total / batches)

@@ -6,7 +6,7 @@ order. So a cache changes neither the order of an epoch nor a pixel.
 
 import functools
 import os
-from typing import Optional
+from typing import Callable, Optional
 
 from absl import logging
 import tensorflow as tf
@@ -23,14 +23,22 @@ class RecordCache:
         with tf.device("CPU:0"):
             self._records = tf.lookup.experimental.MutableHashTable(tf.int64, tf.string, "")
 
-    def records(self, path: tf.Tensor, first_row: tf.Tensor, compression: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
-        """(row by position int64, serialized record) of a shard; all arguments are scalars, `count` its records, int64."""
+    def records(self, read: Callable[[tf.Tensor], tf.data.Dataset], path: tf.Tensor, first_row: tf.Tensor,
+                count: tf.Tensor) -> tf.data.Dataset:
+        """(row by position int64, serialized record) of neighbouring records of a file.
+
+        Args:
+            read: string [1], the path, → its records; string [0] → none.
+            path: string scalar.
+            first_row: int64 scalar.
+            count: int64 scalar, how many they are.
+        """
         # They are kept in their order, so that with the last one all are there.
         kept = tf.not_equal(self._records.lookup(first_row + count - 1), "")
         to_read = tf.cond(kept, lambda: tf.zeros([0], tf.string), lambda: path[tf.newaxis])
-        read = tf.data.TFRecordDataset(to_read, compression).enumerate(first_row).map(self._keep)
+        missing = read(to_read).enumerate(first_row).map(self._keep)
         rows = tf.data.Dataset.range(first_row, first_row + tf.where(kept, count, 0))
-        return read.concatenate(rows.map(self._kept))
+        return missing.concatenate(rows.map(self._kept))
 
     def _kept(self, row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return row, tf.ensure_shape(self._records.lookup(row), [])

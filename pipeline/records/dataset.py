@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 
 from pipeline import files
-from pipeline.errors import UserError, WorkError, unknown
+from pipeline.errors import UserError, unknown
 from pipeline.records import boxes as boxes_of, schema
 from pipeline.tasks import registry as tasks
 from pipeline.tasks.task import Task
+
+_WHOLE = (schema.Segment(0, 0, -1),)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Dataset:
 
     directory: str
     manifest: schema.Manifest
+    lost: frozenset[int] = frozenset()  # rows of records that are damaged and passed over, see damage.around
 
     @property
     def record_kind(self) -> schema.RecordKind:
@@ -76,7 +79,7 @@ class Dataset:
         `fold` is an integer, −1 where an example belongs to none. Ids are distinct: where one of joined splits stands in
         another of them too (they may begin anew in each), all are written split/id.
         """
-        table = _read_table(os.path.join(self.directory, schema.EXAMPLES_FILE))
+        table = self.table()
         table = table[table["split"].isin(split.split("+"))].reset_index(drop=True)
         if "+" in split and table["id"].duplicated().any():
             table["id"] = table["split"] + "/" + table["id"]
@@ -87,6 +90,18 @@ class Dataset:
         table["fold"] = pd.to_numeric(table["fold"]).fillna(-1).astype("int64")
         return table
 
+    def table(self, columns: Optional[Sequence[str]] = None) -> pd.DataFrame:
+        """examples.csv as text, without the rows that are lost; `columns`: those alone."""
+        read = columns and list(dict.fromkeys(["row", *columns]))
+        table = _read_table(os.path.join(self.directory, schema.EXAMPLES_FILE), read)
+        if self.lost:
+            table = table[~table["row"].isin([str(row) for row in self.lost])]
+        return table if columns is None else table[list(columns)]
+
+    def rows(self) -> np.ndarray:
+        """int64: the rows of all examples, in the order of examples.csv."""
+        return self.table(["row"])["row"].to_numpy("int64")
+
     def shared_id(self, split: str) -> Optional[str]:
         """An id that stands in two of joined splits, set aside or not; None: there is none."""
         tables = [self.identifiers(split)[["split", "id"]], self.rejected(split)[["split", "id"]]]
@@ -96,7 +111,7 @@ class Dataset:
     def identifiers(self, split: str, also: Sequence[str] = ()) -> pd.DataFrame:
         """The columns id (as its own split has it), split and fold (−1: none) of a split's examples, and others as text;
         there may be millions."""
-        table = _read_table(os.path.join(self.directory, schema.EXAMPLES_FILE), ["id", "split", "fold", *also])
+        table = self.table(["id", "split", "fold", *also])
         table = table[table["split"].isin(split.split("+"))].reset_index(drop=True)
         table["fold"] = pd.to_numeric(table["fold"]).fillna(-1).astype("int64")
         return table
@@ -158,26 +173,13 @@ class Part:
         Reads no more of examples.csv than that, since a train split may have millions. Raises UserError where the file
         tells of other examples than the shards hold.
         """
-        table = _read_table(os.path.join(self.data.directory, schema.EXAMPLES_FILE), ["row", "split", "fold", "labels"])
+        table = self.data.table(["row", "split", "fold", "labels"])
         folds = {"" if shard.fold is None else str(shard.fold) for shard in self.shards}
         table = table[table["split"].isin(self.split.split("+")) & table["fold"].isin(folds)]
         if len(table) != self.size:
             raise UserError(f"{self.data.directory}: {schema.EXAMPLES_FILE} has {len(table)} examples of {self.split}, the "
                             f"shards hold {self.size}; make both anew with create_tfrecords.py")
         return table["row"].to_numpy("int64"), table["labels"].to_numpy("int64")
-
-    def name_damaged(self) -> WorkError:
-        """After TensorFlow found a record damaged, which it does not name: the error that names the shard."""
-        for shard, path in zip(self.shards, self.paths):
-            digest = hashlib.sha256()
-            with files.open_file(path, "rb") as file:
-                while chunk := file.read(1 << 24):
-                    digest.update(chunk)
-            if digest.hexdigest() != shard.sha256:
-                return WorkError(f"shard {path} is damaged: its contents are not those that were written; write it again "
-                                 "with create_tfrecords.py")
-        return WorkError(f"{self.data.directory}: a record could not be read, though every shard of {self.split} is "
-                         "whole; was the storage gone for a moment? The same command goes on")
 
     def within(self, boxes: Optional[str]) -> "Part":
         """The same pictures as cropped to the boxes of that name; None: whole."""
@@ -192,7 +194,7 @@ class Part:
             if not files.exists(path):
                 raise UserError(f"shard {path} is missing; write it again with create_tfrecords.py")
             size = files.size(path)
-            if size != shard.bytes:
+            if size != shard.bytes and shard.segments == _WHOLE:
                 raise UserError(f"shard {path} has {size} bytes instead of {shard.bytes}: it was truncated or changed; "
                                 "write it again with create_tfrecords.py")
         if self.boxes and not self.data.boxes(self.boxes).covers(self):

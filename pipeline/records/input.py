@@ -11,7 +11,7 @@ from typing import Callable, Optional
 import tensorflow as tf
 
 from pipeline.ops import mixing, seeds, tta
-from pipeline.records import cache as caches, class_balance as balances
+from pipeline.records import cache as caches, class_balance as balances, reading
 from pipeline.records.dataset import Part
 from pipeline.records.schema import Key, RecordKind
 from pipeline.records.training_picture import MASK, TrainPictures, training_picture, training_place
@@ -33,24 +33,6 @@ class Host:
     def takes_shards(self, part: Part) -> bool:
         """Whether there are enough for it to read its own; else each host reads all and drops what is others'."""
         return 1 < self.count <= len(part.shards)
-
-
-def _shard_columns(part: Part) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """(path, first row, compression, number of records) of each shard."""
-    return (tf.constant(part.paths), tf.constant([shard.first_row for shard in part.shards], tf.int64),
-            tf.constant([shard.compression for shard in part.shards]),
-            tf.constant([shard.records for shard in part.shards], tf.int64))
-
-
-def _shard_records(path: tf.Tensor, first_row: tf.Tensor, compression: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
-    """(row by position, serialized record) of a shard; arguments as RecordCache.records takes them."""
-    return tf.data.TFRecordDataset(path, compression).enumerate(first_row)
-
-
-def _read_records(shards: tf.data.Dataset, count: int, cache: Optional[caches.RecordCache] = None) -> tf.data.Dataset:
-    """(row by position, serialized record), interleaved over the shards."""
-    return shards.interleave(cache.records if cache else _shard_records, cycle_length=min(CYCLE_LENGTH, count),
-                             block_length=BLOCK_LENGTH, num_parallel_calls=AUTOTUNE)
 
 
 def _classes_to_encode(part: Part) -> Optional[int]:
@@ -99,7 +81,8 @@ def parse_record(kind: RecordKind, row: tf.Tensor, record: tf.Tensor, classes: O
 def _examples(part: Part, shards: tf.data.Dataset, cache: Optional[caches.RecordCache] = None) -> tf.data.Dataset:
     """Parsed records of `shards`, without those that create_tfrecords.py set aside."""
     kind = part.data.record_kind
-    records = _read_records(shards, len(part.shards), cache)
+    records = shards.interleave(lambda *segment: reading.records(*segment, cache=cache), num_parallel_calls=AUTOTUNE,
+                                cycle_length=min(CYCLE_LENGTH, len(part.shards)), block_length=BLOCK_LENGTH)
     set_aside = sorted(row for shard in part.shards for row in shard.set_aside)
     if set_aside:  # adopted shards only, whose rows go by position; before the parsing, which they may not stand
         rows = tf.constant([*set_aside, -1], tf.int64)  # the last one is looked at where a row is beyond all others
@@ -128,7 +111,7 @@ def _mask_lookup(part: Part, wanted: bool) -> Callable[[tf.Tensor], Optional[tf.
 
 def examples(part: Part) -> tf.data.Dataset:
     """Every parsed record once (see parse_record), in file order."""
-    return _examples(part, tf.data.Dataset.from_tensor_slices(_shard_columns(part)))
+    return _examples(part, tf.data.Dataset.from_tensor_slices(reading.segments(part).columns()))
 
 
 def train_examples(part: Part, seed: int, start: int = 0, class_balance: str = "none",
@@ -143,12 +126,12 @@ def train_examples(part: Part, seed: int, start: int = 0, class_balance: str = "
     again, until the next one. With a `cache` (of the part) shards are read once.
     """
     size = part.size // host.count
-    columns = _shard_columns(part)
+    columns = reading.segments(part).columns()
     balance = None if class_balance == "none" else balances.make(part, class_balance)
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         epoch_seed = seeds.example_seed(seed, epoch, tf.constant(-1, tf.int64))  # no example has row -1
-        order = tf.random.experimental.stateless_shuffle(tf.range(len(part.shards)), epoch_seed)
+        order = tf.random.experimental.stateless_shuffle(tf.range(len(columns[0])), epoch_seed)
         order = order[host.index::host.count]
         files = tf.data.Dataset.from_tensor_slices(tuple(tf.gather(column, order) for column in columns))
         examples = _examples(part, files, cache)
@@ -224,10 +207,10 @@ def _mixed(batches: tf.data.Dataset, seed: int, start_step: int, alphas: mixing.
 
 
 def predict_batches(part: Part, size: int, views: tta.Views, eval_resize: str, batch_size: int,
-                    host: Host = Host(), antialias: bool = True) -> tf.data.Dataset:
+                    host: Host = Host(), antialias: bool = True, done: int = 0) -> tf.data.Dataset:
     """Every example once, in file order, the last batch padded; with one of several `host`s its part of each batch.
 
-    `antialias` as in decode.resize.
+    `antialias` as in decode.resize; without the first `done` examples, a number of whole batches.
     Elements: {'image': uint8 [batch, crops, size, size, 3], 'place': float32 [batch, 3], 'label': as parse_record's,
     'row': int64 [batch], 'mask': float32 [batch], 0 on padding}.
     """
@@ -241,12 +224,12 @@ def predict_batches(part: Part, size: int, views: tta.Views, eval_resize: str, b
         return {"image": image, "place": example["place"], "label": example["label"], "row": example["row"], "mask": 1.0}
 
     own_batch = batch_size // host.count
-    pictures = _own_of_each_batch(examples(part), batch_size, host).map(prepare, num_parallel_calls=AUTOTUNE)
+    pictures = _own_of_each_batch(examples(part).skip(done), batch_size, host).map(prepare, num_parallel_calls=AUTOTUNE)
     padding = tf.data.Dataset.from_tensors({
         "image": tf.zeros([views.crops, size, size, 3], tf.uint8), "place": tf.zeros([3]),
         "label": _label(tf.zeros([0], tf.int64), _classes_to_encode(part)), "row": tf.constant(-1, tf.int64), "mask": 0.0,
     }).repeat()
-    pictures = pictures.concatenate(padding).take(-(-part.size // batch_size) * own_batch)
+    pictures = pictures.concatenate(padding).take(-(-(part.size - done) // batch_size) * own_batch)
     batches = pictures.batch(own_batch, drop_remainder=True).prefetch(AUTOTUNE)
     return batches.with_options(_options(ordered=True))
 

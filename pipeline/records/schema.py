@@ -4,12 +4,16 @@ Imports no TensorFlow, so that commands can read a manifest before they pay for 
 """
 
 import dataclasses
-from typing import Any, Optional
+import os
+from typing import Any, Iterator, NamedTuple, Optional
+
+from pipeline import json_types
 
 DATASET_FILE = "dataset.json"
 EXAMPLES_FILE = "examples.csv"
 REJECTED_FILE = "rejected.csv"
 FORMAT_VERSION = 1
+COMPRESSIONS = ("", "GZIP", "ZLIB")  # of a shard, as TensorFlow names them
 
 # examples.csv: `row` is the number that goes through the step instead of the id (TPUs know no strings). Rows are
 # unique over all splits; set-aside pictures leave gaps. `labels` are class indices separated by spaces, empty
@@ -65,6 +69,14 @@ class ClassInfo:
     taxonomy: dict[str, str] = dataclasses.field(default_factory=dict)  # rank (kingdom, …, species) → name; what is known
 
 
+class Segment(NamedTuple):
+    """Neighbouring records of a shard that are read in one go."""
+
+    offset: int    # bytes before them in the file, unpacked where it is compressed
+    position: int  # of the first one in the shard
+    records: int   # −1: all to the end
+
+
 @dataclasses.dataclass(frozen=True)
 class Shard:
     file: str              # relative to the folder of dataset.json, or absolute (adopted shards)
@@ -80,6 +92,11 @@ class Shard:
     @property
     def examples(self) -> int:
         return self.records - len(self.set_aside)
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """What is read of it: all, in one go."""
+        return (Segment(0, 0, -1),)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,10 +140,34 @@ class Manifest:
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "Manifest":
-        """Raises KeyError or TypeError where `fields` is not a manifest."""
+        """Raises KeyError or TypeError where `fields` is not a manifest, in names, types or sense."""
+        if not isinstance(fields, dict):
+            raise TypeError("it is no JSON object")
         fields = dict(fields)
         fields["classes"] = tuple(ClassInfo(**one) for one in fields["classes"])
-        fields["shards"] = tuple(Shard(**{**one, "set_aside": tuple(one["set_aside"])}) for one in fields["shards"])
+        fields["shards"] = tuple(Shard(**{**one, "set_aside": tuple(one.get("set_aside", ()))}) for one in fields["shards"])
         fields["notes"] = tuple(fields.get("notes", ()))
         fields["duplicates"] = tuple(map(tuple, fields.get("duplicates", ())))
-        return cls(**fields)
+        found = cls(**fields)
+        for one in (*found.classes, *found.shards, found):
+            json_types.check(one)
+        for fault in _senseless(found):
+            raise TypeError(fault)
+        return found
+
+
+def _senseless(manifest: Manifest) -> Iterator[str]:
+    """What no manifest of create_tfrecords.py says."""
+    if [one.index for one in manifest.classes] != list(range(len(manifest.classes))):
+        yield "its classes are not numbered from 0 on"
+    for shard in manifest.shards:
+        if not os.path.isabs(shard.file) and "://" not in shard.file and ".." in shard.file.split("/"):
+            yield f"the shard {shard.file!r} lies outside of the folder"
+        if min(shard.first_row, shard.records, shard.bytes, len(manifest.shards) if shard.fold is None else shard.fold) < 0:
+            yield f"the shard {shard.file!r} has a number below 0"
+        if shard.compression not in COMPRESSIONS:
+            yield f"the shard {shard.file!r} is compressed by {shard.compression!r}"
+        if shard.fold is not None and shard.fold >= manifest.folds:
+            yield f"the shard {shard.file!r} is of fold {shard.fold} of {manifest.folds}"
+        if not all(shard.first_row <= row < shard.first_row + shard.records for row in shard.set_aside):
+            yield f"the shard {shard.file!r} sets rows aside that it has not"

@@ -53,12 +53,13 @@ class Run:
     cache: str = "none"             # of encoded pictures: none or memory
     ram_budget: float = 0.0         # GiB of the input pipeline; 0: what tf.data and the cache think fit
     dry_run: bool = False
+    skip_bad_records: int = 0       # damaged records that may be passed over
 
     def identity(self) -> dict[str, Any]:
         """What must not change between two starts in one model directory."""
         fields = dataclasses.asdict(self)
         for name in ("data_dir", "model_dir", "fold", "num_classes", "tta", "oof_tta", "allow_seen", "tpu", "virtual_replicas",
-                     "jit", "steps_per_execution", "cache", "ram_budget", "dry_run"):
+                     "jit", "steps_per_execution", "cache", "ram_budget", "dry_run", "skip_bad_records"):
             del fields[name]
         fields["by_folds"] = self.fold is not None
         fields["stages"] = {stage.name: dataclasses.asdict(stage) for stage in self.stages}

@@ -182,6 +182,9 @@ def _define_run() -> None:
                          "0: all.", 0)
     flags.DEFINE_boolean("dry_run", False, "Print the plan (stages, steps, sizes) and stop. (Records named by "
                          "--training_files are adopted first: their number is a part of the plan.)")
+    flags.DEFINE_integer("skip_bad_records", 0, "Pass over so many records at most whose checksum is wrong, in training and "
+                         "validation; the shards are then looked through once, before the first step. 0: the first one ends "
+                         "the run.", 0)
     flags.DEFINE_boolean("unordered", False, "Let pictures come in any order, for speed; runs then differ.")
     flags.DEFINE_enum("cache", "none", CACHES, "memory: keep the encoded training pictures in memory once they are read, "
                       "where they fit into half of --ram_budget (a line tells where not). For shards on slow or remote "

@@ -1,5 +1,6 @@
 """Training: the stages of a run in order, each from what the one before has kept: its best, or its last."""
 
+import contextlib
 import os
 import time
 from typing import Optional
@@ -9,15 +10,15 @@ from absl import logging
 import numpy as np
 import tensorflow as tf
 
-from pipeline import command, files
+from pipeline import command, files, lock
 from pipeline.devices import hosts, strategy as strategies
 from pipeline.models import classifier as classifiers
 from pipeline.ops import mixing
-from pipeline.records import cache as caches, class_balance, dataset as datasets, input as inputs, training_picture
+from pipeline.records import cache as caches, class_balance, damage, dataset as datasets, input as inputs, training_picture
 from pipeline.runs import checkpoint, record as run_record, run as runs, seen
 from pipeline.runs.run import Plan, Run
 from pipeline.runs.stages import Stage
-from pipeline.training import callbacks, patience, run_checks, schedules, trainable
+from pipeline.training import bad_records, callbacks, patience, run_checks, schedules, trainable
 from pipeline.training.step import TrainableClassifier
 from pipeline.training.weight_average import WeightAverage
 
@@ -160,7 +161,7 @@ def _fit_snapshots(run: Run, stage: Stage, plan: Plan, data: datasets.Dataset, m
                   validation_data=held_out, validation_steps=plan.validation_steps or None,
                   callbacks=stage_callbacks, verbose=0)
     except tf.errors.DataLossError:
-        raise _damaged_part(run, data).name_damaged() from None
+        raise damage.name(bad_records.part_read(run, data), bad_records.ADVICE) from None
 
 
 def _training_batches(run: Run, stage: Stage, data: datasets.Dataset, start_step: int, host: inputs.Host) -> tf.data.Dataset:
@@ -176,13 +177,6 @@ def _training_batches(run: Run, stage: Stage, data: datasets.Dataset, start_step
 def _validation_batches(run: Run, stage: Stage, data: datasets.Dataset, host: inputs.Host) -> tf.data.Dataset:
     return inputs.validation_batches(runs.held_out_part(run, data), stage.size, stage.eval_resize, stage.batch_size, host,
                                      stage.antialias)
-
-
-def _damaged_part(run: Run, data: datasets.Dataset) -> datasets.Part:
-    """All that the run reads."""
-    held_out = runs.held_out_part(run, data)
-    part = runs.training_part(run, data)
-    return datasets.Part(data, part.split, part.shards + (held_out.shards if held_out else ()))
 
 
 def make_devices(run: Run) -> tf.distribute.Strategy:
@@ -204,19 +198,30 @@ def run_training(run: Run) -> None:
     strategy = make_devices(run)
     data = datasets.load(run.data_dir)
     run = runs.for_task(run, data.task)
+    if run.skip_bad_records and not run.dry_run:
+        data = bad_records.passed_over(run, data, strategy)
     run_checks.check(run, data)
-    if not run.dry_run:
-        hosts.by_chief(strategy, lambda: _claim(run, data))
-    _log_plan(run, data, strategy)
     if run.dry_run:
+        _log_plan(run, data, strategy)
         return
+    with contextlib.ExitStack() as stack:
+        folder = runs.fold_dir(run.model_dir, run.fold)  # folds may be trained side by side
+        hosts.by_chief(strategy, lambda: (stack.enter_context(lock.held(folder)), _claim(run, data)))
+        _log_plan(run, data, strategy)
+        _train_stages(run, data, strategy)
+    logging.info("finished; model in %s", run.model_dir)
+
+
+def _train_stages(run: Run, data: datasets.Dataset, strategy: tf.distribute.Strategy) -> None:
     tf.keras.mixed_precision.set_global_policy(run.precision)
     for stage in run.stages:
         if runs.is_done(runs.stage_dir(run, stage)):
             logging.info("stage %s is finished already", stage.name)
             continue
         _train_stage(run, stage, data, strategy)
-    logging.info("finished; model in %s", run.model_dir)
+        if data.lost:
+            logging.warning("stage %s was trained without %d damaged records, see %s", stage.name, len(data.lost),
+                            os.path.join(run.model_dir, bad_records.FILE))
 
 
 def _claim(run: Run, data: datasets.Dataset) -> None:
@@ -233,6 +238,7 @@ def _claim(run: Run, data: datasets.Dataset) -> None:
         "tta": run.tta,
         "oof_tta": run.oof_tta,
         "folds": data.manifest.folds,
+        "bad_records": len(data.lost),
         "stage_dirs": [runs.stage_name(run, stage) for stage in run.stages],
     }, seen=has_seen.summary)
     seen.write(run.model_dir, has_seen)

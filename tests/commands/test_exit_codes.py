@@ -167,7 +167,7 @@ def test_a_full_disk_is_told_of_the_file_and_leaves_nothing(tmp_path, monkeypatc
 def test_a_full_disk_is_told_of_the_predictions_too(sound, tmp_path):
     """The line was "[Errno 28] No space left on device", of whatever file."""
     data, logs = sound
-    (tmp_path / "log_probabilities.npy").symlink_to("/dev/full")
+    (tmp_path / "log_probabilities.npy.unfinished").symlink_to("/dev/full")
     with pytest.raises(OSError) as raised:
         predicted_data.write_predictions(tmp_path, data, logs)
     code, line = command.outcome(raised.value)
