@@ -12,7 +12,8 @@ STAGE = {"name": "all", "epochs": 1, "size": 32, "lr": 0.01, "lower_lrs": (), "t
          "accumulate": 1,
          "monitor": "val_loss", "keep": "best", "early_stop": 0, "validate_every": 1.0, "keep_epochs": "",
          "class_balance": "none", "logit_adjust": 0.0, "loss": "softmax", "focal_alpha": 0.5, "focal_gamma": 0.25, "mixup": 0.0,
-         "mixup_draw": "batch", "cutmix": 0.0, "random_erasing": 0.0, "jitter": 0.0, "pca_noise": 0.0}
+         "mixup_draw": "batch", "cutmix": 0.0, "random_erasing": 0.0, "jitter": 0.0, "pca_noise": 0.0,
+         "augment_on": "host"}
 
 
 def stage(**changes) -> stages.Stage:

@@ -5,6 +5,7 @@ nothing is clipped in between, and rounding comes in the end.
 """
 
 import itertools
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -56,14 +57,48 @@ def draw_colour(seed: tf.Tensor, deviation: float) -> tf.Tensor:
 
 
 def combine(factors: tf.Tensor, order: tf.Tensor, mean: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """(float32 [3, 3] matrix, float32 [3] offset) of the three steps one after another; `mean` is the picture's, [3]."""
+    """(float32 [..., 3, 3] matrix, float32 [..., 3] offset) of the three steps one after another; `mean` is the picture's.
+
+    Args: [..., 3] each, of one picture or of many.
+    """
     luminance = tf.constant(LUMINANCE)
     matrix, offset = tf.eye(3), tf.zeros([3])
     for step in range(3):
-        factor = factors[order[step]]
-        gray = tf.reduce_sum(luminance * (tf.linalg.matvec(matrix, mean) + offset))  # of the picture as it is by now
-        of_own = tf.where(order[step] == 2, 1.0 - factor, 0.0) * tf.ones([3, 1]) * luminance
-        own = factor * tf.eye(3) + of_own
-        matrix, offset = own @ matrix, tf.linalg.matvec(own, offset)
-        offset += tf.where(order[step] == 1, (1.0 - factor) * gray, 0.0)
+        which = order[..., step, tf.newaxis]
+        factor = tf.reduce_sum(tf.where(which == tf.range(3), factors, 0.0), axis=-1, keepdims=True)
+        gray = tf.reduce_sum(luminance * (_times(matrix, mean) + offset), axis=-1, keepdims=True)  # as the picture is by now
+        of_own = tf.where(which == 2, 1.0 - factor, 0.0)[..., tf.newaxis] * tf.ones([3, 1]) * luminance
+        own = factor[..., tf.newaxis] * tf.eye(3) + of_own
+        matrix, offset = tf.reduce_sum(own[..., tf.newaxis] * matrix[..., tf.newaxis, :, :], axis=-2), _times(own, offset)
+        offset += tf.where(which == 1, (1.0 - factor) * gray, 0.0)
     return matrix, offset
+
+
+def _times(matrix: tf.Tensor, vector: tf.Tensor) -> tf.Tensor:
+    """matrix · vector, [..., 3]; not as a matrix product, whose factors a TPU rounds."""
+    return tf.reduce_sum(matrix * vector[..., tf.newaxis, :], axis=-1)
+
+
+# For a batch on a device ---------------------------------------------------------------------------------------------
+
+class Draw(NamedTuple):
+    """What `change` does to one picture."""
+
+    factors: tf.Tensor  # float32 [3], of draw_jitter
+    order: tf.Tensor    # int32 [3], of draw_jitter
+    colour: tf.Tensor   # float32 [3], of draw_colour
+
+
+def draw(seed: tf.Tensor, jitter: float, pca_noise: float) -> Draw:
+    jitter_seed, noise_seed = seeds.split(seed, 2)
+    return Draw(*draw_jitter(jitter_seed, jitter), draw_colour(noise_seed, pca_noise))
+
+
+def change_drawn(pixels: tf.Tensor, drawn: Draw) -> tf.Tensor:
+    """As `change`, uint8 [batch, 3, height, width]; `drawn` is of the batch."""
+    values = tf.cast(pixels, tf.float32)
+    matrix, offset = combine(drawn.factors, drawn.order, tf.reduce_mean(values, axis=[2, 3]))
+    offset = (offset + drawn.colour)[:, :, tf.newaxis, tf.newaxis]
+    matrix = matrix[..., tf.newaxis, tf.newaxis]
+    changed = offset + sum(matrix[:, :, channel] * values[:, channel, tf.newaxis] for channel in range(3))
+    return tf.cast(tf.clip_by_value(tf.round(changed), 0, 255), tf.uint8)

@@ -108,7 +108,7 @@ def _chain(height: int, width: int, layers: int, magnitude: float, tf_contrast: 
 
 def _places(height: int, width: int, levels: dict[str, Any]) -> Callable[..., tf.Tensor]:
     """Draw → int32 [H W]: the pixel that each is taken from, or H W + the number of the layer whose gray it is."""
-    matrices = _matrices(height, width, levels).reshape(-1, 6)
+    matrices = move_matrices(height, width, levels).reshape(-1, 6)
     is_cutout = [name == "Cutout" for name in NAMES]
     half_side = levels["Cutout"]
 
@@ -154,7 +154,7 @@ def _before_each(own: tf.Tensor) -> tf.Tensor:
     return tf.while_loop(lambda layer, *_: layer >= 0, compose, start)[2]
 
 
-def _matrices(height: int, width: int, levels: dict[str, Any]) -> np.ndarray:
+def move_matrices(height: int, width: int, levels: dict[str, Any]) -> np.ndarray:
     """float32 [operations, 2, 6]: what each does to coordinates (see randaugment.transform), by minus and plus its level."""
     matrices = np.tile(np.array(_IDENTITY), (len(NAMES), 2, 1))
     y, x = (height - 1) / 2, (width - 1) / 2

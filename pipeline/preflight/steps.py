@@ -10,7 +10,7 @@ from pipeline.models import classifier as classifiers, grouped_convolution
 from pipeline.ops import mixing, tta
 from pipeline.prediction import predict
 from pipeline.preflight.lowering import Program, lower
-from pipeline.records import dataset as datasets
+from pipeline.records import dataset as datasets, device_pictures, training_picture
 from pipeline.runs.run import Run
 from pipeline.runs.stages import Stage
 from pipeline.tasks import registry as tasks
@@ -105,7 +105,7 @@ class _Network:
     def train(self, batch: int) -> Program:
         model = self._trainable(batch)
         return lower(lambda features, labels: model.train_step((features, labels)),
-                     [self._features(batch), self._training_labels(batch)])
+                     [{**self._features(batch), **self._drawn(batch)}, self._training_labels(batch)])
 
     def validate(self, batch: int) -> Program:
         model = self._trainable(batch)
@@ -125,7 +125,22 @@ class _Network:
             return tf.TensorSpec([batch, self._competition.class_count])
         return tf.TensorSpec([batch], tf.int64)
 
+    @property
+    def _mix(self) -> mixing.Alphas:
+        return mixing.Alphas(self.stage.mixup, self.stage.cutmix, self.stage.mixup_draw)
+
+    @property
+    def _on_device(self) -> bool:
+        return self.stage.augment_on == training_picture.DEVICE
+
+    def _drawn(self, batch: int) -> dict[str, Any]:
+        """What a batch has beside its pictures where the device augments them."""
+        if not self._on_device:
+            return {}
+        drawn = device_pictures.drawn_specs(training_picture.pictures_of(self.stage), self._mix, batch)
+        return {device_pictures.DRAWN: drawn} if drawn else {}
+
     def _training_labels(self, batch: int) -> Any:
-        if self._competition.task.encoding == MANY_HOT or not mixing.Alphas(self.stage.mixup, self.stage.cutmix).any:
+        if self._competition.task.encoding == MANY_HOT or not self._mix.any or self._on_device:
             return self._labels(batch)
         return mixing.MixedLabels(self._labels(batch), self._labels(batch), tf.TensorSpec([batch]))

@@ -11,10 +11,10 @@ from typing import Callable, Optional
 import tensorflow as tf
 
 from pipeline.ops import mixing, seeds, tta
-from pipeline.records import cache as caches, class_balance as balances, reading
+from pipeline.records import cache as caches, class_balance as balances, device_pictures, reading
 from pipeline.records.dataset import Part
 from pipeline.records.schema import Key, RecordKind
-from pipeline.records.training_picture import MASK, TrainPictures, training_picture, training_place
+from pipeline.records.training_picture import DEVICE, MASK, TrainPictures, training_picture, training_place
 from pipeline.tasks.task import MANY_HOT
 
 AUTOTUNE = tf.data.AUTOTUNE
@@ -155,7 +155,8 @@ def train_batches(part: Part, pictures: TrainPictures, batch_size: int, seed: in
                   host: Host = Host(), cache: Optional[caches.RecordCache] = None, ram_budget: int = 0) -> tf.data.Dataset:
     """Endless batches ({'image': uint8 [batch, size, size, 3], 'place': float32 [batch, 3]}, int64 labels [batch]).
 
-    With several labels a picture the labels are float32 [batch, classes].
+    With several labels a picture the labels are float32 [batch, classes]. With pictures.augment_on=device there is another
+    feature, what device_pictures.finish is to do to the batch; mixes too, so that the labels are not mixed yet.
 
     Args:
       start_step: number of batches that a run before this one has already seen.
@@ -172,9 +173,12 @@ def train_batches(part: Part, pictures: TrainPictures, batch_size: int, seed: in
     def prepare(example):
         example_seed = seeds.example_seed(seed, example["epoch"], example["row"], example.get("copy"))
         image = training_picture(example["encoded"], example_seed, pictures, box_of(example["row"]), mask_of(example["row"]))
-        return {"image": image, "place": training_place(example["place"], example_seed, pictures)}, example["label"]
+        features = {"image": image, "place": training_place(example["place"], example_seed, pictures)}
+        drawn = device_pictures.draw(example_seed, pictures) if on_device else {}
+        return {**features, **({device_pictures.DRAWN: drawn} if drawn else {})}, example["label"]
 
     own_batch = batch_size // host.count
+    on_device = pictures.augment_on == DEVICE
     if host.takes_shards(part):
         chosen = train_examples(part, seed, start_step * own_batch, class_balance, host, cache)
     else:
@@ -182,7 +186,7 @@ def train_batches(part: Part, pictures: TrainPictures, batch_size: int, seed: in
         chosen = _own_of_each_batch(whole, batch_size, host)
     batches = chosen.map(prepare, num_parallel_calls=AUTOTUNE).batch(own_batch, drop_remainder=True)
     if mix.any:
-        batches = _mixed(batches, seed, start_step, mix, host)
+        batches = _mixed(batches, seed, start_step, mix, host, on_device)
     return batches.prefetch(AUTOTUNE).with_options(_options(ordered, ram_budget))
 
 
@@ -195,11 +199,14 @@ def _own_of_each_batch(examples: tf.data.Dataset, batch_size: int, host: Host) -
     return numbered.map(lambda _, example: example)
 
 
-def _mixed(batches: tf.data.Dataset, seed: int, start_step: int, alphas: mixing.Alphas, host: Host) -> tf.data.Dataset:
+def _mixed(batches: tf.data.Dataset, seed: int, start_step: int, alphas: mixing.Alphas, host: Host,
+           on_device: bool) -> tf.data.Dataset:
 
     def mix_one(step, batch):
         features, labels = batch
         batch_seed = seeds.example_seed(seed, step, tf.constant(-3 - host.index, tf.int64))  # no example has such a row
+        if on_device:
+            return device_pictures.with_mix(features, batch_seed, alphas), labels
         image, labels = mixing.mix(features["image"], labels, batch_seed, alphas)
         return {**features, "image": image}, labels
 

@@ -1,7 +1,7 @@
 """A training picture out of its bytes: crop, augmentations, what is erased."""
 
 import dataclasses
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 import tensorflow as tf
 
@@ -11,6 +11,7 @@ from pipeline.ops import (decode, grid_mask, imet, light, mask_square, randaugme
 FAST = "fast"
 RANDAUGMENTS = {FAST: randaugment_fast.randaugment, "reference": randaugment.randaugment}
 _ROTATION, _GRID_MASK, _PLACE = 0, 1, 2  # of _further
+HOST, DEVICE = "host", "device"  # of augment_on
 MASK = "mask"  # the augmentation that takes squares around points of a mask
 
 
@@ -33,6 +34,16 @@ class TrainPictures:
     resize_engine: str = FAST    # of antialiased crops of inception, simple and mask: fast or reference
     randaugment_engine: str = FAST  # of RANDAUGMENTS
     place_drop: float = 0.0      # probability that the picture's place is not told
+    augment_on: str = HOST       # or DEVICE: what comes after the augmentation's own is left to records.device_pictures
+
+
+class LaterSeeds(NamedTuple):
+    """Of what may be done on the device."""
+
+    light: tf.Tensor
+    randaugment: tf.Tensor
+    erasing: tf.Tensor
+    grid_mask: tf.Tensor
 
 
 def pictures_of(stage: Any) -> TrainPictures:
@@ -42,7 +53,7 @@ def pictures_of(stage: Any) -> TrainPictures:
 
 def training_picture(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPictures,
                      box: Optional[tf.Tensor] = None, mask: Optional[tf.Tensor] = None) -> tf.Tensor:
-    """JPEG bytes → augmented uint8 [size, size, 3].
+    """JPEG bytes → augmented uint8 [size, size, 3]; with augment_on=device what the device goes on from.
 
     Args:
         seed: a stateless seed, int [2].
@@ -62,6 +73,8 @@ def training_picture(encoded: tf.Tensor, seed: tf.Tensor, pictures: TrainPicture
         image = decode.flip(_crop(encoded, crop_seed, pictures, box, mask), flip_seed)
     if pictures.augment == "simple":
         image = simple.simple(image, simple_seed)
+    if pictures.augment_on == DEVICE:
+        return image
     if pictures.jitter or pictures.pca_noise:
         image = light.change(image, light_seed, pictures.jitter, pictures.pca_noise)
     if pictures.randaugment:
@@ -80,6 +93,12 @@ def training_place(place: tf.Tensor, seed: tf.Tensor, pictures: TrainPictures) -
         return place
     dropped = tf.random.stateless_uniform([], _further(seed, _PLACE)) < pictures.place_drop
     return tf.where(dropped, tf.zeros([3]), place)
+
+
+def later_seeds(seed: tf.Tensor) -> LaterSeeds:
+    """As training_picture takes them of its seed."""
+    *_, randaugment_seed, erasing_seed, light_seed = seeds.split(seed, 6)
+    return LaterSeeds(light_seed, randaugment_seed, erasing_seed, _further(seed, _GRID_MASK))
 
 
 def _further(seed: tf.Tensor, number: int) -> tf.Tensor:

@@ -14,7 +14,7 @@ STAGE_FLAGS = ("batch_size", "augment", "min_crop", "crop_law", "antialias", "re
                "optimizer", "momentum", "nesterov", "weight_decay", "l2", "decay_all", "clip_norm", "lr_schedule", "lr_factor",
                "warmup_epochs", "scale_lr", "lr_batch", "groups", "layer_decay", "ema", "accumulate", "monitor", "keep",
                "early_stop", "validate_every", "keep_epochs", "class_balance", "logit_adjust", "loss", "focal_alpha",
-               "focal_gamma", "mixup", "mixup_draw", "cutmix", "random_erasing", "jitter", "pca_noise")
+               "focal_gamma", "mixup", "mixup_draw", "cutmix", "random_erasing", "jitter", "pca_noise", "augment_on")
 
 COSINE_WHOLE = "cosine:whole"  # of lr_schedule
 
@@ -75,6 +75,7 @@ class Stage:
     random_erasing: float  # probability
     jitter: float        # of brightness, contrast and saturation; 0: off
     pca_noise: float     # standard deviation; 0: off
+    augment_on: str      # host or device
 
     @property
     def peak_lr(self) -> float:

@@ -15,6 +15,7 @@ HEAD_INITS = ("glorot", "kaiming")
 OPTIMIZERS = ("sgd", "adam", "adamw", "lamb")
 MIXUP_DRAWS = ("batch", "picture")
 ENGINES = ("fast", "reference")
+AUGMENT_ONS = ("host", "device")
 CLASS_BALANCES = ("none", "sqrt", "full")
 CACHES = ("none", "memory")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -109,6 +110,10 @@ def _define_pictures() -> None:
                  "comes into view). With augment=crop, inception and simple.", high=180.0)
     define_float("grid_mask", 0.0, "Black out each of 7 x 7 cells of the finished picture with this probability. Not with "
                  "augment=eval.", high=1.0)
+    flags.DEFINE_enum("augment_on", "host", AUGMENT_ONS, "Where pictures are changed after the crop and its mirror image (by "
+                      "--jitter, --pca_noise, --randaugment, --random_erasing, --grid_mask, --mixup and --cutmix): by the host, or "
+                      "by the device, within the step. Moves are then bilinear, not nearest, and a picture is mixed with "
+                      "one of its replica's part of the batch. Not with randaugment_engine=reference.")
     flags.DEFINE_string("pixel_mean", None, "115.75:120.83:93.49: what is taken off red, green and blue (0 to 255), of one's "
                         "own data; with --pixel_std. Default: those that belong to the weights.")
     flags.DEFINE_string("pixel_std", None, "50.46:50.08:49.67: what they are then divided by.")

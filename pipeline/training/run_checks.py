@@ -7,8 +7,8 @@ from pipeline.devices import cluster, hosts, strategy as strategies
 from pipeline.errors import UserError
 from pipeline.models import classifier as classifiers, scaling, weights, zoo
 from pipeline.ops import decode, randaugment, rotation, tta
-from pipeline.records import dataset as datasets
-from pipeline.records.training_picture import MASK
+from pipeline.records import dataset as datasets, device_pictures
+from pipeline.records.training_picture import DEVICE, FAST, MASK
 from pipeline.runs import record as run_record, run as runs, seen_checks, stages
 from pipeline.runs.stages import Stage
 from pipeline.training import layer_rates, patience
@@ -94,8 +94,21 @@ def _check_augmentation(run: runs.Run, stage: Stage) -> None:
     if stage.cutmix and stage.mixup_draw == "picture":
         raise UserError(f"stage {stage.name}: mixup_draw=picture does not go with cutmix={stage.cutmix:g}, whose boxes are "
                         "drawn for a batch")
+    _check_device_augmentation(stage)
     if run.place_input and (stage.mixup or stage.cutmix):
         raise UserError(f"stage {stage.name}: mixup and cutmix do not go with --place_input: a mixed picture has no place")
+
+
+def _check_device_augmentation(stage: Stage) -> None:
+    if stage.augment_on != DEVICE or not stage.randaugment:
+        return
+    if stage.randaugment_engine != FAST:
+        raise UserError(f"stage {stage.name}: augment_on=device does not go with randaugment_engine={stage.randaugment_engine}, "
+                        "which the host alone has (write randaugment_engine=fast, or augment_on=host)")
+    magnitude, most = randaugment.parse(stage.randaugment).magnitude, device_pictures.MOST_MAGNITUDE
+    if magnitude > most:
+        raise UserError(f"stage {stage.name}: augment_on=device goes with randaugment=N:{most:g} at most, not "
+                        f"{stage.randaugment}: pictures that are moved further do not fit (write augment_on=host)")
 
 
 def input_scaling(run: runs.Run) -> str:

@@ -1,6 +1,6 @@
 """The training and validation steps: pure functions of a batch, with Keras' fit and callbacks around them."""
 
-from typing import Optional, Sequence
+from typing import Any, Callable, Optional, Sequence
 
 import tensorflow as tf
 
@@ -9,6 +9,9 @@ from pipeline.tasks.task import Task, lookup
 from pipeline.training import accumulation, step_metrics
 from pipeline.training.losses import Loss
 from pipeline.training.weight_average import WeightAverage
+
+
+Augment = Callable[[dict[str, Any], Any], tuple[dict[str, Any], Any]]  # (features, labels) → the same
 
 
 def apply(classifier: tf.keras.Model, features: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
@@ -29,12 +32,13 @@ class TrainableClassifier(tf.keras.Model):
 
     def __init__(self, classifier: tf.keras.Model, loss: Loss, global_batch_size: int, task: Task = tasks.SINGLE_LABEL,
                  average: Optional[WeightAverage] = None, training_loss: Optional[Loss] = None, accumulate: int = 1,
-                 stepped: Optional[Sequence[tf.Variable]] = None):
+                 stepped: Optional[Sequence[tf.Variable]] = None, augment: Optional[Augment] = None):
         """
         Args:
           training_loss: takes the place of `loss` in training, not in validation.
           accumulate: so many micro-batches make up the gradients of a step; each replica's batch is a multiple of it.
           stepped: the variables that steps change; None: all of the classifier's that train.
+          augment: what is done to a training batch first, on the device.
         """
         super().__init__()
         self.classifier = classifier
@@ -44,6 +48,7 @@ class TrainableClassifier(tf.keras.Model):
         self._global_batch_size = global_batch_size
         self._accumulate = accumulate
         self._stepped = stepped
+        self._augment = augment
         self._scores = lookup(step_metrics.BY_KIND, task)()
 
     @property
@@ -55,7 +60,7 @@ class TrainableClassifier(tf.keras.Model):
         return apply(self.classifier, features, training=training)
 
     def train_step(self, data):
-        features, labels = data
+        features, labels = self._augment(*data) if self._augment else data
         variables = self._variables
         if self._accumulate == 1:
             gradients, losses, logits = self._gradients(features, labels)

@@ -1,15 +1,18 @@
 """What a stage trains: the network, its loss and its optimizer, compiled for Keras' fit. Knows no data but its classes."""
 
+import functools
 from typing import Optional
 
 import numpy as np
 import tensorflow as tf
 
 from pipeline.models import classifier as classifiers
+from pipeline.ops import compiled
+from pipeline.records import device_pictures, training_picture
 from pipeline.runs.run import Run
 from pipeline.runs.stages import Stage
 from pipeline.tasks.task import Task
-from pipeline.training import layer_rates, losses, optimizers, schedules
+from pipeline.training import layer_rates, losses, optimizers, schedules, step
 from pipeline.training.step import TrainableClassifier
 from pipeline.training.weight_average import WeightAverage
 
@@ -46,9 +49,20 @@ def compile_stage(run: Run, stage: Stage, built: classifiers.Classifier, rate: s
     loss = losses.make(stage)
     # Validation does without the adjustment.
     training_loss = losses.logit_adjusted(loss, log_prior, stage.logit_adjust) if stage.logit_adjust else loss
-    model = TrainableClassifier(built.model, loss, stage.batch_size, task, average, training_loss,
-                                stage.accumulate, [variable for variable, _ in stepped])
     on_tpu = isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)  # where all is compiled as it is
+    model = TrainableClassifier(built.model, loss, stage.batch_size, task, average, training_loss, stage.accumulate,
+                                [variable for variable, _ in stepped], _augment(run, stage, on_tpu))
     model.compile(optimizer=optimizer, jit_compile=run.jit and not on_tpu, steps_per_execution=run.steps_per_execution,
                   weighted_metrics=[])  # the model has its own; said so that Keras does not ask for some
     return model
+
+
+def _augment(run: Run, stage: Stage, on_tpu: bool) -> Optional[step.Augment]:
+    """What the device does to a batch's pictures; None where the host does it."""
+    pictures = training_picture.pictures_of(stage)
+    if pictures.augment_on != training_picture.DEVICE:
+        return None
+    finish = functools.partial(device_pictures.finish, pictures=pictures)
+    # Compiled though the step may not be: one by one its operations would want many times the memory. (XLA does not compile
+    # for the CPUs that virtual replicas are.)
+    return finish if on_tpu or run.virtual_replicas else compiled.by_xla(finish)

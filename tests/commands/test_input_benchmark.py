@@ -25,13 +25,15 @@ def test_table_and_json(tiny_data, tmp_path):
     table = {cells[1]: [float(cell) for cell in cells[2:5]] for cells in
              ([cell.strip() for cell in line.split("|")] for line in lines if line.startswith("| ")) if cells[2][:1].isdigit()}
     assert {"read", "read, parse", "decode", "crop inside the decode", "crop, resize", "crop, resize, exact", "train",
-            "train, mixup", "train, CutMix", "train, RandAugment", "train, RandAugment, reference", "large: decode",
+            "train, mixup", "train, CutMix", "train, RandAugment", "train, RandAugment, reference",
+            "train, RandAugment on the device", "large: decode",
             "large: crop, resize"} <= set(table)
     for name in randaugment.OPERATIONS:
         assert {f"{name}, fast", f"{name}, reference"} <= set(table)
     assert all(figure > 0 for figures in table.values() for figure in figures) and table["decode"][2] == 1
     written = json.loads(out.read_text())
-    assert set(written["rates"]) == set(written["core_rates"]) == {"decode", "crop_resize", "train", "train_randaugment"}
+    assert set(written["rates"]) == set(written["core_rates"]) == {"decode", "crop_resize", "train", "train_randaugment",
+                                                                   "train_device"}
     assert written["rates"]["train"] == written["rows"]["train"]["images"] == pytest.approx(table["train"][0], abs=0.5)
     assert set(written["rows"]) == set(table) and written["size"] == 32
     assert any(line.startswith("train / decode: ") for line in lines)
