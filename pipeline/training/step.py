@@ -4,6 +4,7 @@ from typing import Optional, Sequence
 
 import tensorflow as tf
 
+from pipeline.models import draws
 from pipeline.tasks import registry as tasks
 from pipeline.tasks.task import Task, lookup
 from pipeline.training import accumulation, step_metrics
@@ -29,12 +30,13 @@ class TrainableClassifier(tf.keras.Model):
 
     def __init__(self, classifier: tf.keras.Model, loss: Loss, global_batch_size: int, task: Task = tasks.SINGLE_LABEL,
                  average: Optional[WeightAverage] = None, training_loss: Optional[Loss] = None, accumulate: int = 1,
-                 stepped: Optional[Sequence[tf.Variable]] = None):
+                 stepped: Optional[Sequence[tf.Variable]] = None, seed: int = 0):
         """
         Args:
           training_loss: takes the place of `loss` in training, not in validation.
           accumulate: so many micro-batches make up the gradients of a step; each replica's batch is a multiple of it.
           stepped: the variables that steps change; None: all of the classifier's that train.
+          seed: what layers draw (dropout, drop-connect) is a function of it and the step.
         """
         super().__init__()
         self.classifier = classifier
@@ -44,6 +46,7 @@ class TrainableClassifier(tf.keras.Model):
         self._global_batch_size = global_batch_size
         self._accumulate = accumulate
         self._stepped = stepped
+        self._seed = seed
         self._scores = lookup(step_metrics.BY_KIND, task)()
 
     @property
@@ -68,10 +71,11 @@ class TrainableClassifier(tf.keras.Model):
             self._average.update(self.optimizer.iterations)
         return self._scores.update(losses, labels, logits, None)
 
-    def _gradients(self, features, labels):
+    def _gradients(self, features, labels, part=0):
         """What a batch, or a part of one, adds to the step's gradients; its losses [n] and logits [n, classes]."""
+        seed = draws.step_seed(self._seed, self.optimizer.iterations, part)
         # What lies before the first variable that steps is not gone back through.
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
+        with draws.seeded(seed), tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self._variables)
             logits = apply(self.classifier, features, training=True)
             losses = self._training_loss(labels, logits)

@@ -98,7 +98,7 @@ def _train_stage_into(folder: str, run: Run, stage: Stage, data: datasets.Datase
         valued = _build(run, stage, data, "none") if stage.ema else built
         average = WeightAverage(valued.model, built.model, stage.ema) if stage.ema else None
         model = trainable.compile_stage(run, stage, built, rate, data.task, _log_prior(run, stage, data),
-                                        average)
+                                        average, _stage_seed(run, stage))
         also = {name: callback.state for name, callback in waiting.items()}
         checkpoints = checkpoint.StageCheckpoints(runs.stage_dir(run, stage), valued, model.optimizer, stage.monitor, plan,
                                                   runs.kept_epochs(run, stage), {"trained": built.model, **also}, folder)
