@@ -184,15 +184,26 @@ def train_batches(part: Part, pictures: TrainPictures, batch_size: int, seed: in
         image = training_picture(example["encoded"], example_seed, pictures, box_of(example["row"]), mask_of(example["row"]))
         return {"image": image, "place": training_place(example["place"], example_seed, pictures)}, example["label"]
 
-    own_batch = batch_size // host.count
-    if host.takes_shards(part):
-        chosen = train_examples(part, seed, start_step * own_batch, class_balance, host)
-    else:
-        chosen = _own_of_each_batch(train_examples(part, seed, start_step * batch_size, class_balance), batch_size, host)
-    batches = chosen.map(prepare, num_parallel_calls=AUTOTUNE).batch(own_batch, drop_remainder=True)
+    chosen = _own_examples(part, batch_size, seed, start_step, class_balance, host)
+    batches = chosen.map(prepare, num_parallel_calls=AUTOTUNE).batch(batch_size // host.count, drop_remainder=True)
     if mix.any:
         batches = _mixed(batches, seed, start_step, mix, host)
     return batches.prefetch(AUTOTUNE).with_options(_options(ordered))
+
+
+def _own_examples(part: Part, batch_size: int, seed: int, start_step: int, class_balance: str,
+                  host: Host) -> tf.data.Dataset:
+    """The host's training examples, those of one of its batches after those of another."""
+    if host.takes_shards(part):
+        return train_examples(part, seed, start_step * (batch_size // host.count), class_balance, host)
+    return _own_of_each_batch(train_examples(part, seed, start_step * batch_size, class_balance), batch_size, host)
+
+
+def batch_rows(part: Part, batch_size: int, seed: int, step: int, class_balance: str = "none",
+               host: Host = Host()) -> list[int]:
+    """The rows of the host's part of the batch after `step` batches of train_batches."""
+    examples = _own_examples(part, batch_size, seed, step, class_balance, host).take(batch_size // host.count)
+    return [int(example["row"]) for example in examples]
 
 
 def _own_of_each_batch(examples: tf.data.Dataset, batch_size: int, host: Host) -> tf.data.Dataset:

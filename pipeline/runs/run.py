@@ -14,6 +14,7 @@ from pipeline.runs.stages import COSINE_WHOLE, Stage, parse_epochs
 from pipeline.tasks.task import Task
 
 DONE_FILE = "DONE"  # in a stage's folder: it has finished, and how
+MASKS = "by (seed, step)"  # how dropout is drawn: a run that was begun otherwise can't go on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,14 +51,18 @@ class Run:
     virtual_replicas: int = 0
     jit: bool = False
     steps_per_execution: int = 1
+    save_minutes: float = 10.0      # between checkpoints within a snapshot; 0: none there
+    on_nan: str = "stop"            # or rollback
+    deterministic: bool = False
     dry_run: bool = False
 
     def identity(self) -> dict[str, Any]:
         """What must not change between two starts in one model directory."""
         fields = dataclasses.asdict(self)
-        for name in ("data_dir", "model_dir", "fold", "num_classes", "tta", "oof_tta", "allow_seen", "tpu", "virtual_replicas",
-                     "jit", "steps_per_execution", "dry_run"):
+        for name in ("data_dir", "model_dir", "fold", "num_classes", "tta", "oof_tta", "allow_seen", "tpu",
+                     "virtual_replicas", "jit", "steps_per_execution", "save_minutes", "on_nan", "deterministic", "dry_run"):
             del fields[name]
+        fields["masks"] = MASKS
         fields["by_folds"] = self.fold is not None
         fields["stages"] = {stage.name: dataclasses.asdict(stage) for stage in self.stages}
         for stage in fields["stages"].values():
@@ -94,6 +99,10 @@ class Plan:
     @property
     def snapshots(self) -> int:
         return -(-self.steps // self.steps_per_snapshot)
+
+    def steps_after(self, snapshots: int) -> int:
+        """Steps that are done with so many snapshots."""
+        return min(snapshots * self.steps_per_snapshot, self.steps)
 
     def epochs_after(self, snapshots: int) -> float:
         """Epochs that are done with so many snapshots."""

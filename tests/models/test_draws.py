@@ -45,7 +45,8 @@ def test_a_mask_is_a_function_of_seed_and_step(name):
 
 
 def test_layers_draw_differently_and_about_as_often_as_asked():
-    layers = [tf.keras.layers.Dropout(0.25), tf.keras.layers.Dropout(0.25, noise_shape=(None, 1)), tf.keras.layers.GaussianNoise(1.)]
+    layers = [tf.keras.layers.Dropout(0.25), tf.keras.layers.Dropout(0.25, noise_shape=(None, 1)),
+              tf.keras.layers.GaussianNoise(1.0)]
     image = tf.keras.Input((400,))
     nn = image
     for layer in layers:
