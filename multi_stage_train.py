@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Optional, Sequence
 
 from absl import flags
 
-from pipeline import command, flag_help
+from pipeline import command, flag_help, preemption
 from pipeline.flag_types import ALL_FOLDS, parse_folds, require
 from pipeline.runs import stages
 from pipeline.training import flags as training_flags, sixth_place, sixth_place_flags
@@ -60,8 +60,9 @@ def make_run(resolved: list[stages.Stage], fold: Optional[int]) -> "runs.Run":
         precision=FLAGS.precision, sync_batch_norm=FLAGS.sync_batch_norm, random_seed=FLAGS.random_seed,
         unordered=FLAGS.unordered, max_steps=FLAGS.max_steps, tta=FLAGS.tta, oof_tta=FLAGS.oof_tta,
         allow_seen=FLAGS.allow_seen, tpu=FLAGS.tpu, virtual_replicas=FLAGS.virtual_replicas, jit=FLAGS.jit,
-        steps_per_execution=FLAGS.steps_per_execution, cache=FLAGS.cache, ram_budget=FLAGS.ram_budget, dry_run=FLAGS.dry_run,
-        skip_bad_records=FLAGS.skip_bad_records)
+        steps_per_execution=FLAGS.steps_per_execution, cache=FLAGS.cache, ram_budget=FLAGS.ram_budget,
+        save_minutes=FLAGS.save_minutes, on_nan=FLAGS.on_nan, skip_bad_records=FLAGS.skip_bad_records,
+        deterministic=FLAGS.deterministic, dry_run=FLAGS.dry_run)
 
 
 def _run_folds(resolved: list[stages.Stage], folds: Sequence[int]) -> None:
@@ -79,6 +80,7 @@ def _run_folds(resolved: list[stages.Stage], folds: Sequence[int]) -> None:
 
 
 def main() -> None:
+    preemption.watch(FLAGS.max_minutes)
     if sixth_place_flags.is_used():
         sixth_place.translate_training()
     require("model_dir", "model")
@@ -106,6 +108,7 @@ def main() -> None:
     with fold_runs.failure_noted(run):
         train.run_training(run)
         if not run.dry_run:
+            preemption.check()
             fold_runs.finish_fold(run)
 
 

@@ -14,9 +14,10 @@ import sys
 from absl import flags
 
 from dataset_tools import table_flags
-from pipeline import command, files, flag_help
+from pipeline import command, files, flag_help, preemption
 from pipeline.errors import UserError
 from pipeline.experiment import settings as run_settings
+from pipeline.flag_types import define_float
 
 USAGE = "usage: bash run_inference.sh [COMPETITION DATA_DIR [RUN_DIR]] (run_training.sh, python run.py: the same; --help)"
 DEMO = ("demo", os.path.join("runs", "demo", "raw"), os.path.join("runs", "demo"))  # of the project's folder
@@ -28,6 +29,8 @@ run_settings.define()
 table_flags.define()
 flag_help.heading("How far")
 flags.DEFINE_enum("until", "submission", ("models", "submission"), "Stop where the models are trained, or go all the way.")
+define_float("max_minutes", 0.0, "After so many minutes have the training save, and end with 75: the same command goes on. "
+             "0: don't.")
 flags.DEFINE_boolean("dry_run", False, "Print what stands and what is to be done, and stop.")
 flag_help.usual("recipes", "train_flags", "folds", "dry_run")
 
@@ -64,6 +67,7 @@ def main(*arguments: str) -> None:
     if len(arguments) not in (0, 2, 3):
         print(USAGE, file=sys.stderr)
         sys.exit(command.USAGE_EXIT_CODE)
+    preemption.watch(FLAGS.max_minutes)
     caller = os.getcwd()
     name, data_dir, *rest = arguments or DEMO
     if arguments:  # the demo's are of the project's folder, as is the run folder that nobody has named

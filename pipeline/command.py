@@ -1,7 +1,8 @@
 """How every command starts and ends: flags parsed before TensorFlow is imported, one line for what went wrong.
 
 Exit codes: 2 for a mistake found before work began, 3 for what goes wrong later (a loss that is no number, memory, disk, a
-damaged shard), 130 where it was interrupted. A bug of ours ends with its traceback and Python's 1.
+damaged shard), 75 where it was preempted or --max_minutes were over, 130 where it was interrupted. A bug of ours ends with
+its traceback and Python's 1.
 """
 
 import errno
@@ -16,10 +17,11 @@ from typing import Callable, Optional, Sequence
 from absl import app, flags, logging
 
 from pipeline import flag_files, flag_help
-from pipeline.errors import UserError, WorkError
+from pipeline.errors import Preempted, UserError, WorkError
 
 USAGE_EXIT_CODE = 2
 WORK_EXIT_CODE = 3
+PREEMPTED_EXIT_CODE = 75  # EX_TEMPFAIL: the same command goes on
 INTERRUPTED_EXIT_CODE = 130  # what a shell gives for SIGINT
 
 _INTERRUPTED = "interrupted; nothing half written counts as finished, and the same command may be given again"
@@ -41,6 +43,8 @@ def outcome(error: BaseException) -> Optional[tuple[int, str]]:
     """(exit code, the line that tells of it) of what ended a command; None for a bug, which needs its traceback."""
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED_EXIT_CODE, _INTERRUPTED
+    if isinstance(error, Preempted):
+        return PREEMPTED_EXIT_CODE, str(error)
     exhausted = _is_exhausted(error)
     if not (exhausted or isinstance(error, (UserError, OSError)) or _is_of_the_machine(error)):
         return None
@@ -137,7 +141,7 @@ def run(main: Callable[..., None], takes_arguments: bool = False) -> None:
             standard_logging.getLogger(library).setLevel(standard_logging.WARNING)
         try:
             main(*argv[1:])
-        except (Exception, KeyboardInterrupt) as error:
+        except (Exception, KeyboardInterrupt, Preempted) as error:
             if isinstance(error, KeyboardInterrupt):
                 signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would cut the line short
             found = outcome(error)

@@ -15,6 +15,13 @@ class WorkError(UserError):
     died. Exit code 3, whenever it is found."""
 
 
+class Preempted(BaseException):
+    """The machine is taken away, or --max_minutes are over: what there is is saved, and the same command goes on.
+
+    No Exception, as KeyboardInterrupt is none: whoever tells why something failed has nothing to tell. Exit code 75.
+    """
+
+
 def unknown(what: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a name of any kind (competition, model, op, stage key) that is not `known`."""
     return UserError(f"unknown {what} {name!r}; known: {', '.join(sorted(known))}")

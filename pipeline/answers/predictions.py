@@ -5,7 +5,7 @@ line i of ids.txt is the id of row i, in no particular order. 500,000 × 10,000 
 """
 
 import os
-from typing import Any, Iterable, Iterator, Optional, Sequence
+from typing import Any, Iterable, Iterator, Optional
 
 import numpy as np
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from typing import Callable, Iterator, Optional, Union
+from typing import Callable, Iterator, Optional, Sequence, Union
 
 import tensorflow as tf
 
@@ -89,6 +89,33 @@ def by_chief(strategy: tf.distribute.Strategy, work: Callable[[], None]) -> None
         raise UserError("the first host has ended with an error, which it tells")
 
 
+class Meeting:
+    """Where the processes of all hosts come together again and again, between steps."""
+
+    def __init__(self, strategy: tf.distribute.Strategy, count: int):
+        """`count`: of the numbers that each brings."""
+        self.is_of_several = isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+        self._strategy = strategy
+        self._meet = tf.function(lambda values: strategy.run(_sum_over_replicas, args=(values,)),
+                                 input_signature=[tf.TensorSpec([count])])
+
+    def __call__(self, values: Sequence[float]) -> list[float]:
+        """The sums of what each brings, times the replicas that it has; raises UserError where another host has ended."""
+        try:
+            found = self._meet(tf.constant(values, tf.float32))
+        except tf.errors.OpError as error:
+            raise _ended(error) from None
+        return self._strategy.experimental_local_results(found)[0].numpy().tolist()
+
+
+def _sum_over_replicas(values: tf.Tensor) -> tf.Tensor:
+    return tf.distribute.get_replica_context().all_reduce("sum", values)
+
+
+def _ended(error: tf.errors.OpError) -> UserError:
+    return UserError(f"another host has ended, and tells why if it could: {' '.join(str(error).split())[:200]}")
+
+
 def _part(strategy: tf.distribute.Strategy) -> None:
     """Returns when every host has what the last meeting came to: one that ends before takes the answer from the others."""
     with contextlib.suppress(UserError):  # a host that has ended by now had it
@@ -103,6 +130,5 @@ def _sum_of_all(strategy: tf.distribute.Strategy, value: float) -> float:
     try:
         found = strategy.run(meet)
     except tf.errors.OpError as error:
-        raise UserError("another host has ended, and tells why if it could: "
-                        f"{' '.join(str(error).split())[:200]}") from None
+        raise _ended(error) from None
     return float(strategy.experimental_local_results(found)[0])

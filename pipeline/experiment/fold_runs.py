@@ -12,7 +12,7 @@ from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence
 
 from absl import logging
 
-from pipeline import command, files
+from pipeline import command, files, preemption
 from pipeline.answers import by_kind as answers, predictions
 from pipeline.errors import UserError, WorkError
 from pipeline.evaluation import by_kind as evaluation
@@ -33,8 +33,9 @@ def run_folds(data_dir: str, model_dir: str, folds: Sequence[int], arguments: Se
       arguments: of this command; a --fold after them wins.
       check: raises UserError for a mistake that may be one fold's alone; asked of all before the first trains for hours.
 
-    A mistake, which a fold's process has told, is the same for every fold and ends this one too, and so does an
-    interruption; a fold that dies otherwise takes none of the others along.
+    A mistake, which a fold's process has told, is the same for every fold and ends this one too, and so do an interruption
+    and the end of --max_minutes; a fold that was preempted alone is started again, and one that dies otherwise takes none of
+    the others along.
 
     Raises UserError where a fold doesn't exist; WorkError where one died, after all others were tried.
     """
@@ -50,8 +51,8 @@ def run_folds(data_dir: str, model_dir: str, folds: Sequence[int], arguments: Se
     died: dict[int, str] = {}
     for fold in folds:
         # Finished ones too: the process sees in seconds that nothing is to be done, and whether the flags still agree.
-        code = processes.run([sys.executable, *arguments, f"--fold={fold}"])
-        if code in (command.USAGE_EXIT_CODE, command.INTERRUPTED_EXIT_CODE):
+        code = processes.run_to_end(lambda: [sys.executable, *arguments, f"--fold={fold}", *preemption.flags_left()])
+        if code in (command.USAGE_EXIT_CODE, command.PREEMPTED_EXIT_CODE, command.INTERRUPTED_EXIT_CODE):
             sys.exit(code)
         if code:
             died[fold] = _why(model_dir, fold, code)

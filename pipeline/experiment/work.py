@@ -7,15 +7,15 @@ import sys
 import time
 from typing import Callable, Mapping, Optional, Sequence
 
-from pipeline import command, files
+from pipeline import command, files, preemption
 from pipeline.experiment import processes, stamps
 from pipeline.experiment.digests import Digests
 from pipeline.experiment.stamps import Step
 from pipeline.progress import duration
 
-PREEMPTED_EXIT_CODE = 75
+_SAVES = ("multi_stage_train.py",)  # the commands that --max_minutes is passed on to
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # where the commands lie
-_ENDS_ALL = (command.USAGE_EXIT_CODE, PREEMPTED_EXIT_CODE, command.INTERRUPTED_EXIT_CODE)
+_ENDS_ALL = (command.USAGE_EXIT_CODE, command.PREEMPTED_EXIT_CODE, command.INTERRUPTED_EXIT_CODE)
 
 
 class Work:
@@ -41,7 +41,8 @@ class Work:
         Args:
           finish: puts into its output what the command does not write.
           hint: what to do where it is begun already, and not with these flags.
-          must: a mistake that it finds in flags or files ends this process with 2, as the interruption of any step ends it.
+          must: a mistake that it finds in flags or files ends this process with 2, as the interruption of any step ends it,
+        or its preemption with the end of --max_minutes.
         """
         lost = next((name for name in step.needs if name in self.failures), None)
         if lost:
@@ -69,7 +70,9 @@ class Work:
         command.begin_work()
         stamps.begin(self._run_dir, step)
         started = time.monotonic()
-        code = processes.run([self._interpreter, os.path.join(ROOT, step.script), *step.arguments], cwd=ROOT)
+        command_line = [self._interpreter, os.path.join(ROOT, step.script), *step.arguments]
+        saves = step.script in _SAVES  # the others have nothing to go on from, and are short
+        code = processes.run_to_end(lambda: command_line + (preemption.flags_left() if saves else []), cwd=ROOT)
         self._digests.forget()
         if code == 0:
             finish()

@@ -20,7 +20,8 @@ from pipeline.geo.step import Trainer
 from pipeline.metrics import single_label as metrics
 from pipeline.progress import duration, progress
 from pipeline.runs import checkpoint, patterns, record as run_record, run as runs
-from pipeline.training.callbacks import are_numbers, forget_rows_after
+from pipeline.training.callbacks import forget_rows_after
+from pipeline.training.watch import are_numbers
 
 HISTORY_FILE = "history.csv"
 SCORES_FILE = "scores.json"

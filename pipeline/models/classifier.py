@@ -7,11 +7,12 @@ from typing import Optional
 import tensorflow as tf
 
 from pipeline.errors import UserError
-from pipeline.models import weights as weights_from, zoo
+from pipeline.models import draws, weights as weights_from, zoo
 from pipeline.models.scaling import Scaling
 from pipeline.models.trained_layers import parse_train
 
 PLACE_UNITS = 4  # iNat 2021, sixth place: two Dense(4)
+_POOL = -1  # the number of the pooling among the layers that draw: none of draws.by_step's
 HEAD_INITS = {
     "glorot": tf.keras.initializers.GlorotUniform,
     # He et al. 2015, as PyTorch's kaiming_normal_: standard deviation √(2 / features).
@@ -62,7 +63,12 @@ class ChannelDropoutPooling(tf.keras.layers.GlobalAveragePooling2D):
 
     def call(self, features: tf.Tensor, training: Optional[bool] = None) -> tf.Tensor:
         means = super().call(features)
-        return tf.nn.dropout(means, self.rate, seed=self.seed) if training and self.rate else means
+        if not (training and self.rate):
+            return means
+        seed = draws.layer_seed(_POOL)
+        if seed is None:
+            return tf.nn.dropout(means, self.rate, seed=self.seed)
+        return tf.nn.experimental.stateless_dropout(means, self.rate, seed)
 
     def get_config(self) -> dict:
         return {**super().get_config(), "rate": self.rate, "seed": self.seed}
@@ -126,6 +132,7 @@ def build(
     # There at a rate of 0 too, so that a checkpoint fits whatever the rate was.
     features = tf.keras.layers.Dropout(dropout, seed=seed, dtype="float32", name="dropout")(features)
     model = tf.keras.Model(inputs, head(features), name="classifier")
+    draws.by_step(model)
     if source.path is not None:
         zoo.load_file(name, source.path, base, head)
     return Classifier(model, base, head, place_branch)

@@ -9,6 +9,7 @@ from typing import Sequence
 import numpy as np
 import tensorflow as tf
 
+from pipeline.models import draws
 from pipeline.models.classifier import Classifier
 from pipeline.progress import progress
 from pipeline.records import damage, dataset as datasets, input as inputs
@@ -48,18 +49,19 @@ def estimate_batch_norm(built: Classifier, part: datasets.Part, pictures: inputs
         totals = [tf.Variable(tf.zeros_like(one), trainable=False, synchronization=tf.VariableSynchronization.ON_READ,
                               aggregation=tf.VariableAggregation.MEAN) for one in statistics]
 
-    def step(features: dict[str, tf.Tensor]) -> None:
-        apply(built.model, features, training=True)
+    def step(features: dict[str, tf.Tensor], number: tf.Tensor) -> None:
+        with draws.seeded(draws.step_seed(0, number)):
+            apply(built.model, features, training=True)
         for total, one in zip(totals, statistics):
             total.assign_add(one)
 
-    distributed_step = tf.function(lambda features: strategy.run(step, args=(features,)))
+    distributed_step = tf.function(lambda features, number: strategy.run(step, args=(features, number)))
     batches = min(BATCHES, max(part.size // batch_size, 1))
     dataset = inputs.train_batches(part, pictures, batch_size, seed=0).map(lambda features, labels: features)
     with progress(batches * batch_size, "BatchNorm's statistics", "pictures") as bar:
         try:
-            for features in strategy.experimental_distribute_dataset(dataset.take(batches)):
-                distributed_step(features)
+            for number, features in enumerate(strategy.experimental_distribute_dataset(dataset.take(batches))):
+                distributed_step(features, tf.constant(number, tf.int64))
                 bar.update(batch_size)
         except tf.errors.DataLossError:
             raise damage.name(part) from None

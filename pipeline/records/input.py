@@ -177,17 +177,27 @@ def train_batches(part: Part, pictures: TrainPictures, batch_size: int, seed: in
         drawn = device_pictures.draw(example_seed, pictures) if on_device else {}
         return {**features, **({device_pictures.DRAWN: drawn} if drawn else {})}, example["label"]
 
-    own_batch = batch_size // host.count
     on_device = pictures.augment_on == DEVICE
-    if host.takes_shards(part):
-        chosen = train_examples(part, seed, start_step * own_batch, class_balance, host, cache)
-    else:
-        whole = train_examples(part, seed, start_step * batch_size, class_balance, cache=cache)
-        chosen = _own_of_each_batch(whole, batch_size, host)
-    batches = chosen.map(prepare, num_parallel_calls=AUTOTUNE).batch(own_batch, drop_remainder=True)
+    chosen = _own_examples(part, batch_size, seed, start_step, class_balance, host, cache)
+    batches = chosen.map(prepare, num_parallel_calls=AUTOTUNE).batch(batch_size // host.count, drop_remainder=True)
     if mix.any:
         batches = _mixed(batches, seed, start_step, mix, host, on_device)
     return batches.prefetch(AUTOTUNE).with_options(_options(ordered, ram_budget))
+
+
+def _own_examples(part: Part, batch_size: int, seed: int, start_step: int, class_balance: str, host: Host,
+                  cache: Optional[caches.RecordCache] = None) -> tf.data.Dataset:
+    """The host's training examples, those of one of its batches after those of another."""
+    if host.takes_shards(part):
+        return train_examples(part, seed, start_step * (batch_size // host.count), class_balance, host, cache)
+    return _own_of_each_batch(train_examples(part, seed, start_step * batch_size, class_balance, cache=cache), batch_size, host)
+
+
+def batch_rows(part: Part, batch_size: int, seed: int, step: int, class_balance: str = "none",
+               host: Host = Host()) -> list[int]:
+    """The rows of the host's part of the batch after `step` batches of train_batches."""
+    examples = _own_examples(part, batch_size, seed, step, class_balance, host).take(batch_size // host.count)
+    return [int(example["row"]) for example in examples]
 
 
 def _own_of_each_batch(examples: tf.data.Dataset, batch_size: int, host: Host) -> tf.data.Dataset:

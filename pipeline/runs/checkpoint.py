@@ -1,8 +1,8 @@
 """Checkpoints of a stage: `last`, to go on from, `best`, and epochs that are kept. --keep says which of the first two the
 next stage starts from and predict.py takes.
 
-They are TensorFlow's own checkpoints (written whole, on gs:// too). An old one is deleted only after the new one stands.
-In each of them `model` is what the stage is worth: the averaged weights where it averages them.
+Of `last` the newest two stand (see saved). In each of them `model` is what the stage is worth: the averaged weights where it
+averages them.
 """
 
 import math
@@ -16,7 +16,7 @@ from pipeline import files
 from pipeline.errors import UserError, unknown
 from pipeline.models import classifier as classifiers, weights, zoo
 from pipeline.models.classifier import Classifier
-from pipeline.runs import patterns
+from pipeline.runs import patterns, saved
 from pipeline.runs.run import Plan
 from pipeline.runs.stages import parse_epochs
 
@@ -34,7 +34,10 @@ def better(monitor: str, value: float, best: Optional[float]) -> bool:
 
 
 class StageCheckpoints(tf.keras.callbacks.Callback):
-    """Keeps a stage's checkpoints; as a Keras callback it saves after every epoch of Keras', a snapshot."""
+    """Keeps a stage's checkpoints; as a Keras callback it saves after every epoch of Keras', a snapshot.
+
+    What `last` holds is all that a stage goes on from: at any step, also one between two snapshots.
+    """
 
     def __init__(self, stage_dir: str, classifier: Classifier, optimizer, monitor: str, plan: Plan,
                  keep_epochs: Sequence[float] = (), also: Optional[Mapping[str, Any]] = None,
@@ -53,19 +56,25 @@ class StageCheckpoints(tf.keras.callbacks.Callback):
         self._keep_epochs = keep_epochs
         self._stage_dir = stage_dir
         self._write_dir = write_dir or stage_dir
+        self._steps = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._snapshots = tf.Variable(0, dtype=tf.int64, trainable=False)
         # NaN stands for "none yet": a checkpoint holds tensors, not None.
         self._best_value = tf.Variable(float("nan"), dtype=tf.float32, trainable=False)
-        state = tf.train.Checkpoint(model=classifier.model, base=classifier.base, head=classifier.head,
-                                    optimizer=optimizer, snapshots=self._snapshots, best_value=self._best_value,
+        state = tf.train.Checkpoint(model=classifier.model, base=classifier.base, head=classifier.head, optimizer=optimizer,
+                                    steps=self._steps, snapshots=self._snapshots, best_value=self._best_value,
                                     **(also or {}))
-        self._last = patterns.manager(state, os.path.join(self._write_dir, LAST))
+        self._last = saved.Saved(state, os.path.join(self._write_dir, LAST), keep=2)
         self._weights = tf.train.Checkpoint(model=classifier.model, base=classifier.base, head=classifier.head)
-        self._best = patterns.manager(self._weights, os.path.join(self._write_dir, BEST))
+        self._best = saved.Saved(self._weights, os.path.join(self._write_dir, BEST), keep=1)
+
+    @property
+    def steps(self) -> int:
+        """How many of the stage the last checkpoint that was saved or restored holds."""
+        return int(self._steps.numpy())
 
     @property
     def snapshots(self) -> int:
-        """How many are done."""
+        """How many are done, with their validation."""
         return int(self._snapshots.numpy())
 
     @property
@@ -76,22 +85,45 @@ class StageCheckpoints(tf.keras.callbacks.Callback):
     @property
     def best_snapshot(self) -> int:
         """Number (from 1) of the snapshot that `best` holds; the last one where nothing is held out."""
-        path = self._best.latest_checkpoint
+        path = patterns.latest(os.path.join(self._write_dir, BEST))
         return int(path.rsplit("-", 1)[1]) if path else self.snapshots
 
     def restore(self) -> bool:
-        """Restores the state of the last snapshot, if there is one."""
-        path = patterns.latest(os.path.join(self._stage_dir, LAST))
-        if path is None:
-            return False
+        """Restores the state of the newest checkpoint that is whole, if there is one.
+
+        Raises UserError where there are some, all of them damaged.
+        """
+        folder, told = os.path.join(self._stage_dir, LAST), ""
+        for name in saved.names(folder):
+            path = os.path.join(folder, name)
+            why = saved.fault(path)
+            if why is None:
+                self._last.forget_newer_than(name)
+                self._read(path)
+                logging.info("going on after epoch %g, from %s", self._epochs_done, path)
+                return True
+            told = told or f"checkpoint {path} is damaged ({why})"
+            logging.warning("checkpoint %s is damaged (%s): trying the one before", path, why)
+        if told:
+            raise UserError(f"{told}, and no other is whole: delete the stage's folder to train the stage anew")
+        return False
+
+    @property
+    def _epochs_done(self) -> float:
+        return min(self.steps / self._plan.steps_per_epoch, self._plan.epochs)
+
+    def _read(self, path: str) -> None:
         try:
             with patterns.plain_path(path) as plain:
-                self._last.checkpoint.restore(plain).assert_existing_objects_matched()
-        except _UNREADABLE as error:
-            raise UserError(f"checkpoint {path} is damaged ({_first_line(error)}): delete the stage's folder to train "
-                            "the stage anew") from None
-        logging.info("going on after epoch %g, from %s", self._plan.epochs_after(self.snapshots), path)
-        return True
+                self._last.state.read(plain).assert_existing_objects_matched()
+        except saved.UNREADABLE as error:
+            raise UserError(f"checkpoint {path} is of another network or version ({saved.first_line(error)}): delete the "
+                            "stage's folder to train the stage anew") from None
+
+    def save(self, steps: int) -> None:
+        """Saves where so many steps of the stage are done."""
+        self._steps.assign(steps)
+        self._last.save()
 
     def on_epoch_end(self, epoch: int, logs=None) -> None:
         self._snapshots.assign(epoch + 1)
@@ -99,9 +131,9 @@ class StageCheckpoints(tf.keras.callbacks.Callback):
             value = logs[self._monitor]
             if better(self._monitor, value, self.best_value):
                 self._best_value.assign(value)
-                self._best.save(checkpoint_number=epoch + 1)
+                self._best.save(epoch + 1)
         self._keep(self._plan.epochs_after(epoch + 1))
-        self._last.save(checkpoint_number=epoch + 1)
+        self.save(self._plan.steps_after(epoch + 1))
 
     def _keep(self, epochs: float) -> None:
         for kept in self._keep_epochs:
@@ -186,13 +218,5 @@ def read_into(path: str, wanted: tf.train.Checkpoint) -> None:
     try:
         with patterns.plain_path(path) as plain:
             wanted.read(plain).assert_existing_objects_matched().expect_partial()
-    except _UNREADABLE as error:
-        raise UserError(f"checkpoint {path} is not of this model, or is damaged: {_first_line(error)}") from None
-
-
-# What TensorFlow raises for a checkpoint of other objects or shapes, or one that is cut short (IndexError).
-_UNREADABLE = (AssertionError, IndexError, ValueError, tf.errors.OpError)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200]
+    except saved.UNREADABLE as error:
+        raise UserError(f"checkpoint {path} is not of this model, or is damaged: {saved.first_line(error)}") from None

@@ -14,6 +14,7 @@ from pipeline.runs.stages import COSINE_WHOLE, Stage, parse_epochs
 from pipeline.tasks.task import Task
 
 DONE_FILE = "DONE"  # in a stage's folder: it has finished, and how
+MASKS = "by (seed, step)"  # how dropout is drawn: a run that was begun otherwise can't go on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,15 +53,20 @@ class Run:
     steps_per_execution: int = 1
     cache: str = "none"             # of encoded pictures: none or memory
     ram_budget: float = 0.0         # GiB of the input pipeline; 0: what tf.data and the cache think fit
+    save_minutes: float = 10.0      # between checkpoints within a snapshot; 0: none there
+    on_nan: str = "stop"            # or rollback
+    deterministic: bool = False
     dry_run: bool = False
     skip_bad_records: int = 0       # damaged records that may be passed over
 
     def identity(self) -> dict[str, Any]:
         """What must not change between two starts in one model directory."""
         fields = dataclasses.asdict(self)
-        for name in ("data_dir", "model_dir", "fold", "num_classes", "tta", "oof_tta", "allow_seen", "tpu", "virtual_replicas",
-                     "jit", "steps_per_execution", "cache", "ram_budget", "dry_run", "skip_bad_records"):
+        for name in ("data_dir", "model_dir", "fold", "num_classes", "tta", "oof_tta", "allow_seen", "tpu",
+                     "virtual_replicas", "jit", "steps_per_execution", "cache", "ram_budget", "save_minutes", "on_nan",
+                     "skip_bad_records", "deterministic", "dry_run"):
             del fields[name]
+        fields["masks"] = MASKS
         fields["by_folds"] = self.fold is not None
         fields["stages"] = {stage.name: dataclasses.asdict(stage) for stage in self.stages}
         for stage in fields["stages"].values():
@@ -97,6 +103,10 @@ class Plan:
     @property
     def snapshots(self) -> int:
         return -(-self.steps // self.steps_per_snapshot)
+
+    def steps_after(self, snapshots: int) -> int:
+        """Steps that are done with so many snapshots."""
+        return min(snapshots * self.steps_per_snapshot, self.steps)
 
     def epochs_after(self, snapshots: int) -> float:
         """Epochs that are done with so many snapshots."""

@@ -5,8 +5,8 @@ from typing import Any, Callable
 import tensorflow as tf
 
 Gradients = list[tf.Tensor]
-# (features, labels) of a micro-batch → the variables' gradients, float32 losses [n] and logits [n, classes].
-Compute = Callable[[Any, Any], tuple[Gradients, tf.Tensor, tf.Tensor]]
+# (features, labels, number) of a micro-batch → the variables' gradients, float32 losses [n] and logits [n, classes].
+Compute = Callable[[Any, Any, tf.Tensor], tuple[Gradients, tf.Tensor, tf.Tensor]]
 
 
 def in_micro_batches(compute: Compute, features: Any, labels: Any, count: int, variables: list[tf.Variable],
@@ -27,7 +27,7 @@ def in_micro_batches(compute: Compute, features: Any, labels: Any, count: int, v
     zeros = [tf.zeros(variable.shape, variable.dtype) for variable in variables]
 
     def add_one(index, sums, arrays):
-        gradients, *results = compute(*tf.nest.map_structure(lambda part: part[index], parts))
+        gradients, *results = compute(*tf.nest.map_structure(lambda part: part[index], parts), index)
         # An embedding's gradient is sparse; what a loop carries is not.
         sums = [total + tf.convert_to_tensor(gradient) for total, gradient in zip(sums, gradients)]
         return index + 1, sums, [array.write(index, result) for array, result in zip(arrays, results)]

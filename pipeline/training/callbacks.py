@@ -1,18 +1,15 @@
-"""Small Keras callbacks: the rate in the logs, a stop on NaN, progress; and the history that they write.
+"""Small Keras callbacks: the rate in the logs, progress; and the history that they write.
 
 What Keras calls an epoch is what lies between two snapshots (see runs.Plan).
 """
 
 import contextlib
-import math
 import time
-from typing import Optional, Sequence
+from typing import Optional
 
-import numpy as np
 import tensorflow as tf
 
 from pipeline import files
-from pipeline.errors import WorkError
 from pipeline.progress import duration, progress
 from pipeline.runs.run import Plan
 
@@ -22,9 +19,14 @@ def forget_rows_after(history_path: str, snapshots: int) -> None:
     if not files.exists(history_path):
         return
     with files.open_file(history_path, "r") as file:
-        lines = file.read().splitlines()
-    kept = [line for line in lines if not line.split(",")[0].isdigit() or int(line.split(",")[0]) < snapshots]
-    files.write_whole(history_path, "".join(f"{line}\n" for line in kept))
+        lines = file.read().splitlines(keepends=True)
+    # A process that was killed may have cut the last line short, 12 to 1.
+    kept = [line for line in lines[1:] if line.endswith("\n") and line.split(",")[0].isdigit()
+            and int(line.split(",")[0]) < snapshots]
+    if not kept:  # the head too, which may be cut short
+        files.remove(history_path)
+        return
+    files.write_whole(history_path, "".join([lines[0], *kept]))
 
 
 class LogLearningRate(tf.keras.callbacks.Callback):
@@ -44,37 +46,6 @@ class LogLearningRate(tf.keras.callbacks.Callback):
         logs["lr"] = float(rate.numpy())
 
 
-_NAMES = {"loss": "the loss", "val_loss": "the validation's loss"}
-
-
-class StopOnNan(tf.keras.callbacks.Callback):
-    """Ends the run before a broken epoch replaces the last good checkpoint, or becomes the best one.
-
-    The loss of an epoch is finite also where its last step broke the weights: then that of the validation is not, and
-    where nothing is held out the weights themselves are looked at.
-    """
-
-    def __init__(self, stage: str, plan: Plan, trained: tf.keras.Model):
-        super().__init__()
-        self._stage = stage
-        self._plan = plan
-        self._trained = trained
-
-    def on_epoch_end(self, epoch: int, logs=None) -> None:
-        broken = [f"{_NAMES.get(name, name)} became {value}" for name, value in logs.items() if not math.isfinite(value)]
-        if not broken and "val_loss" not in logs and not are_numbers(self._trained.weights):
-            broken = ["the weights became NaN or infinite"]
-        if broken:
-            before = "; the checkpoint before stands" if epoch else ""
-            raise WorkError(f"stage {self._stage}: {broken[0]} in epoch {self._plan.epochs_after(epoch + 1):g}{before}. "
-                            "Try a lower lr, a longer --warmup_epochs or --clip_norm")
-
-
-def are_numbers(weights: Sequence[tf.Variable]) -> bool:
-    """Whether none of them holds a NaN or an infinity."""
-    return all(np.isfinite(weight.numpy()).all() for weight in weights if weight.dtype.is_floating)
-
-
 class Progress(tf.keras.callbacks.Callback):
     """Pictures done, rate and time left until a snapshot, and then its scores and the time left of the stage."""
 
@@ -90,6 +61,9 @@ class Progress(tf.keras.callbacks.Callback):
         self._step = 0
         self._started = time.monotonic()
         self._first: Optional[int] = None  # a stage that goes on does not begin with snapshot 0
+
+    def on_train_begin(self, logs=None) -> None:
+        self._open_bar.close()  # of a snapshot that an error has ended
 
     def _where(self, snapshot: int) -> str:
         return f"{self._title}, epoch {self._plan.epochs_after(snapshot + 1):g}/{self._plan.epochs:g}"

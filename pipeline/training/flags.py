@@ -18,6 +18,7 @@ ENGINES = ("fast", "reference")
 AUGMENT_ONS = ("host", "device")
 CLASS_BALANCES = ("none", "sqrt", "full")
 CACHES = ("none", "memory")
+ON_NAN = ("stop", "rollback")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -183,6 +184,14 @@ def _define_run() -> None:
                  low=1e-6)
     flags.DEFINE_string("keep_epochs", "", "18:21:24: keep the checkpoints of the last stage after so many epochs, for "
                         "predict.py --checkpoint=18:21:24.")
+    define_float("save_minutes", 10.0, "Minutes from one checkpoint to go on from to the next, beside those at each "
+                 "validation; 0: no others.")
+    define_float("max_minutes", 0.0, "After so many minutes save and end with 75, as SIGTERM has it end: the same command "
+                 "goes on. With several folds of all of them together. 0: don't.")
+    flags.DEFINE_enum("on_nan", "stop", ON_NAN, "Where the loss is no number any more: stop (3), or rollback: go on from "
+                      "the last checkpoint with half the rate, at most three times a stage.")
+    flags.DEFINE_boolean("deterministic", False, "TensorFlow's deterministic operations: on a GPU, too, the same bits from "
+                         "run to run, more slowly.")
     flags.DEFINE_integer("max_steps", 0, "Cut every stage (and its validation) to this many steps, for trying out; "
                          "0: all.", 0)
     flags.DEFINE_boolean("dry_run", False, "Print the plan (stages, steps, sizes) and stop. (Records named by "

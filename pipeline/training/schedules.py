@@ -175,6 +175,20 @@ class EpochTriangle(tf.keras.optimizers.schedules.LearningRateSchedule):
         return {"peak": self.peak, "total_steps": self.total_steps, "steps_per_epoch": self.steps_per_epoch}
 
 
+class Scaled(tf.keras.optimizers.schedules.LearningRateSchedule):
+    """Another schedule times a variable, which changes where a run goes back to before it diverged."""
+
+    def __init__(self, schedule: tf.keras.optimizers.schedules.LearningRateSchedule, factor: tf.Variable):
+        self._schedule, self._factor = schedule, factor
+
+    def __call__(self, step) -> tf.Tensor:
+        """Rate (float32 scalar) of the step after `step` steps have been done."""
+        return self._schedule(step) * self._factor
+
+    def get_config(self) -> dict:
+        return {"schedule": self._schedule.get_config(), "factor": float(self._factor.numpy())}
+
+
 Rate = Union[tf.keras.optimizers.schedules.LearningRateSchedule, float]
 
 

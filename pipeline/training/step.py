@@ -4,6 +4,7 @@ from typing import Any, Callable, Optional, Sequence
 
 import tensorflow as tf
 
+from pipeline.models import draws
 from pipeline.tasks import registry as tasks
 from pipeline.tasks.task import Task, lookup
 from pipeline.training import accumulation, step_metrics
@@ -32,13 +33,14 @@ class TrainableClassifier(tf.keras.Model):
 
     def __init__(self, classifier: tf.keras.Model, loss: Loss, global_batch_size: int, task: Task = tasks.SINGLE_LABEL,
                  average: Optional[WeightAverage] = None, training_loss: Optional[Loss] = None, accumulate: int = 1,
-                 stepped: Optional[Sequence[tf.Variable]] = None, augment: Optional[Augment] = None):
+                 stepped: Optional[Sequence[tf.Variable]] = None, augment: Optional[Augment] = None, seed: int = 0):
         """
         Args:
           training_loss: takes the place of `loss` in training, not in validation.
           accumulate: so many micro-batches make up the gradients of a step; each replica's batch is a multiple of it.
           stepped: the variables that steps change; None: all of the classifier's that train.
           augment: what is done to a training batch first, on the device.
+          seed: what layers draw (dropout, drop-connect) is a function of it and the step.
         """
         super().__init__()
         self.classifier = classifier
@@ -49,7 +51,12 @@ class TrainableClassifier(tf.keras.Model):
         self._accumulate = accumulate
         self._stepped = stepped
         self._augment = augment
+        self._seed = seed
         self._scores = lookup(step_metrics.BY_KIND, task)()
+        # Each replica notes the first step, counted from 1, at which a loss of its own was no number; 0: none so far.
+        self._broken_at = tf.Variable(0, dtype=tf.int64, trainable=False, name="broken_at",
+                                      synchronization=tf.VariableSynchronization.ON_READ,
+                                      aggregation=tf.VariableAggregation.SUM)
 
     @property
     def metrics(self) -> list[tf.keras.metrics.Metric]:
@@ -67,16 +74,33 @@ class TrainableClassifier(tf.keras.Model):
         else:
             gradients, losses, logits = accumulation.in_micro_batches(
                 self._gradients, features, labels, self._accumulate, variables, self.classifier.output.shape[-1])
+        self._note_broken(losses)
         # Keras sums them over the replicas, and clips the sum.
         self.optimizer.apply_gradients(zip(gradients, variables))
         if self._average:
             self._average.update(self.optimizer.iterations)
         return self._scores.update(losses, labels, logits, None)
 
-    def _gradients(self, features, labels):
+    def _note_broken(self, losses: tf.Tensor) -> None:
+        """Before the step is counted. Nothing is fetched to the host for it, which looks when it likes (`broken_step`)."""
+        known = tf.convert_to_tensor(self._broken_at)
+        whole = tf.reduce_all(tf.math.is_finite(losses)) | (known > 0)
+        self._broken_at.assign(tf.where(whole, known, tf.cast(self.optimizer.iterations, tf.int64) + 1))
+
+    def broken_step(self) -> Optional[int]:
+        """The first step of the optimizer, counted from 1, whose loss was no number on a replica of this process."""
+        steps = [int(one) for one in self.distribute_strategy.experimental_local_results(self._broken_at)]
+        return min((step for step in steps if step), default=None)
+
+    def forget_broken(self) -> None:
+        """After a checkpoint of before was restored."""
+        self._broken_at.assign(0)
+
+    def _gradients(self, features, labels, part=0):
         """What a batch, or a part of one, adds to the step's gradients; its losses [n] and logits [n, classes]."""
+        seed = draws.step_seed(self._seed, self.optimizer.iterations, part)
         # What lies before the first variable that steps is not gone back through.
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
+        with draws.seeded(seed), tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self._variables)
             logits = apply(self.classifier, features, training=True)
             losses = self._training_loss(labels, logits)

@@ -4,22 +4,20 @@ import contextlib
 import os
 import time
 from typing import Optional
-import zlib
 
 from absl import logging
 import numpy as np
 import tensorflow as tf
 
-from pipeline import command, files, lock
+from pipeline import files, lock, preemption
 from pipeline.devices import hosts, strategy as strategies
 from pipeline.models import classifier as classifiers
-from pipeline.ops import mixing
-from pipeline.records import cache as caches, class_balance, damage, dataset as datasets, input as inputs, training_picture
+from pipeline.records import class_balance, dataset as datasets, input as inputs
 from pipeline.runs import checkpoint, record as run_record, run as runs, seen
 from pipeline.runs.run import Plan, Run
 from pipeline.runs.stages import Stage
-from pipeline.training import bad_records, callbacks, patience, run_checks, schedules, trainable
-from pipeline.training.step import TrainableClassifier
+from pipeline.training import bad_records, callbacks, fitting, patience, run_checks, schedules, trainable, watch
+from pipeline.training.metric_sums import MetricSums
 from pipeline.training.weight_average import WeightAverage
 
 
@@ -92,91 +90,42 @@ def _train_stage_into(folder: str, run: Run, stage: Stage, data: datasets.Datase
     rate = schedules.make_rate(stage.lr_schedule, stage.peak_lr, plan.warmup_steps, plan.total_steps,
                                plan.steps_per_epoch, stage.lr_factor)
     with strategy.scope():
-        waiting = patience.make(stage)
+        waiting, factor = patience.make(stage), fitting.RateFactor(rate)
         from_library = run.stages[0] == stage and not run.init_from
         built = _build(run, stage, data, run.weights if from_library else "none")
         # What is validated, saved and predicted with: the network that is trained, or the average of its weights.
         valued = _build(run, stage, data, "none") if stage.ema else built
         average = WeightAverage(valued.model, built.model, stage.ema) if stage.ema else None
-        model = trainable.compile_stage(run, stage, built, rate, data.task, _log_prior(run, stage, data),
-                                        average)
-        also = {name: callback.state for name, callback in waiting.items()}
+        model = trainable.compile_stage(run, stage, built, factor.rate, data.task, _log_prior(run, stage, data),
+                                        average, fitting.stage_seed(run, stage))
+        sums = MetricSums(model.metrics, strategy)
+        also = {"trained": built.model, "sums": sums.state, "rate_factor": factor.variable,
+                **{name: callback.state for name, callback in waiting.items()}}
         checkpoints = checkpoint.StageCheckpoints(runs.stage_dir(run, stage), valued, model.optimizer, stage.monitor, plan,
-                                                  runs.kept_epochs(run, stage), {"trained": built.model, **also}, folder)
+                                                  runs.kept_epochs(run, stage), also, folder)
         if not checkpoints.restore():
             _load_initial(run, stage, built, data)
             if average:
                 average.start()
-    history_path = os.path.join(folder, "history.csv")
-    callbacks.forget_rows_after(history_path, checkpoints.snapshots)
-    _fit(run, stage, plan, data, model, [
-        callbacks.LogLearningRate(rate),
-        callbacks.StopOnNan(stage.name, plan, built.model),
+    fitting.Fitting(run, stage, plan, data, model, factor, waiting, checkpoints, [
+        callbacks.LogLearningRate(factor.rate),
+        watch.Watch(model, built.model, plan, checkpoints, sums, run.save_minutes),
         callbacks.Progress(f"stage {stage.name}", plan, stage.batch_size),
-        tf.keras.callbacks.CSVLogger(history_path, append=True),
+        tf.keras.callbacks.CSVLogger(os.path.join(folder, fitting.HISTORY_FILE), append=True),
         tf.keras.callbacks.TensorBoard(os.path.join(folder, "tensorboard"), write_graph=False),
         *waiting.values(),
         checkpoints,
-    ], plan.snapshots if patience.is_over(waiting) else checkpoints.snapshots)
-    _mark_done(folder, stage, plan, checkpoints, time.monotonic() - started)
+    ], folder).fit()
+    _mark_done(folder, stage, plan, checkpoints, factor, time.monotonic() - started)
 
 
-def _mark_done(folder: str, stage: Stage, plan: Plan, checkpoints: checkpoint.StageCheckpoints, seconds: float) -> None:
+def _mark_done(folder: str, stage: Stage, plan: Plan, checkpoints: checkpoint.StageCheckpoints, factor: fitting.RateFactor,
+               seconds: float) -> None:
     runs.mark_done(folder, {"epochs": plan.epochs_after(checkpoints.snapshots),
                             "best_epoch": plan.epochs_after(checkpoints.best_snapshot),
-                            "steps": min(checkpoints.snapshots * plan.steps_per_snapshot, plan.steps),
+                            "steps": plan.steps_after(checkpoints.snapshots),
                             "monitor": stage.monitor, "keep": stage.keep, "best": checkpoints.best_value,
-                            "seconds": round(seconds, 1)})
-
-
-def _stage_seed(run: Run, stage: Stage) -> int:
-    """Every stage sees the pictures in an order, and in crops, of its own."""
-    return zlib.crc32(f"{run.random_seed}/{stage.name}".encode())
-
-
-def _fit(run: Run, stage: Stage, plan: Plan, data: datasets.Dataset, model: TrainableClassifier,
-         stage_callbacks: list, snapshots_done: int) -> None:
-    """Trains from that snapshot to the end; to Keras, whose epochs are all of a length, a shorter last one is new."""
-    whole, rest = divmod(plan.steps, plan.steps_per_snapshot)
-    _fit_snapshots(run, stage, plan, data, model, stage_callbacks, snapshots_done, whole, plan.steps_per_snapshot)
-    if rest and not model.stop_training:
-        _fit_snapshots(run, stage, plan, data, model, stage_callbacks, max(whole, snapshots_done), whole + 1, rest)
-
-
-def _fit_snapshots(run: Run, stage: Stage, plan: Plan, data: datasets.Dataset, model: TrainableClassifier,
-                   stage_callbacks: list, begin: int, end: int, steps: int) -> None:
-    """Trains the snapshots `begin` to `end` (without it), `steps` each."""
-    if begin >= end:
-        return
-    strategy = model.distribute_strategy
-    batches = hosts.distribute(strategy, lambda host: _training_batches(run, stage, data, begin * plan.steps_per_snapshot,
-                                                                        host), stage.batch_size)
-    held_out = None
-    if plan.validation_steps:
-        held_out = hosts.distribute(strategy, lambda host: _validation_batches(run, stage, data, host).take(
-            plan.validation_steps), stage.batch_size)
-    command.begin_work()
-    try:
-        model.fit(batches, epochs=end, initial_epoch=begin, steps_per_epoch=steps,
-                  validation_data=held_out, validation_steps=plan.validation_steps or None,
-                  callbacks=stage_callbacks, verbose=0)
-    except tf.errors.DataLossError:
-        raise damage.name(bad_records.part_read(run, data), bad_records.ADVICE) from None
-
-
-def _training_batches(run: Run, stage: Stage, data: datasets.Dataset, start_step: int, host: inputs.Host) -> tf.data.Dataset:
-    pictures, part = training_picture.pictures_of(stage), runs.training_part(run, data)
-    budget = round(run.ram_budget * caches.GIB)
-    cache = caches.make(part, run.cache, budget)
-    return inputs.train_batches(
-        part, pictures, stage.batch_size, _stage_seed(run, stage), start_step,
-        ordered=not run.unordered, class_balance=stage.class_balance, host=host, cache=cache,
-        ram_budget=caches.left(budget, part) if cache else budget, mix=mixing.Alphas(stage.mixup, stage.cutmix, stage.mixup_draw))
-
-
-def _validation_batches(run: Run, stage: Stage, data: datasets.Dataset, host: inputs.Host) -> tf.data.Dataset:
-    return inputs.validation_batches(runs.held_out_part(run, data), stage.size, stage.eval_resize, stage.batch_size, host,
-                                     stage.antialias)
+                            "rate_factor": factor.value, "seconds": round(seconds, 1)})
 
 
 def make_devices(run: Run) -> tf.distribute.Strategy:
@@ -185,6 +134,8 @@ def make_devices(run: Run) -> tf.distribute.Strategy:
     Raises UserError for what is wrong in the flags alone, and for devices that can't be had or don't suit the run.
     """
     run_checks.check_flags(run)
+    if run.deterministic:
+        tf.config.experimental.enable_op_determinism()
     strategy = strategies.make(run.tpu, [stage.batch_size for stage in run.stages], run.virtual_replicas)
     run_checks.check_replicas(run, strategy)
     return strategy
@@ -218,6 +169,7 @@ def _train_stages(run: Run, data: datasets.Dataset, strategy: tf.distribute.Stra
         if runs.is_done(runs.stage_dir(run, stage)):
             logging.info("stage %s is finished already", stage.name)
             continue
+        preemption.check()
         _train_stage(run, stage, data, strategy)
         if data.lost:
             logging.warning("stage %s was trained without %d damaged records, see %s", stage.name, len(data.lost),

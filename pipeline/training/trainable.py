@@ -30,7 +30,8 @@ def build_classifier(run: Run, stage: Stage, class_count: int, weights: str, sca
 
 
 def compile_stage(run: Run, stage: Stage, built: classifiers.Classifier, rate: schedules.Rate, task: Task,
-                  log_prior: Optional[np.ndarray] = None, average: Optional[WeightAverage] = None) -> TrainableClassifier:
+                  log_prior: Optional[np.ndarray] = None, average: Optional[WeightAverage] = None,
+                  seed: int = 0) -> TrainableClassifier:
     """The model for `fit`.
 
     Args:
@@ -38,6 +39,7 @@ def compile_stage(run: Run, stage: Stage, built: classifiers.Classifier, rate: s
       task: what is learnt.
       log_prior: float32 [classes], log(share of the training pictures); given where the stage adjusts its logits.
       average: the average of the weights, where the stage keeps one.
+      seed: of what layers draw, step by step.
     """
     stepped = layer_rates.stepped(built, stage)
     optimizer = optimizers.build(
@@ -51,7 +53,7 @@ def compile_stage(run: Run, stage: Stage, built: classifiers.Classifier, rate: s
     training_loss = losses.logit_adjusted(loss, log_prior, stage.logit_adjust) if stage.logit_adjust else loss
     on_tpu = isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)  # where all is compiled as it is
     model = TrainableClassifier(built.model, loss, stage.batch_size, task, average, training_loss, stage.accumulate,
-                                [variable for variable, _ in stepped], _augment(run, stage, on_tpu))
+                                [variable for variable, _ in stepped], _augment(run, stage, on_tpu), seed)
     model.compile(optimizer=optimizer, jit_compile=run.jit and not on_tpu, steps_per_execution=run.steps_per_execution,
                   weighted_metrics=[])  # the model has its own; said so that Keras does not ask for some
     return model

@@ -127,7 +127,8 @@ def test_a_model_that_died_takes_no_other_along(scripts, tmp_path):
 def test_a_mistake_a_preemption_and_an_interruption_end_it_all(scripts, tmp_path, code):
     done = scripts.run("run_inference.sh", "inat2021", GEO_PRIOR="none", FAULTS=f"train /a.flags:{code}", code=code,
                        **write_recipes(tmp_path, a="", b=""))
-    assert scripts.kinds() == ["create_tfrecords", "multi_stage_train"]
+    starts = 5 if code == 75 else 1  # a preempted one is started again, unless it ends at once each time
+    assert scripts.kinds() == ["create_tfrecords", *["multi_stage_train"] * starts]
     assert done.stderr.splitlines()[-1].startswith("stand_in: ")  # its own line says why
 
 

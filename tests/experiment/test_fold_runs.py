@@ -69,14 +69,14 @@ def assert_tells_of_the_dead(model_dir, printed, logged, code):
     """Fold 0 broke, 1 was killed, 2 stands."""
     assert code == 3
     rows = {line.split()[0]: line for line in reversed(printed.splitlines())}  # the first of a name
-    assert re.search(r"died: stage all: the .*loss became nan in epoch 1", rows["0"])
+    assert re.search(r"died: stage all, fold 0: the .*loss became nan in epoch 1", rows["0"])
     assert "died: killed by signal 9 (out of memory?)" in rows["1"]
     assert re.fullmatch(r"\s+2(\s+[\d.]+){5}", rows["2"])
     assert printed.splitlines()[-1] == f"out of fold, folds 2 of 3: {model_dir}/out_of_fold"
     all_ids, ids = ((folder / "out_of_fold" / "ids.txt").read_text() for folder in (model_dir, model_dir / "fold_2"))
     assert all_ids == ids
     last = logged.splitlines()[-1]
-    assert "fold 0 died: stage all" in last and "fold 1 died: killed" in last and "Traceback" not in logged
+    assert "fold 0 died: stage all, fold 0: " in last and "fold 1 died: killed" in last and "Traceback" not in logged
     assert "nan" in json.loads((model_dir / "fold_0" / "failed.json").read_text())["reason"]
 
 

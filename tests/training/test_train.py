@@ -1,6 +1,7 @@
 """Training runs on a tiny network: what is written, what goes on, what is refused."""
 
 import json
+import zlib
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,10 @@ from pipeline.answers import predictions
 from pipeline.errors import UserError, WorkError
 from pipeline.models import classifier as classifiers
 from pipeline.prediction import predict
-from pipeline.records import dataset
+from pipeline.records import dataset, input as inputs
 from pipeline.runs import checkpoint, run as runs
-from pipeline.training import callbacks, train
+from pipeline.training import callbacks, train, watch
+from pipeline.training.step import TrainableClassifier
 import raw_data
 from training_runs import run, stage
 
@@ -163,12 +165,42 @@ def test_a_nan_ends_the_run_and_keeps_the_checkpoint(tiny_data, tmp_path):
     train.run_training(run(tiny_data, tmp_path, stage(epochs=1, lr=0.01, **sgd)))
     (tmp_path / "stage_1_all" / "DONE").unlink()
     (tmp_path / "run.json").unlink()
-    with pytest.raises(UserError, match="the loss became nan in epoch 2; the checkpoint before stands"):
+    with pytest.raises(WorkError, match="stage all: the loss became nan in epoch 2 at step 7, rate 1e.30, with .* the "
+                                        "checkpoint of step 5 stands. Try a lower lr") as caught:
         train.run_training(run(tiny_data, tmp_path, stage(epochs=3, lr=1e30, **sgd)))
+    told = json.loads((tmp_path / "stage_1_all" / "broken_batch.json").read_text())
+    seen = inputs.train_examples(tiny_data.part("train"), zlib.crc32(b"42/all")).take(70)  # step 6 breaks the weights
+    assert told["step"] == 7 and told["rows"] == [int(one["row"]) for one in seen][60:]
+    table = tiny_data.examples("train").set_index("row")
+    assert told["ids"] == [table["id"][row] for row in told["rows"]] and ", ".join(told["ids"][:4]) in str(caught.value)
     assert not runs.is_done(str(tmp_path / "stage_1_all"))
     built = classifiers.build("kecam/EfficientNetV2Tiny", 32, 3)
     checkpoint.load(tf.train.latest_checkpoint(str(tmp_path / "stage_1_all" / "last")), built)
     assert all(np.isfinite(weight.numpy()).all() for weight in built.model.weights)
+
+
+COSINE = [0.5 * 0.02 * 0.5 * (1 + np.cos(np.pi * step / 10)) for step in (4, 9)]
+
+
+@pytest.mark.parametrize("schedule, rates", [
+    ("cosine", COSINE), pytest.param("plateau:0.5:9", [0.01, 0.01], marks=pytest.mark.slow)])
+def test_a_rollback_goes_on_with_half_the_rate(schedule, rates, tiny_data, tmp_path, monkeypatch):
+    told = iter([3])  # of a loss that is no number, once
+    monkeypatch.setattr(TrainableClassifier, "broken_step", lambda self: next(told, None))
+    monkeypatch.setattr(watch, "_LOOK_SECONDS", 0)
+    train.run_training(run(tiny_data, tmp_path, stage(epochs=2, lr=0.02, lr_schedule=schedule), on_nan="rollback"))
+    np.testing.assert_allclose(pd.read_csv(tmp_path / "stage_1_all" / "history.csv")["lr"], rates, rtol=1e-5)
+    assert json.loads((tmp_path / "stage_1_all" / "DONE").read_text())["rate_factor"] == 0.5
+
+
+@pytest.mark.slow
+def test_three_rollbacks_are_all(tiny_data, tmp_path):
+    sgd = {"optimizer": "sgd", "momentum": 0.0, "epochs": 2}
+    rolling = run(tiny_data, tmp_path, stage(lr=1e30, **sgd), on_nan="rollback")
+    with pytest.raises(WorkError, match="in epoch 1 at step 2, rate 1.25e.29"):
+        train.run_training(rolling)
+    reader = tf.train.load_checkpoint(tf.train.latest_checkpoint(str(tmp_path / "stage_1_all" / "last")))
+    assert reader.get_tensor("steps/.ATTRIBUTES/VARIABLE_VALUE") == 0  # what it went back to each time
 
 
 def test_weights_that_nobody_validates_are_looked_at(tiny_data, tmp_path):
@@ -206,6 +238,9 @@ def test_ways_to_run(changes, tiny_data, tmp_path):
     assert history["val_loss"].isna().all() == (changes.get("train_split") == "train+val")
     done = json.loads((tmp_path / "stage_1_all" / "DONE").read_text())
     assert done["steps"] == {"train_split": 6, "max_steps": 2}.get(next(iter(changes)), 5)
+    if changes.get("precision") == "mixed_float16":
+        names = [name for name, _ in tf.train.list_variables(str(tmp_path / "stage_1_all" / "last"))]
+        assert any("loss_scale" in name for name in names)
     if "precision" in changes:
         predict.run_prediction(tiny_data.directory, predict.Request(str(tmp_path), "test", str(tmp_path / "p"), tta="six",
                                                                     batch_size=4))
