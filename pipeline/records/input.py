@@ -42,15 +42,15 @@ def _shard_columns(part: Part) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tens
             tf.constant([shard.records for shard in part.shards], tf.int64))
 
 
-def _shard_records(path: tf.Tensor, first_row: tf.Tensor, compression: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
-    """(row by position, serialized record) of a shard; arguments as RecordCache.records takes them."""
-    return tf.data.TFRecordDataset(path, compression).enumerate(first_row)
-
-
 def _read_records(shards: tf.data.Dataset, count: int, cache: Optional[caches.RecordCache] = None) -> tf.data.Dataset:
     """(row by position, serialized record), interleaved over the shards."""
-    return shards.interleave(cache.records if cache else _shard_records, cycle_length=min(CYCLE_LENGTH, count),
-                             block_length=BLOCK_LENGTH, num_parallel_calls=AUTOTUNE)
+    def of_shard(path: tf.Tensor, first_row: tf.Tensor, compression: tf.Tensor, records: tf.Tensor) -> tf.data.Dataset:
+        if cache:
+            return cache.records(lambda: tf.data.TFRecordDataset(path, compression), first_row, records)
+        return tf.data.TFRecordDataset(path, compression).enumerate(first_row)
+
+    return shards.interleave(of_shard, cycle_length=min(CYCLE_LENGTH, count), block_length=BLOCK_LENGTH,
+                             num_parallel_calls=AUTOTUNE)
 
 
 def _classes_to_encode(part: Part) -> Optional[int]:
