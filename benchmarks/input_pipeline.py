@@ -1,7 +1,7 @@
 """How fast each step from shards to training batches is: python -m benchmarks.input_pipeline --data_dir=RECORDS
 
-Of the pictures of --data_dir (as create_tfrecords.py made them) and of large ones, 12 megapixels each, which are tiled with
-those in a temporary folder. A row is a whole input pipeline that ends at that step: reading, parsing, decoding, cropping and
+Of the pictures of --data_dir (as create_tfrecords.py made them) and of large ones, 12 megapixels each, which are made of those
+by enlarging them (with --large_noise grainy, as a sensor's are, which makes more bits). A row is a whole input pipeline that ends at that step: reading, parsing, decoding, cropping and
 so on; RandAugment's operations stand alone, on decoded pictures in memory. All rows take turns, several times over, so that
 what else the machine does meets all. The table tells medians: pictures a second, pictures for each second that a core worked
 (which other programs disturb less), and that relative to decoding alone. --out has them as JSON, `rates` those that are
@@ -13,7 +13,7 @@ import functools
 import io
 import os
 import statistics
-import tempfile
+import sys
 import time
 from typing import Any, Callable, Iterator
 
@@ -21,7 +21,7 @@ from absl import flags
 
 from pipeline import command
 from pipeline.errors import UserError
-from pipeline.flag_types import define_path
+from pipeline.flag_types import define_float, define_path
 
 FLAGS = flags.FLAGS
 define_path("data_dir", "Folder of shards, as create_tfrecords.py makes it.")
@@ -32,16 +32,20 @@ flags.DEFINE_integer("batch_size", 32, "Pictures a batch.", 1)
 flags.DEFINE_integer("pictures", 512, "Pictures a measurement (of the large ones an eighth).", 8)
 flags.DEFINE_integer("repeats", 5, "Measurements of each row, in turn.", 1)
 flags.DEFINE_integer("large_pixels", 12_000_000, "Pixels of a large picture; 0: leave those rows out.", 0)
+define_float("large_noise", 0.0, "Standard deviation of a large picture's grain, in levels of 255.")
 flags.DEFINE_integer("threads", 0, "Threads of the pipeline; 0: the machine's cores.", 0)
 define_path("out", "Where the figures go as JSON.")
 
 DECODE, CROP, TRAIN, RANDAUGMENT, LARGE = "decode", "crop, resize", "train", "train, RandAugment", "large: "
 DEVICE = f"{RANDAUGMENT} on the device"  # the host's part
 RATES = {"decode": DECODE, "crop_resize": CROP, "train": TRAIN, "train_randaugment": RANDAUGMENT, "train_device": DEVICE}
+PROGRESSIVE, WHOLE = "large, progressive: ", "decode, then crop, resize, exact"
 # What is wanted at least.
-RATIOS = ((TRAIN, DECODE, 0.55), (RANDAUGMENT, TRAIN, 0.5), (DEVICE, TRAIN, 0.95), (LARGE + CROP, LARGE + DECODE, 2.5))
+RATIOS = ((TRAIN, DECODE, 0.55), (RANDAUGMENT, TRAIN, 0.5), (DEVICE, TRAIN, 0.95), (LARGE + CROP, LARGE + DECODE, 2.5),
+          (LARGE + CROP, LARGE + WHOLE, 2.5))
 LARGE_SHARE = 8   # a large picture costs about as much as thirty
 LARGE_FILES = 8
+LARGE_QUALITY = 92  # and chroma of half the resolution, as telephones write them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,11 +75,11 @@ def main() -> None:
 
     randaugment.parse(FLAGS.randaugment)
     part = dataset.load(FLAGS.data_dir).part(FLAGS.split)
-    with tempfile.TemporaryDirectory() as folder:
-        rows = [*_pipelines(part), *_operations(part)]
-        if FLAGS.large_pixels:
-            rows += _large_pipelines(_write_large(part, folder))
-        rates = measure(rows)
+    rows = [*_pipelines(part), *_operations(part)]
+    if FLAGS.large_pixels:
+        for kind, progressive in ((LARGE, False), (PROGRESSIVE, True)):
+            rows += _large_pipelines(kind, _large_pictures(part, progressive))
+    rates = measure(rows)
     _print(rates)
     if FLAGS.out:
         files.write_json(FLAGS.out, _summary(rates))
@@ -123,6 +127,16 @@ def _cropped(fast: bool, encoded: Any, seed: Any) -> Any:
     from pipeline.ops import decode
 
     return decode.random_crop(encoded, FLAGS.size, seed, fast=fast)
+
+
+def _whole_cropped(encoded: Any, seed: Any) -> Any:
+    """The same training picture by decoding all of it first."""
+    import tensorflow as tf
+    from pipeline.ops import decode
+
+    image = decode.decode(encoded)
+    top, left, height, width = tf.unstack(decode.sample_box(tf.shape(image)[0], tf.shape(image)[1], seed))
+    return decode.resize(image[top:top + height, left:left + width], FLAGS.size)
 
 
 def _part_alone(encoded: Any, seed: Any) -> Any:
@@ -173,7 +187,7 @@ def _operations(part: Any) -> Iterator[Row]:
             yield row(f"{name}, {engine}", functools.partial(function, index))
 
 
-def _large_pipelines(encoded: list[bytes]) -> Iterator[Row]:
+def _large_pipelines(kind: str, encoded: list[bytes]) -> Iterator[Row]:
     """Of photographs far larger than what is made of them."""
     import tensorflow as tf
     from pipeline.ops import seeds
@@ -183,35 +197,33 @@ def _large_pipelines(encoded: list[bytes]) -> Iterator[Row]:
     def row(name: str, function: Callable) -> Row:
         made = pictures.map(lambda number, one: function(one, seeds.example_seed(0, 0, number)),
                             num_parallel_calls=_threads())
-        return Row(f"{LARGE}{name}", made, 1, max(FLAGS.pictures // LARGE_SHARE, 1))
+        return Row(f"{kind}{name}", made, 1, max(FLAGS.pictures // LARGE_SHARE, 1))
 
+    megabytes = sum(map(len, encoded)) / len(encoded) / 1e6
+    print(f"{kind}{megabytes:.2f} MB a picture", file=sys.stderr)
     yield row(DECODE, _decoded)
     for name, fast in ((CROP, True), (f"{CROP}, exact", False)):
         yield row(name, functools.partial(_cropped, fast))
+    yield row(WHOLE, _whole_cropped)
 
 
-def _write_large(part: Any, folder: str) -> list[bytes]:
-    """JPEGs of the wanted number of pixels, 4:3, tiled with pictures of the shards; read back from the folder."""
+def _large_pictures(part: Any, progressive: bool) -> list[bytes]:
+    """JPEGs of the wanted number of pixels, which are pictures of the shards enlarged."""
     import numpy as np
     from PIL import Image
     from pipeline.records import input as inputs
 
-    encoded = [one["encoded"].numpy() for one in inputs.examples(part).take(64)]
-    width = round((FLAGS.large_pixels * 4 / 3) ** 0.5)
-    height, rng, large = width * 3 // 4, np.random.default_rng(0), []
-    for number in range(LARGE_FILES):
-        canvas, top = Image.new("RGB", (width, height)), 0
-        while top < height:
-            left, row_height = 0, height - top
-            while left < width:
-                tile = Image.open(io.BytesIO(encoded[rng.integers(len(encoded))])).convert("RGB")
-                canvas.paste(tile, (left, top))
-                left, row_height = left + tile.width, min(row_height, tile.height)
-            top += row_height
-        path = os.path.join(folder, f"{number}.jpg")
-        canvas.save(path, quality=92)
-        with open(path, "rb") as file:
-            large.append(file.read())
+    rng, large = np.random.default_rng(0), []
+    for example in inputs.examples(part).take(LARGE_FILES):
+        small = Image.open(io.BytesIO(example["encoded"].numpy())).convert("RGB")
+        factor = (FLAGS.large_pixels / (small.width * small.height)) ** 0.5
+        sides = round(small.width * factor), round(small.height * factor)
+        pixels = np.asarray(small.resize(sides, Image.Resampling.BICUBIC), np.float32)
+        grain = rng.normal(0, FLAGS.large_noise, (*pixels.shape[:2], 1))
+        written = io.BytesIO()
+        Image.fromarray(np.uint8(np.clip(pixels + grain, 0, 255))).save(written, "JPEG", quality=LARGE_QUALITY,
+                                                                        progressive=progressive)
+        large.append(written.getvalue())
     return large
 
 
@@ -262,7 +274,7 @@ def _print(rates: dict[str, Rate]) -> None:
           "| pictures/s | pictures/s of a core | × decode |")
     print("|---|---|---|---|")
     for name, rate in rates.items():
-        decoded = rates[LARGE + DECODE if name.startswith(LARGE) else DECODE]
+        decoded = rates[next((kind for kind in (LARGE, PROGRESSIVE) if name.startswith(kind)), "") + DECODE]
         print(f"| {name} | {rate.images:.0f} | {rate.core_images:.0f} | {rate.core_images / decoded.core_images:.2f} |")
     print()
     for one, other, wanted in RATIOS:
@@ -278,7 +290,7 @@ def _ratio(rates: dict[str, Rate], one: str, other: str, kind: str) -> float:
 def _summary(rates: dict[str, Rate]) -> dict[str, Any]:
     """`rates` and `core_rates`: those that are looked at first; `rows`: all."""
     return {"size": FLAGS.size, "batch_size": FLAGS.batch_size, "randaugment": FLAGS.randaugment, "threads": _threads(),
-            "repeats": FLAGS.repeats,
+            "repeats": FLAGS.repeats, "large_noise": FLAGS.large_noise,
             "rates": {key: rates[name].images for key, name in RATES.items()},
             "core_rates": {key: rates[name].core_images for key, name in RATES.items()},
             "rows": {name: dataclasses.asdict(rate) for name, rate in rates.items()}}

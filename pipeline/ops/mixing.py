@@ -70,27 +70,44 @@ def mix(images: tf.Tensor, labels: tf.Tensor, seed: tf.Tensor, alphas: Alphas) -
     if alphas.draw == "picture":
         share_seed, partner_seed = seeds.split(seed, 2)
         shares = draw_larger_shares(share_seed, alphas.mixup, images.shape[0])
-        return apply(images, labels, Mix(shares, tf.constant(NO_BOX)), alphas, draw_partners(partner_seed, images.shape[0]))
-    return apply(images, labels, draw(seed, alphas, images.shape[1]), alphas)
+        partners = draw_partners(partner_seed, images.shape[0])
+        return _by_draw(images, labels, Mix(shares, tf.constant(NO_BOX)), alphas, partners)
+    return _by_draw(images, labels, draw(seed, alphas, images.shape[1]), alphas)
 
 
-def apply(images: tf.Tensor, labels: tf.Tensor, drawn: Mix, alphas: Alphas,
+def apply(images: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor,
           partners: Optional[tf.Tensor] = None) -> tuple[tf.Tensor, Labels]:
-    """`mix` by what was drawn for these alphas.
+    """`mix` by weights of pixels, for a step that mixes on its device: what `mix` does, of which it is the definition.
 
     Args:
+        weights: of a picture's own pixels, float32 [size, size] for all pictures or [batch, 1, 1], one for each; their
+            mean over a picture is its label's share.
         partners: positions in the batch, int32 [batch]; None: each picture's is the one before.
     """
-    def of_partners(batch: tf.Tensor) -> tf.Tensor:
-        return tf.roll(batch, 1, axis=0) if partners is None else tf.gather(batch, partners)
+    own = weights[..., tf.newaxis]
+    pixels = tf.cast(images, tf.float32)
+    mixed = tf.cast(tf.round(own * pixels + (1.0 - own) * _of_partners(pixels, partners)), images.dtype)
+    return mixed, _mixed_labels(labels, tf.reduce_mean(weights, axis=[-2, -1]), partners)
 
-    mixed = _pixels(bool(alphas.mixup), bool(alphas.cutmix))(images, of_partners(images), *drawn)
+
+def _of_partners(batch: tf.Tensor, partners: Optional[tf.Tensor]) -> tf.Tensor:
+    return tf.roll(batch, 1, axis=0) if partners is None else tf.gather(batch, partners)
+
+
+def _mixed_labels(labels: tf.Tensor, share: tf.Tensor, partners: Optional[tf.Tensor]) -> Labels:
+    """`share` is [] or [batch], of the pictures' own."""
+    others = _of_partners(labels, partners)
+    if labels.shape.rank == 2:
+        return share[..., tf.newaxis] * labels + (1.0 - share[..., tf.newaxis]) * others
+    return MixedLabels(labels, others, tf.broadcast_to(share, tf.shape(labels)))
+
+
+def _by_draw(images: tf.Tensor, labels: tf.Tensor, drawn: Mix, alphas: Alphas,
+             partners: Optional[tf.Tensor] = None) -> tuple[tf.Tensor, Labels]:
+    mixed = _pixels(bool(alphas.mixup), bool(alphas.cutmix))(images, _of_partners(images, partners), *drawn)
     first_row, row_after, first_column, column_after = tf.unstack(drawn.box)
     pasted = tf.cast((row_after - first_row) * (column_after - first_column), tf.float32) / images.shape[1]**2
-    share = drawn.share * (1.0 - pasted)
-    if labels.shape.rank == 2:
-        return mixed, share[..., tf.newaxis] * labels + (1.0 - share[..., tf.newaxis]) * of_partners(labels)
-    return mixed, MixedLabels(labels, of_partners(labels), tf.broadcast_to(share, tf.shape(labels)))
+    return mixed, _mixed_labels(labels, drawn.share * (1.0 - pasted), partners)
 
 
 @functools.lru_cache(maxsize=None)
@@ -126,6 +143,14 @@ def draw_larger_shares(seed: tf.Tensor, alpha: float, count: int) -> tf.Tensor:
 def draw_partners(seed: tf.Tensor, count: int) -> tf.Tensor:
     """A random order of 0 to count − 1, int32 [count]: every picture is somebody's partner once, maybe its own."""
     return tf.random.experimental.stateless_shuffle(tf.range(count), seed)
+
+
+def draw_weights(seed: tf.Tensor, alphas: Alphas, size: int) -> tf.Tensor:
+    """What `draw` gives, as weights: float32 [size, size], the share everywhere (mixup), or 1 and in a box 0 (CutMix)."""
+    share, box = draw(seed, alphas, size)
+    places, (first_row, row_after, first_column, column_after) = tf.range(size), tf.unstack(box)
+    rows, columns = (places >= first_row) & (places < row_after), (places >= first_column) & (places < column_after)
+    return tf.where(rows[:, tf.newaxis] & columns, 0.0, share)
 
 
 def draw(seed: tf.Tensor, alphas: Alphas, size: int) -> Mix:

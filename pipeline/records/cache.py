@@ -23,22 +23,18 @@ class RecordCache:
         with tf.device("CPU:0"):
             self._records = tf.lookup.experimental.MutableHashTable(tf.int64, tf.string, "")
 
-    def records(self, read: Callable[[tf.Tensor], tf.data.Dataset], path: tf.Tensor, first_row: tf.Tensor,
-                count: tf.Tensor) -> tf.data.Dataset:
-        """(row by position int64, serialized record) of neighbouring records of a file.
+    def records(self, read: Callable[[], tf.data.Dataset], first_row: tf.Tensor, count: tf.Tensor) -> tf.data.Dataset:
+        """(row by position int64, serialized record) of a shard.
 
         Args:
-            read: string [1], the path, → its records; string [0] → none.
-            path: string scalar.
-            first_row: int64 scalar.
-            count: int64 scalar, how many they are.
+            read: makes the dataset of its serialized records, where they are not kept yet.
+            first_row, count: int64 scalars, of the first of them and of how many they are.
         """
         # They are kept in their order, so that with the last one all are there.
         kept = tf.not_equal(self._records.lookup(first_row + count - 1), "")
-        to_read = tf.cond(kept, lambda: tf.zeros([0], tf.string), lambda: path[tf.newaxis])
-        missing = read(to_read).enumerate(first_row).map(self._keep)
+        once = tf.data.Dataset.range(tf.where(kept, tf.constant(0, tf.int64), 1))
         rows = tf.data.Dataset.range(first_row, first_row + tf.where(kept, count, 0))
-        return missing.concatenate(rows.map(self._kept))
+        return once.flat_map(lambda _: read().enumerate(first_row).map(self._keep)).concatenate(rows.map(self._kept))
 
     def _kept(self, row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return row, tf.ensure_shape(self._records.lookup(row), [])
@@ -59,8 +55,8 @@ def make(part: Part, kind: str, budget: int) -> Optional[RecordCache]:
         return None
     size, most = encoded_bytes(part), (budget or _memory() // 2) // 2
     if size > most:
-        logging.info("--cache=%s: nothing is kept: the shards have %.3g GiB, and half of --ram_budget is %.3g", kind, size / GIB,
-                     most / GIB)
+        logging.info("--cache=%s: nothing is kept: the shards have %.3g GiB, and half of --ram_budget is %.3g", kind,
+                     size / GIB, most / GIB)
         return None
     logging.info("--cache=%s: %.3g GiB of encoded pictures stay in memory once they are read", kind, size / GIB)
     return _cache_of(tuple(part.paths))

@@ -59,14 +59,13 @@ def records(path: tf.Tensor, first_row: tf.Tensor, compression: tf.Tensor, offse
     From a cache, which may be given it now.
     """
     if cache:
-        return cache.records(lambda paths: _read(paths, compression, offset).take(count), path, first_row, count).skip(skipped)
+        return cache.records(lambda: _read(path, compression, offset).take(count), first_row, count).skip(skipped)
     # To skip records before anything is made of them is to read their lengths.
-    return _read(path[tf.newaxis], compression, offset).skip(skipped).take(count - skipped).enumerate(first_row + skipped)
+    return _read(path, compression, offset).skip(skipped).take(count - skipped).enumerate(first_row + skipped)
 
 
-def _read(paths: tf.Tensor, compression: tf.Tensor, offset: tf.Tensor) -> tf.data.Dataset:
-    """The records of a file, string [1], from a byte on; of none, string [0], nothing. (tf.data.TFRecordDataset begins at the
-    first byte alone.)"""
-    variant = tf.raw_ops.TFRecordDatasetV2(filenames=paths, compression_type=compression, buffer_size=_READ_BYTES,
-                                           byte_offsets=tf.fill(tf.shape(paths), offset))
+def _read(path: tf.Tensor, compression: tf.Tensor, offset: tf.Tensor) -> tf.data.Dataset:
+    """The records of a file from a byte on. (tf.data.TFRecordDataset begins at the first one alone.)"""
+    variant = tf.raw_ops.TFRecordDatasetV2(filenames=path[tf.newaxis], compression_type=compression,
+                                           buffer_size=_READ_BYTES, byte_offsets=offset[tf.newaxis])
     return tf.data.experimental.from_variant(variant, tf.TensorSpec([], tf.string))

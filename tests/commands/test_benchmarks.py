@@ -1,5 +1,6 @@
 """The benchmarks run and tell their table; how fast is for a machine that does nothing else."""
 
+import json
 import os
 import subprocess
 import sys
@@ -86,4 +87,27 @@ def test_masks_beside_boxes_are_told_with_intervals_of_the_pairs(tmp_path):
 
 def test_the_comparison_of_masks_wants_data_and_weights():
     done = subprocess.run([sys.executable, "-m", "benchmarks.masks"], cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert_one_line_mistake(done, "--data_dir")
+
+
+@pytest.mark.slow
+def test_training_beside_the_bare_step(tiny_data, tmp_path):
+    out = tmp_path / "rates.json"
+    done = subprocess.run([
+        sys.executable, "-m", "benchmarks.train_step", f"--data_dir={tiny_data.directory}", "--model=kecam/EfficientNetV2Tiny",
+        "--stage=name=tiny,epochs=9,size=32,lr=0.1,train=all", "--batch_size=8", "--mixup=0.2", "--steps=4", "--repeats=3",
+        f"--out={out}"], cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(out.read_text())
+    cells = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")]
+    for (_, *figures), kind in zip(cells[1:], ("rates", "core_rates"), strict=True):
+        assert [float(one) for one in figures] == pytest.approx(
+            [told[kind]["training"], told[kind]["bare"], told[kind]["ratio"]], abs=0.06)
+        assert told[kind]["training"] > 0 and told[kind]["ratio"] > 0
+    assert told["stage"].startswith("name=tiny") and (told["steps"], told["repeats"]) == (4, 3)
+
+
+def test_training_beside_the_bare_step_wants_data():
+    done = subprocess.run([sys.executable, "-m", "benchmarks.train_step"], cwd=REPOSITORY, capture_output=True, text=True,
+                          timeout=300)
     assert_one_line_mistake(done, "--data_dir")

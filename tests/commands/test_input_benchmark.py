@@ -19,7 +19,7 @@ def run(*flags):
 def test_table_and_json(tiny_data, tmp_path):
     out = tmp_path / "rates.json"
     done = run(f"--data_dir={tiny_data.directory}", "--size=32", "--randaugment=2:4", "--pictures=16", "--batch_size=8",
-               "--repeats=1", "--large_pixels=100000", f"--out={out}")
+               "--repeats=1", "--large_pixels=100000", "--large_noise=2", f"--out={out}")
     assert done.returncode == 0, done.stderr[-3000:]
     lines = done.stdout.splitlines()
     table = {cells[1]: [float(cell) for cell in cells[2:5]] for cells in
@@ -27,7 +27,8 @@ def test_table_and_json(tiny_data, tmp_path):
     assert {"read", "read, parse", "decode", "crop inside the decode", "crop, resize", "crop, resize, exact", "train",
             "train, mixup", "train, CutMix", "train, RandAugment", "train, RandAugment, reference",
             "train, RandAugment on the device", "large: decode",
-            "large: crop, resize"} <= set(table)
+            "large: crop, resize", "large: decode, then crop, resize, exact", "large, progressive: decode",
+            "large, progressive: crop, resize"} <= set(table)
     for name in randaugment.OPERATIONS:
         assert {f"{name}, fast", f"{name}, reference"} <= set(table)
     assert all(figure > 0 for figures in table.values() for figure in figures) and table["decode"][2] == 1
@@ -36,7 +37,9 @@ def test_table_and_json(tiny_data, tmp_path):
                                                                    "train_device"}
     assert written["rates"]["train"] == written["rows"]["train"]["images"] == pytest.approx(table["train"][0], abs=0.5)
     assert set(written["rows"]) == set(table) and written["size"] == 32
-    assert any(line.startswith("train / decode: ") for line in lines)
+    assert all(any(line.startswith(ratio) for line in lines) for ratio in (
+        "train / decode: ", "large: crop, resize / large: decode: ", "large: crop, resize / large: decode, then crop"))
+    assert "large: 0." in done.stderr and "MB a picture" in done.stderr
 
 
 @pytest.mark.parametrize("flags, words", [((), ("--data_dir",)), (("--data_dir=nowhere",), ("nowhere",))])

@@ -34,6 +34,7 @@ def weights_of(drawn, size=12):
 def test_pictures_and_labels_equal_numpy(alphas, number):
     images, labels = batch()
     weights = weights_of(mixing.draw(seed(number), alphas, 12))
+    np.testing.assert_array_equal(mixing.draw_weights(seed(number), alphas, 12), weights)
     own = weights[None, :, :, None].astype(np.float64)
     expected = own * images + (1 - own) * images[[4, 0, 1, 2, 3]]
     for function in (mixing.mix, tf.function(mixing.mix)):
@@ -95,11 +96,13 @@ def test_a_thousand_shares_are_of_the_folded_beta_distribution(alpha):
 
 def test_xla_compiles_what_the_draw_is_applied_by():
     images, labels = map(tf.constant, batch())
-    cutmix, by_picture = Alphas(cutmix=1.0), mixing.Mix(tf.linspace(0.5, 1.0, 5), tf.constant(mixing.NO_BOX))
-    for drawn, alphas, partners in ((mixing.draw(seed(1), cutmix, 12), cutmix, None),
-                                    (by_picture, BY_PICTURE, tf.constant([2, 0, 1, 4, 3]))):
-        compiled = tf.function(lambda: mixing.apply(images, labels, drawn, alphas, partners), jit_compile=True)()
-        tf.nest.map_structure(np.testing.assert_array_equal, compiled, mixing.apply(images, labels, drawn, alphas, partners))
+    weights = mixing.draw_weights(seed(1), Alphas(cutmix=1.0), 12)
+    for drawn in ((weights,), (tf.reshape(tf.linspace(0.5, 1.0, 5), [5, 1, 1]), tf.constant([2, 0, 1, 4, 3]))):
+        compiled = tf.function(mixing.apply, jit_compile=True)(images, labels, *drawn)
+        tf.nest.map_structure(np.testing.assert_array_equal, compiled, mixing.apply(images, labels, *drawn))
+    mixed, marked = mixing.mix(images, labels, seed(1), Alphas(cutmix=1.0))
+    np.testing.assert_array_equal(mixed, mixing.apply(images, labels, weights)[0])
+    np.testing.assert_allclose(marked.share, mixing.apply(images, labels, weights)[1].share, rtol=1e-6)
 
 
 @pytest.mark.parametrize("alpha", [0.01, 0.2, 1.0, 3.0])

@@ -139,6 +139,33 @@ def test_the_draw_is_uniform_and_independent():
         assert len(counts) == side and abs(centers[..., part].mean() - (side - 1) / 2) < 0.5 and counts.min() > 90
 
 
+LEVELS = {"AutoContrast": None, "Equalize": None, "Invert": None, "Posterize": 1, "Solarize": 102, "SolarizeAdd": 44,
+          "Color": 0.82, "Contrast": 0.82, "Brightness": 0.82, "Sharpness": 0.82, "Rotate": 12, "ShearX": 0.12, "ShearY": 0.12,
+          "TranslateX": 10, "TranslateY": 10}  # at magnitude 4 and 56 px, by the paper's table
+
+
+def test_pixels_show_operations_signs_and_levels_as_often_as_the_paper_has_them():
+    """Of a thousand rows in two epochs: whatever was done is the one of Pillow's results that it is next to."""
+    pixels = picture(56, 56)
+    results = {(name, 0): pillows(name, pixels, LEVELS[name]) for name in IN_PLACE}
+    results |= {(name, sign): moved(pixels, matrix_of(name, sign * LEVELS[name], 56, 56)) for name in SIGNED for sign in (1, -1)}
+    table = np.stack([np.asarray(one, np.float32) for one in results.values()])
+    made = tf.data.Dataset.range(1024).map(lambda row: randaugment_fast.randaugment(
+        tf.constant(pixels), seeds.example_seed(42, row % 2, row // 2), 1, 4.0), num_parallel_calls=2)
+    found = []
+    for got in made.as_numpy_iterator():
+        apart = np.abs(table - got).mean(axis=(1, 2, 3))
+        cut = (got != pixels).any(axis=-1)
+        is_cutout = cut.sum() <= 64 and (got[cut] == 128).all()
+        assert is_cutout or apart.min() < 1
+        found.append(("Cutout", 0) if is_cutout else list(results)[apart.argmin()])
+    counts = np.array([sum(name == one for one, _ in found) for name in NAMES])
+    assert ((counts - 64)**2 / 64).sum() < 37.7  # 15 degrees of freedom: 1 in 1,000
+    signs = [sign for _, sign in found if sign]
+    assert abs(sum(signs)) < 3.3 * len(signs)**0.5
+    assert set(found) == {*results, ("Cutout", 0)}
+
+
 def test_one_draw_for_all_layers():
     draw = tf.function(lambda number: randaugment_fast.draw(seeds.example_seed(42, 0, number), 6, 40, 40, same=True))
     for number in range(50):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline.records import cache as caches, input as inputs, reading
+from pipeline.records import cache as caches, input as inputs
 import tiny_records
 
 
@@ -53,8 +53,8 @@ def test_a_shard_that_was_not_read_to_its_end_is_read_again(tmp_path, compressio
         for record in records:
             writer.write(record)
     cache = caches.RecordCache()
-    segment = (path, tf.constant(40, tf.int64), compression, tf.constant(0, tf.int64), tf.constant(6, tf.int64))
-    made = tf.data.Dataset.from_tensors(segment).interleave(lambda *columns: reading.records(*columns, cache=cache))
+    made = tf.data.Dataset.from_tensors(tf.constant(40, tf.int64)).interleave(
+        lambda row: cache.records(lambda: tf.data.TFRecordDataset(path, compression), row, tf.constant(6, tf.int64)))
 
     def read(count):
         return [(int(row), record.numpy()) for row, record in made.take(count)]

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from pipeline.ops import tta
+from pipeline.ops import mixing, tta
 from pipeline.records import input as inputs
 import tiny_records
 
@@ -59,6 +59,25 @@ def test_pictures_do_not_depend_on_threads_or_batches(tiny_data):
         return np.concatenate([features["image"] for features, _ in batches])
 
     np.testing.assert_array_equal(pictures(20, 1), pictures(6, 4))
+
+
+@pytest.mark.parametrize("mix", [mixing.Alphas(0.3, 1.0), mixing.Alphas(0.3, draw="picture")])
+def test_augmented_and_mixed_batches_do_not_depend_on_threads(tiny_data, mix):
+    """Over an epoch's end, with everything that is drawn: bit for bit on one thread, on three, and as autotune has it."""
+    def batches(threads):
+        how = inputs.TrainPictures(32, "simple", "3:5", "squash", jitter=0.3, pca_noise=0.1, random_erasing=0.5, grid_mask=0.1)
+        made = inputs.train_batches(tiny_data.part("train"), how, 10, seed=3, mix=mix)
+        options = tf.data.Options()
+        if threads:
+            options.threading.private_threadpool_size, options.autotune.enabled = threads, False
+        return [[np.asarray(one) for one in tf.nest.flatten(batch)] for batch in made.with_options(options).take(7)]
+
+    expected = batches(1)
+    assert len({images.tobytes() for images, *_ in expected}) == 7
+    for threads in (3, None):
+        for one, other in zip(expected, batches(threads), strict=True):
+            for array, again in zip(one, other, strict=True):
+                np.testing.assert_array_equal(array, again)
 
 
 def test_the_second_epoch_shows_other_crops(tiny_data):
