@@ -27,6 +27,8 @@ INTERRUPTED_EXIT_CODE = 130  # what a shell gives for SIGINT
 _INTERRUPTED = "interrupted; nothing half written counts as finished, and the same command may be given again"
 _EXHAUSTED = (errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EFBIG)
 
+_LONGEST_LINE = 4000
+
 _work_has_begun = False
 
 
@@ -88,7 +90,9 @@ def _line_of(error: BaseException) -> str:
 
 def _end(code: int, message: str) -> None:
     command = os.path.basename(sys.argv[0])
-    print(f"{command}: {' '.join(str(message).split())}", file=sys.stderr)
+    line = " ".join(str(message).split())
+    line = line if len(line) <= _LONGEST_LINE else f"{line[:_LONGEST_LINE]}…"  # who gave a flag of a million characters, say
+    print(f"{command}: {line}", file=sys.stderr)
     # os._exit would lose buffered output and sys.exit would run TensorFlow's chatty teardown after our line.
     sys.stdout.flush()
     sys.stderr.flush()

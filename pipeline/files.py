@@ -27,7 +27,15 @@ def _gfile():
 
 
 def exists(path: str) -> bool:
-    return _gfile().exists(path) if is_remote(path) else os.path.exists(path)
+    """Raises UserError for a remote path that can be none (gs:// alone)."""
+    if not is_remote(path):
+        return os.path.exists(path)
+    import tensorflow as tf
+
+    try:
+        return tf.io.gfile.exists(path)
+    except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError) as error:
+        raise UserError(f"{path}: {error.message}") from None
 
 
 def make_dirs(path: str) -> None:

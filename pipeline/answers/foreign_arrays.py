@@ -10,8 +10,10 @@ import contextlib
 import os
 import struct
 import tempfile
+import tokenize
 from typing import Any, Iterator, Optional, Protocol
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -22,6 +24,9 @@ PROBABILITIES, LOG_PROBABILITIES, LOGITS = KINDS = ("probabilities", "log_probab
 ENDINGS = (".npz", ".npy")
 _SPARSE = ("data", "indices", "indptr", "shape", "format")  # what scipy.sparse.save_npz writes
 _LOCAL_HEADER = 30  # bytes of a ZIP's local file header before its name; the lengths of name and extra are its last four
+# What NumPy raises for a header that is none (it is read as a Python literal), and an archive for a member that is not there.
+_BROKEN = (ValueError, TypeError, SyntaxError, EOFError, KeyError, RecursionError, MemoryError, tokenize.TokenError,
+           NotImplementedError, RuntimeError)
 _READABLE = "iuf"   # kinds of dtypes: integers and floats
 _TRANSPOSED_BYTES = 1 << 26  # of a matrix stored by columns, at a time
 
@@ -110,7 +115,7 @@ class Arrays:
         self.path = path
         try:
             self.kind, self.matrix, named = _read_npz(path) if path.endswith(".npz") else _read_npy(path)
-        except (ValueError, EOFError, KeyError, zipfile.BadZipFile, struct.error) as error:
+        except (*_BROKEN, zipfile.BadZipFile, zlib.error, struct.error) as error:
             raise UserError(f"--predictions: {path} can't be read: {error}") from None
         for name in ("ids", "class_ids"):
             if name not in named:

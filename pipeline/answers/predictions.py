@@ -5,11 +5,12 @@ line i of ids.txt is the id of row i, in no particular order. 500,000 × 10,000 
 """
 
 import os
-from typing import Any, Iterable, Iterator, Optional
+import tokenize
+from typing import Any, Iterable, Iterator, Optional, Sequence, Union
 
 import numpy as np
 
-from pipeline import files, lock
+from pipeline import files, json_types, lock
 from pipeline.answers.prediction_writer import IDS_FILE, LOWEST, MATRIX_FILE, META_FILE, Writer
 from pipeline.errors import UserError
 from pipeline.metrics import log_space
@@ -22,6 +23,29 @@ CHUNK_VALUES = 1 << 16
 _FLOAT32_OF_BITS = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
 
 
+# What NumPy raises for a header that is none: it is read as a Python literal.
+HEADER_ERRORS = (OSError, ValueError, TypeError, SyntaxError, EOFError, RecursionError, MemoryError, tokenize.TokenError)
+# Of meta.json, what is read of it, if it is told; the first two always are.
+_META = {"class_ids": list[str], "split": str, "model_dir": str, "dataset": dict[str, Any], "examples": int,
+         "tta": Optional[str], "fold": Union[None, int, list[int]], "threshold": Optional[float], "out_of_fold": bool,
+         "seen": Optional[dict[str, Any]]}
+
+
+def _checked(meta: Any, path: str) -> dict[str, Any]:
+    """What a meta.json tells. Raises UserError where it is none of ours."""
+    if not isinstance(meta, dict):
+        raise UserError(f"--predictions: {path} was not written by predict.py")
+    wrong = [name for name in ("class_ids", "split") if name not in meta]
+    wrong += [name for name, hint in _META.items() if name in meta and not json_types.is_of(meta[name], hint)]
+    if not wrong and not isinstance(meta.get("dataset", {}).get("classes", ""), str):
+        wrong = ["dataset"]
+    if wrong:
+        raise UserError(f"--predictions: {path} was not written by predict.py, or was edited: its {wrong[0]} is "
+                        f"{str(meta.get(wrong[0]))[:60]!r}")
+    return {"model_dir": "", "fold": None, "tta": None, "threshold": None, **meta,
+            "dataset": {"classes": "", **meta.get("dataset", {})}}
+
+
 class Predictions:
     """Predictions on disk; rows are read when they are asked for."""
 
@@ -32,16 +56,19 @@ class Predictions:
         meta_path = os.path.join(directory, META_FILE)
         if not files.exists(meta_path):
             raise UserError(f"--predictions: {directory} holds no finished predictions of predict.py (no {META_FILE})")
-        self.meta: dict[str, Any] = files.read_json(meta_path)
-        with files.open_file(os.path.join(directory, IDS_FILE), "rb") as file:
-            self.ids = file.read().decode("utf-8").split("\n")[:-1]  # not splitlines: a name may hold U+2028
+        self.meta: dict[str, Any] = _checked(files.read_json(meta_path), meta_path)
+        try:
+            with files.open_file(os.path.join(directory, IDS_FILE), "rb") as file:
+                self.ids = file.read().decode("utf-8").split("\n")[:-1]  # not splitlines: a name may hold U+2028
+        except (FileNotFoundError, UnicodeDecodeError):
+            raise UserError(f"--predictions: {directory}/{IDS_FILE} is damaged; run predict.py again") from None
         self._path = os.path.join(directory, MATRIX_FILE)
         try:
             with files.open_file(self._path, "rb") as file:
                 np.lib.format.read_magic(file)
                 self.shape, _, dtype = np.lib.format.read_array_header_1_0(file)
                 self._offset = file.tell()
-        except (OSError, ValueError):  # it is gone, or is no array
+        except HEADER_ERRORS:  # it is gone, or is no array
             raise UserError(f"--predictions: {self._path} is damaged; run predict.py again") from None
         whole = self._offset + self.shape[0] * self.shape[1] * dtype.itemsize
         if dtype != np.float16 or files.size(self._path) != whole or len(self.ids) != self.shape[0]:

@@ -126,7 +126,7 @@ def _print(result: Result, table: ExampleTable, priors: prior_layers.Priors) -> 
     for heading, frame in result.tables().items():
         print(f"\n{heading}\n{frame.to_string(float_format='{:.4f}'.format)}")
     metric = table.data.manifest.metric
-    if metric:
+    if metric in metrics.COMPETITION_METRICS:  # whoever wrote the manifest
         over = f" ({scoring.headings(table.data)[scoring.OVER_ANSWERS]})" if table.data.manifest.unknown_answer else ""
         print(f"\nthe competition's own {metric}{over}: {metrics.COMPETITION_METRICS[metric](result.final):.4f}")
     if len(result.weights) > 1:

@@ -170,7 +170,10 @@ def layer_names(path: str) -> set[str]:
 def _read(path: str) -> LayerWeights:
     """All layers that have weights, in the order of the file."""
     with _opened(path) as root:
-        return _layers(root)
+        try:
+            return _layers(root)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:  # it lists what is not there, or no arrays
+            raise UserError(f"weights file {path} lists what it does not hold: {error}") from None
 
 
 @contextlib.contextmanager
@@ -183,8 +186,8 @@ def _opened(path: str) -> Iterator[h5py.Group]:
     try:
         with h5py.File(source, "r") as file:
             root = file["model_weights"] if "model_weights" in file else file
-            names = _names(root, "layer_names")
-            if not names or any(name not in root for name in names):
+            names = _names(root, "layer_names") if isinstance(root, h5py.Group) else []
+            if not names or any(not isinstance(root.get(name), h5py.Group) for name in names):
                 raise UserError(f"weights file {path} lists no Keras layers; Keras 2's model.save_weights('x.h5') does")
             yield root
     except OSError as error:
@@ -199,8 +202,18 @@ def _layers(root: h5py.Group) -> LayerWeights:
     for name in ["base", "head"] if whole else names:
         for weight in _names(root[name], "weight_names"):
             owner = weight.split("/")[0] if whole and name == "base" else name
-            layers.setdefault(owner, []).append(np.asarray(root[name][weight]))
+            layers.setdefault(owner, []).append(_array(root[name][weight], root))
     return layers
+
+
+def _array(found: h5py.Dataset, root: h5py.Group) -> np.ndarray:
+    """The numbers of a weight. Raises ValueError for anything else, and for what stands in another file: nothing is read but
+    the one that was named."""
+    if not isinstance(found, h5py.Dataset) or found.dtype.kind not in "fiub":
+        raise ValueError(f"{found.name} is no array of numbers")
+    if found.external or found.is_virtual or found.file.filename != root.file.filename:
+        raise ValueError(f"{found.name} stands in another file")
+    return np.asarray(found)
 
 
 def _names(group: h5py.Group, key: str) -> list[str]:
@@ -208,4 +221,5 @@ def _names(group: h5py.Group, key: str) -> list[str]:
     chunks = [group.attrs[key]] if key in group.attrs else []
     while f"{key}{len(chunks)}" in group.attrs:
         chunks.append(group.attrs[f"{key}{len(chunks)}"])
-    return [n.decode() if isinstance(n, bytes) else str(n) for chunk in chunks for n in chunk]
+    # A number or a single text is no list; its error is told with the file.
+    return [n.decode() if isinstance(n, bytes) else str(n) for chunk in chunks for n in np.atleast_1d(chunk)]

@@ -1,10 +1,11 @@
 """The manifest of a folder of shards: what is in it, and whether it is still whole."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
-from typing import Optional, Sequence
+from typing import Iterator, Optional, Sequence
 
 import numpy as np
 import pandas as pd
@@ -83,24 +84,38 @@ class Dataset:
         table = table[table["split"].isin(split.split("+"))].reset_index(drop=True)
         if "+" in split and table["id"].duplicated().any():
             table["id"] = table["split"] + "/" + table["id"]
-        table["labels"] = [[int(label) for label in text.split()] for text in table["labels"]]
-        for column in ("latitude", "longitude", "date"):
-            table[column] = pd.to_numeric(table[column])
-        table["row"] = table["row"].astype("int64")
-        table["fold"] = pd.to_numeric(table["fold"]).fillna(-1).astype("int64")
+        with self.reading(schema.EXAMPLES_FILE):
+            table["labels"] = [[int(label) for label in text.split()] for text in table["labels"]]
+            for column in ("latitude", "longitude", "date"):
+                table[column] = pd.to_numeric(table[column]).astype("float64")
+            table["row"] = table["row"].astype("int64")
+            table["fold"] = _folds(table["fold"])
+            if any(not 0 <= label < len(self.manifest.classes) for labels in table["labels"] for label in labels):
+                raise ValueError(f"a label is beyond the {len(self.manifest.classes)} classes")
         return table
+
+    @contextlib.contextmanager
+    def reading(self, file: str) -> Iterator[None]:
+        """Names the table in which the block finds what is none of its numbers."""
+        try:
+            yield
+        except (ValueError, TypeError, OverflowError) as error:
+            raise UserError(f"{os.path.join(self.directory, file)} was edited, or is damaged: {error}; python -m "
+                            f"dataset_tools.verify {self.directory} tells more") from None
 
     def table(self, columns: Optional[Sequence[str]] = None) -> pd.DataFrame:
         """examples.csv as text, without the rows that are lost; `columns`: those alone."""
-        read = columns and list(dict.fromkeys(["row", *columns]))
+        columns = list(columns or schema.EXAMPLE_COLUMNS)
+        read = list(dict.fromkeys(["row", *columns]))
         table = _read_table(os.path.join(self.directory, schema.EXAMPLES_FILE), read)
         if self.lost:
             table = table[~table["row"].isin([str(row) for row in self.lost])]
-        return table if columns is None else table[list(columns)]
+        return table[columns]
 
     def rows(self) -> np.ndarray:
         """int64: the rows of all examples, in the order of examples.csv."""
-        return self.table(["row"])["row"].to_numpy("int64")
+        with self.reading(schema.EXAMPLES_FILE):
+            return self.table(["row"])["row"].to_numpy("int64")
 
     def shared_id(self, split: str) -> Optional[str]:
         """An id that stands in two of joined splits, set aside or not; None: there is none."""
@@ -113,12 +128,13 @@ class Dataset:
         there may be millions."""
         table = self.table(["id", "split", "fold", *also])
         table = table[table["split"].isin(split.split("+"))].reset_index(drop=True)
-        table["fold"] = pd.to_numeric(table["fold"]).fillna(-1).astype("int64")
+        with self.reading(schema.EXAMPLES_FILE):
+            table["fold"] = _folds(table["fold"])
         return table
 
     def rejected(self, split: str) -> pd.DataFrame:
         """The pictures of a split that could not be used: schema.REJECTED_COLUMNS, all text."""
-        table = _read_table(os.path.join(self.directory, schema.REJECTED_FILE))
+        table = _read_table(os.path.join(self.directory, schema.REJECTED_FILE), schema.REJECTED_COLUMNS)
         return table[table["split"].isin(split.split("+"))].reset_index(drop=True)
 
     def boxes(self, name: str) -> boxes_of.Boxes:
@@ -179,7 +195,8 @@ class Part:
         if len(table) != self.size:
             raise UserError(f"{self.data.directory}: {schema.EXAMPLES_FILE} has {len(table)} examples of {self.split}, the "
                             f"shards hold {self.size}; make both anew with create_tfrecords.py")
-        return table["row"].to_numpy("int64"), table["labels"].to_numpy("int64")
+        with self.data.reading(schema.EXAMPLES_FILE):
+            return table["row"].to_numpy("int64"), table["labels"].to_numpy("int64")
 
     def within(self, boxes: Optional[str]) -> "Part":
         """The same pictures as cropped to the boxes of that name; None: whole."""
@@ -213,12 +230,20 @@ class Part:
                             f"(delete {boxes_of.meta_path(self.data.directory, self.boxes)} before, or give another --name)")
 
 
-def _read_table(path: str, columns: Optional[Sequence[str]] = None) -> pd.DataFrame:
+def _folds(column: pd.Series) -> pd.Series:
+    """int64, −1 for none. Raises ValueError."""
+    return pd.to_numeric(column).fillna(-1).astype("int64")
+
+
+def _read_table(path: str, columns: Sequence[str]) -> pd.DataFrame:
+    """Of a table of ours, these columns as text. Raises UserError where it is none."""
     try:
         with files.open_file(path, "r") as file:
-            return pd.read_csv(file, dtype=str, keep_default_na=False, usecols=columns)
+            return pd.read_csv(file, dtype=str, keep_default_na=False, usecols=columns)[list(columns)]
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; make it with create_tfrecords.py") from None
+    except ValueError as error:  # pandas' own, a column that is missing, or no UTF-8
+        raise UserError(f"{path} is no table of create_tfrecords.py: {error}") from None
 
 
 def load(directory: str) -> Dataset:

@@ -46,9 +46,13 @@ def manager(state: tf.train.Checkpoint, folder: str) -> tf.train.CheckpointManag
 
 
 def latest(folder: str) -> Optional[str]:
-    """The path of the newest checkpoint in a folder; None where there is none."""
-    with plain(folder) as name:
-        path = tf.train.latest_checkpoint(name)
+    """The path of the newest checkpoint in a folder; None where there is none. Raises UserError where the file that names
+    it is damaged."""
+    try:
+        with plain(folder) as name:
+            path = tf.train.latest_checkpoint(name)
+    except UnicodeDecodeError:
+        raise UserError(f"{os.path.join(folder, 'checkpoint')} is damaged: it is no text") from None
     return path and os.path.join(folder, os.path.basename(path))
 
 

@@ -5,9 +5,9 @@ import os
 import platform
 import re
 import subprocess
-from typing import Any, Optional
+from typing import Any, Iterator, Optional
 
-from pipeline import files
+from pipeline import files, json_types
 from pipeline.errors import UserError
 
 RUN_FILE = "run.json"
@@ -87,7 +87,10 @@ def claim(model_dir: str, same: dict[str, Any], free: dict[str, Any], program: s
 
 def last_stage(record: dict[str, Any]) -> dict[str, Any]:
     """The settings of a run's last stage, as stages.Stage names them, out of its run.json."""
-    return record["same"]["stages"][record["same"]["stage_order"][-1]]
+    try:
+        return record["same"]["stages"][record["same"]["stage_order"][-1]]
+    except (KeyError, IndexError):
+        raise UserError(f"{RUN_FILE} of the model directory names no stage") from None
 
 
 def keep(record: dict[str, Any]) -> str:
@@ -124,4 +127,38 @@ def read(model_dir: str, program: str = CLASSIFIER_PROGRAM) -> dict[str, Any]:
         raise UserError(f"{path} was not written by {program}")
     if record.get("program", CLASSIFIER_PROGRAM) != program:
         raise UserError(f"{model_dir} is a model directory of {record['program']}, not of {program}")
+    if program == CLASSIFIER_PROGRAM:
+        wrong = next(_wrong(record), None)
+        if wrong:
+            raise UserError(f"{path} was not written by {program}, or was edited: its {wrong[0]} is {str(wrong[1])[:60]!r}")
     return record
+
+
+# What of run.json is read by name, where it is told.
+_TYPES = {
+    "same": {"model": str, "stages": dict[str, dict[str, Any]], "stage_order": list[str], "train_split": str, "precision": str,
+             "dropout": float, "channel_dropout": float, "place_input": bool, "boxes": Optional[dict[str, Any]]},
+    "free": {"class_ids": list[str], "classes": str, "folds": int, "stage_dirs": list[str], "tta": str,
+             "oof_tta": Optional[str], "scaling": str},
+}
+_STAGE_TYPES = {"size": int, "train": str, "eval_resize": str, "keep": str, "antialias": bool, "place_drop": float,
+                "freeze_place": bool}
+
+
+def _wrong(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(name, value) of what no run says; its folders lie in the model directory, whoever wrote the file."""
+    for part, types in _TYPES.items():
+        for name, hint in types.items():
+            if name in record[part] and not json_types.is_of(record[part][name], hint):
+                yield name, record[part][name]
+    same, free = record["same"], record["free"]
+    stages = same.get("stages", {})
+    for stage in stages.values() if json_types.is_of(stages, _TYPES["same"]["stages"]) else ():
+        for name, hint in _STAGE_TYPES.items():
+            if name in stage and not json_types.is_of(stage[name], hint):
+                yield f"stage's {name}", stage[name]
+    order = same.get("stage_order", [])
+    if any(name not in stages for name in order):
+        yield "stage_order", order
+    if any(name != os.path.basename(name) or name in ("", "..", ".") for name in free.get("stage_dirs", ["stage"])):
+        yield "stage_dirs", free["stage_dirs"]

@@ -178,10 +178,18 @@ def kept_epochs(run: Run, stage: Stage) -> tuple[float, ...]:
 
 def last_stage_dir(model_dir: str, fold: Optional[int]) -> str:
     """The folder of a run's last stage; raises UserError where that one has not finished."""
-    last = os.path.join(fold_dir(model_dir, fold), run_record.read(model_dir)["free"]["stage_dirs"][-1])
+    last = os.path.join(fold_dir(model_dir, fold), _last_folder(model_dir))
     if not is_done(last):
         raise UserError(f"{last} has not finished: run multi_stage_train.py with the same flags to go on")
     return last
+
+
+def _last_folder(model_dir: str) -> str:
+    """The name of the last stage's folder. Raises UserError."""
+    folders = run_record.read(model_dir)["free"].get("stage_dirs")
+    if not folders:
+        raise UserError(f"{os.path.join(model_dir, run_record.RUN_FILE)} names no stage")
+    return folders[-1]
 
 
 def finished_folds(model_dir: str) -> list[Optional[int]]:
@@ -189,12 +197,11 @@ def finished_folds(model_dir: str) -> list[Optional[int]]:
 
     Raises UserError where nothing has finished.
     """
-    free = run_record.read(model_dir)["free"]
-    candidates: list[Optional[int]] = [None, *range(free["folds"])]
-    finished = [fold for fold in candidates
-                if is_done(os.path.join(fold_dir(model_dir, fold), free["stage_dirs"][-1]))]
+    folder = _last_folder(model_dir)
+    candidates: list[Optional[int]] = [None, *range(run_record.read(model_dir)["free"].get("folds", 0))]
+    finished = [fold for fold in candidates if is_done(os.path.join(fold_dir(model_dir, fold), folder))]
     if not finished:
-        raise UserError(f"{model_dir} has not finished its last stage ({free['stage_dirs'][-1]}): run "
+        raise UserError(f"{model_dir} has not finished its last stage ({folder}): run "
                         "multi_stage_train.py with the same flags to go on")
     return finished
 
