@@ -6,7 +6,7 @@ line i of ids.txt is the id of row i, in no particular order. 500,000 × 10,000 
 
 import os
 import tokenize
-from typing import Any, Iterable, Iterator, Optional, Sequence, Union
+from typing import Any, Iterable, Iterator, Optional, Union
 
 import numpy as np
 

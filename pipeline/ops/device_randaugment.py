@@ -48,7 +48,7 @@ def _for_those(indices: tf.Tensor, name: str, function: Callable, pixels: tf.Ten
 
     def one(number: tf.Tensor, *both: tf.Tensor):
         place = tf.reduce_sum(tf.cast(until <= number, tf.int32))
-        changed = function(*(whole[place][tf.newaxis] for whole in both))
+        changed = function(*(tf.gather(whole, [place]) for whole in both))
         return number + 1, *(tf.tensor_scatter_nd_update(whole, [[place]], new) for whole, new in zip(both, changed))
 
     return tf.while_loop(lambda number, *_: number < until[-1], one, (0, pixels, grays), parallel_iterations=1)[1:]
@@ -142,7 +142,7 @@ def _before_each(drawn: Draw, matrices: np.ndarray) -> tf.Tensor:
     own = tf.gather(matrices.reshape(-1, 6), tf.transpose(2 * drawn.indices + tf.cast(drawn.positive, tf.int32)))
 
     def compose(layer: tf.Tensor, after: tf.Tensor, before: tf.Tensor):
-        matrix = _composed(own[layer], after)
+        matrix = _composed(tf.gather(own, layer), after)
         return layer - 1, matrix, tf.where(tf.range(layers)[:, tf.newaxis, tf.newaxis] == layer, matrix, before)
 
     # In a loop, as XLA would else compute all of them again for each pixel.
