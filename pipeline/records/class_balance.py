@@ -44,17 +44,6 @@ class ClassBalance:
         return tf.scatter_nd(tf.gather(self.rows, order)[:, tf.newaxis], marks[1:] - marks[:-1],
                              [self.last_row - self.first_row + 1])
 
-    def repeat(self, examples: tf.data.Dataset, seed: tf.Tensor) -> tf.data.Dataset:
-        """Each of the parsed records (dicts with 'row') as often as `copies` says, numbered by 'copy' (int32)."""
-        copies = self.copies(seed)
-
-        def copied(example):
-            count = copies[example["row"] - self.first_row]
-            repeated = {name: tf.repeat(value[tf.newaxis], count, axis=0) for name, value in example.items()}
-            return {**repeated, "copy": tf.range(count)}
-
-        return examples.map(copied, num_parallel_calls=tf.data.AUTOTUNE).unbatch()
-
 
 def make(part: Part, kind: str) -> ClassBalance:
     """The balance of a part whose examples have one label each; `kind` is a key of POWERS."""

@@ -1,6 +1,6 @@
 """tf.data input: shards in, padded or endless batches of static shape out.
 
-Every random choice is stateless. The order of the examples is a function of (seed, epoch) and each example's
+Every random choice is stateless. The order of the examples is a function of (seed, epoch; see order) and each example's
 augmentation one of (seed, epoch, row), so the number of threads changes nothing, and a run that goes on at step s sees
 what the uninterrupted one would have seen.
 """
@@ -11,15 +11,14 @@ from typing import Callable, Optional
 import tensorflow as tf
 
 from pipeline.ops import mixing, seeds, tta
-from pipeline.records import cache as caches, class_balance as balances, device_pictures, reading
+from pipeline.records import cache as caches, class_balance as balances, device_pictures, order as orders, reading
 from pipeline.records.dataset import Part
 from pipeline.records.schema import Key, RecordKind
 from pipeline.records.training_picture import DEVICE, MASK, TrainPictures, training_picture, training_place
 from pipeline.tasks.task import MANY_HOT
 
 AUTOTUNE = tf.data.AUTOTUNE
-SHUFFLE_BUFFER = 4096   # encoded pictures (about 100 kB each), not pixels
-CYCLE_LENGTH = 16       # shards read side by side
+CYCLE_LENGTH = 16       # shards read side by side, in file order
 BLOCK_LENGTH = 16       # records taken from one before the next
 
 
@@ -78,17 +77,9 @@ def parse_record(kind: RecordKind, row: tf.Tensor, record: tf.Tensor, classes: O
     }
 
 
-def _examples(part: Part, shards: tf.data.Dataset, cache: Optional[caches.RecordCache] = None) -> tf.data.Dataset:
-    """Parsed records of `shards`, without those that create_tfrecords.py set aside."""
-    kind = part.data.record_kind
-    records = shards.interleave(lambda *segment: reading.records(*segment, cache=cache), num_parallel_calls=AUTOTUNE,
-                                cycle_length=min(CYCLE_LENGTH, len(part.shards)), block_length=BLOCK_LENGTH)
-    set_aside = sorted(row for shard in part.shards for row in shard.set_aside)
-    if set_aside:  # adopted shards only, whose rows go by position; before the parsing, which they may not stand
-        rows = tf.constant([*set_aside, -1], tf.int64)  # the last one is looked at where a row is beyond all others
-        records = records.filter(lambda row, record: rows[tf.searchsorted(rows[:-1], [row])[0]] != row)
-    classes = _classes_to_encode(part)
-    return records.map(lambda row, record: parse_record(kind, row, record, classes), num_parallel_calls=AUTOTUNE)
+def _parse(part: Part) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
+    kind, classes = part.data.record_kind, _classes_to_encode(part)
+    return lambda row, record: parse_record(kind, row, record, classes)
 
 
 def _box_lookup(part: Part) -> Callable[[tf.Tensor], Optional[tf.Tensor]]:
@@ -110,44 +101,36 @@ def _mask_lookup(part: Part, wanted: bool) -> Callable[[tf.Tensor], Optional[tf.
 
 
 def examples(part: Part) -> tf.data.Dataset:
-    """Every parsed record once (see parse_record), in file order."""
-    return _examples(part, tf.data.Dataset.from_tensor_slices(reading.segments(part).columns()))
+    """Every parsed record once (see parse_record), in file order, without those that create_tfrecords.py set aside."""
+    segments = tf.data.Dataset.from_tensor_slices(reading.segments(part).columns)
+    records = segments.interleave(reading.records, cycle_length=min(CYCLE_LENGTH, len(part.shards)),
+                                  block_length=BLOCK_LENGTH, num_parallel_calls=AUTOTUNE)
+    set_aside = sorted(row for shard in part.shards for row in shard.set_aside)
+    if set_aside:  # adopted shards only, whose rows go by position; before the parsing, which they may not stand
+        records = orders.without_rows(records, set_aside)
+    return records.map(_parse(part), num_parallel_calls=AUTOTUNE)
 
 
-def train_examples(part: Part, seed: int, start: int = 0, class_balance: str = "none",
-                   host: Host = Host(), cache: Optional[caches.RecordCache] = None) -> tf.data.Dataset:
+def train_examples(part: Part, seed: int, start: int = 0, class_balance: str = "none", host: Host = Host(),
+                   epoch_size: Optional[int] = None, cache: Optional[caches.RecordCache] = None) -> tf.data.Dataset:
     """Endless parsed records with their 'epoch' (int64), from number `start` (counted over all epochs) on.
 
-    First shuffle, then repeat: each epoch is a full pass in an order of its own. With a `class_balance` an epoch has as
+    Each epoch is a pass in an order of its own over all examples, or `epoch_size` of them. With a `class_balance` it has as
     many examples, some of them several times, with the number of their 'copy' (int32), and others not.
 
     With one of several `host`s they are those of its shards, others in each epoch. Its epoch is its share of the
     examples, however many its shards hold, so that all hosts are in the same epoch: a few examples are left out, or come
     again, until the next one. With a `cache` (of the part) shards are read once.
     """
-    size = part.size // host.count
-    columns = reading.segments(part).columns()
     balance = None if class_balance == "none" else balances.make(part, class_balance)
+    order = orders.Order(part, seed, (epoch_size or part.size) // host.count, balance, host.index, host.count, cache)
+    parse = _parse(part)
 
-    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        epoch_seed = seeds.example_seed(seed, epoch, tf.constant(-1, tf.int64))  # no example has row -1
-        order = tf.random.experimental.stateless_shuffle(tf.range(len(columns[0])), epoch_seed)
-        order = order[host.index::host.count]
-        files = tf.data.Dataset.from_tensor_slices(tuple(tf.gather(column, order) for column in columns))
-        examples = _examples(part, files, cache)
-        if balance:
-            examples = balance.repeat(examples, seeds.example_seed(seed, epoch, tf.constant(-2, tf.int64)))
-        # tf.data mixes in the seed of the graph, here of this function's own, which would be the process's global one;
-        # a constant leaves the order to ours (and not 0, with which TensorFlow can't compare a seed that is a tensor).
-        tf.compat.v1.set_random_seed(1)
-        examples = examples.shuffle(min(size, SHUFFLE_BUFFER), seed=tf.cast(epoch_seed[0], tf.int64),
-                                    reshuffle_each_iteration=False)
-        if host.count > 1:
-            examples = examples.repeat().take(size)
-        return examples.map(lambda example: {**example, "epoch": epoch})
+    def parsed(element: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        row, record = element.pop("row"), element.pop("record")
+        return {**parse(row, record), **element}
 
-    epochs = tf.data.Dataset.counter(start // size)
-    return epochs.flat_map(one_epoch).skip(start % size)
+    return order.records(start).map(parsed, num_parallel_calls=AUTOTUNE)
 
 
 def train_batches(part: Part, pictures: TrainPictures, batch_size: int, seed: int, start_step: int = 0,
@@ -188,9 +171,11 @@ def train_batches(part: Part, pictures: TrainPictures, batch_size: int, seed: in
 def _own_examples(part: Part, batch_size: int, seed: int, start_step: int, class_balance: str, host: Host,
                   cache: Optional[caches.RecordCache] = None) -> tf.data.Dataset:
     """The host's training examples, those of one of its batches after those of another."""
+    epoch_size = part.size // batch_size * batch_size  # as long as that of the steps
     if host.takes_shards(part):
-        return train_examples(part, seed, start_step * (batch_size // host.count), class_balance, host, cache)
-    return _own_of_each_batch(train_examples(part, seed, start_step * batch_size, class_balance, cache=cache), batch_size, host)
+        return train_examples(part, seed, start_step * (batch_size // host.count), class_balance, host, epoch_size, cache)
+    chosen = train_examples(part, seed, start_step * batch_size, class_balance, epoch_size=epoch_size, cache=cache)
+    return _own_of_each_batch(chosen, batch_size, host)
 
 
 def batch_rows(part: Part, batch_size: int, seed: int, step: int, class_balance: str = "none",

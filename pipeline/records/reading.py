@@ -13,43 +13,33 @@ _READ_BYTES = 256 << 10  # of a file at once, as tf.data.TFRecordDataset does
 
 @dataclasses.dataclass(frozen=True)
 class Segments:
-    """What is read in one go: a column for each of its properties, in file order.
+    """What is read in one go, in file order.
 
     Attributes:
-      path: string [n].
-      first_row: int64 [n], the row by position of its first record.
-      compression: string [n].
-      offset: int64 [n], bytes before its first record (unpacked where the file is compressed).
-      count: int64 [n], its records.
-      examples: those that were not set aside, by segment.
+      columns: in the order of the arguments of `records`: path, string [n]; the row by position of the first record, int64
+        [n]; compression, string [n]; the bytes before that record (unpacked where the file is compressed), int64 [n]; how
+        many records, int64 [n].
+      bounds: int64 [shards + 1], the segments of shard i are those from bounds[i] to bounds[i + 1].
     """
 
-    path: tf.Tensor
-    first_row: tf.Tensor
-    compression: tf.Tensor
-    offset: tf.Tensor
-    count: tf.Tensor
-    examples: tuple[int, ...]
+    columns: tuple[tf.Tensor, ...]
+    bounds: tf.Tensor
 
-    def __len__(self) -> int:
-        return len(self.examples)
-
-    def columns(self) -> tuple[tf.Tensor, ...]:
-        """In the order of the arguments of `records`."""
-        return self.path, self.first_row, self.compression, self.offset, self.count
+    @property
+    def are_shards(self) -> bool:
+        """Whether each shard is read in one go, as none is damaged."""
+        return self.bounds.shape[0] == self.columns[0].shape[0] + 1
 
 
 def segments(part: Part) -> Segments:
-    found, examples = [], []
+    found, bounds = [], [0]
     for path, shard in zip(part.paths, part.shards):
-        for one in shard.segments:
-            count = shard.records if one.records < 0 else one.records
-            first_row = shard.first_row + one.position
-            found.append((path, first_row, shard.compression, one.offset, count))
-            examples.append(count - sum(first_row <= row < first_row + count for row in shard.set_aside))
-    paths, first_rows, compressions, offsets, counts = zip(*found)
-    return Segments(tf.constant(paths), tf.constant(first_rows, tf.int64), tf.constant(compressions),
-                    tf.constant(offsets, tf.int64), tf.constant(counts, tf.int64), tuple(examples))
+        found += [(path, shard.first_row + one.position, shard.compression, one.offset,
+                   shard.records if one.records < 0 else one.records) for one in shard.segments]
+        bounds.append(len(found))
+    dtypes = (tf.string, tf.int64, tf.string, tf.int64, tf.int64)
+    columns = (tf.constant([one[number] for one in found], dtype) for number, dtype in enumerate(dtypes))
+    return Segments(tuple(columns), tf.constant(bounds, tf.int64))
 
 
 def records(path: tf.Tensor, first_row: tf.Tensor, compression: tf.Tensor, offset: tf.Tensor, count: tf.Tensor,

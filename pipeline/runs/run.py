@@ -14,7 +14,8 @@ from pipeline.runs.stages import COSINE_WHOLE, Stage, parse_epochs
 from pipeline.tasks.task import Task
 
 DONE_FILE = "DONE"  # in a stage's folder: it has finished, and how
-MASKS = "by (seed, step)"  # how dropout is drawn: a run that was begun otherwise can't go on
+# How dropout is drawn, and in which order pictures are read: a run that was begun otherwise can't go on.
+MASKS, ORDER = "by (seed, step)", "by windows"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +67,7 @@ class Run:
                      "virtual_replicas", "jit", "steps_per_execution", "cache", "ram_budget", "save_minutes", "on_nan",
                      "skip_bad_records", "deterministic", "dry_run"):
             del fields[name]
-        fields["masks"] = MASKS
+        fields |= {"masks": MASKS, "order": ORDER}
         fields["by_folds"] = self.fold is not None
         fields["stages"] = {stage.name: dataclasses.asdict(stage) for stage in self.stages}
         for stage in fields["stages"].values():

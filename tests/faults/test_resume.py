@@ -2,11 +2,14 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from conftest import ROOT
 from pipeline import preemption
 from pipeline.errors import Preempted, UserError
 from pipeline.runs import run as runs, saved
@@ -140,3 +143,37 @@ def test_what_was_half_written_goes_with_the_next_checkpoint(tmp_path):
         f"ckpt-{number}.{kind}" for number in (8, 9) for kind in ("data-00000-of-00001", "index")]
     (tmp_path / "last" / "checkpoint").write_bytes(b"\x00 broken")
     assert saved.names(str(tmp_path / "last")) == ["ckpt-9", "ckpt-8"]
+
+
+# A process of its own, since logical devices are made before anything else.
+ON_REPLICAS = """
+import sys
+import numpy as np
+sys.path[:0] = ["tests", "tests/faults"]
+import pytest, pathlib
+from pipeline import preemption
+from pipeline.errors import Preempted
+from pipeline.records import dataset
+import test_resume as here
+
+data, folder = dataset.load(sys.argv[1]), pathlib.Path(sys.argv[2])
+here.STAGE["epochs"] = 2
+here.train_into(data, folder / "whole", virtual_replicas=2)
+looks, asked = [], preemption.asked
+preemption.asked = lambda: looks.append(1) or ("SIGTERM" if len(looks) >= 4 else "")
+with pytest.raises(Preempted):
+    here.train_into(data, folder / "parted", virtual_replicas=2)
+preemption.asked = asked
+sums = [value for name, value in here.contents_of_last(folder / "parted").items() if name.startswith("sums/")]
+assert all(len(value) == 2 for value in sums) and any((value[0] != value[1]).any() for value in sums), sums
+here.train_into(data, folder / "parted", virtual_replicas=2)
+here.assert_same(here.contents(folder / "whole"), here.contents(folder / "parted"))
+print("the same")
+"""
+
+
+@pytest.mark.slow
+def test_each_replica_goes_on_with_its_own_sums(tiny_data, tmp_path):
+    done = subprocess.run([sys.executable, "-c", ON_REPLICAS, tiny_data.directory, str(tmp_path)], cwd=ROOT,
+                          capture_output=True, text=True, check=False)
+    assert done.stdout.strip().endswith("the same"), done.stderr[-3000:]
