@@ -34,14 +34,14 @@ def fuzzed(count: int):
 
 @pytest.mark.slow
 @given(kind=st.sampled_from(KINDS), rng=st.randoms(use_true_random=False))
-@fuzzed(60)
+@fuzzed(94)
 def test_mutated_files_and_flags(fuzz, kind, rng):
     assert not fuzz.run(kind, rng)
 
 
 @pytest.mark.slow
 def test_mutated_models(fuzz):
-    for number in range(4):
+    for number in range(6):
         assert not fuzz.run("model", random.Random(f"model {number}"))
 
 
