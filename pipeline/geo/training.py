@@ -66,11 +66,12 @@ class Training:
         if broken:
             before = "; the checkpoint of the epoch before stands" if epoch else ""
             raise WorkError(f"{broken} in epoch {epoch + 1}{before}. Try a lower --lr")
-        self._epochs_done.assign(epoch + 1)
-        self._last.save(checkpoint_number=epoch + 1)
         seconds = time.monotonic() - started
         speed = self._steps * self._run.batch_size / seconds
+        # Before the checkpoint: a row too many is dropped at the next start, one too few would be missing for good.
         self._add_to_history(epoch, loss, self._run.lr * self._run.lr_decay**epoch, round(speed, 1))
+        self._epochs_done.assign(epoch + 1)
+        self._last.save(checkpoint_number=epoch + 1)
         left = seconds * (self._run.epochs - epoch - 1)
         to_go = f", {duration(left)} to go" if left else ""
         print(f"epoch {epoch + 1}/{self._run.epochs}: loss {loss:.4g}, {speed:.0f} records/s{to_go}", flush=True)

@@ -7,7 +7,7 @@ averages them.
 
 import math
 import os
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Mapping, Optional, Protocol, Sequence
 
 from absl import logging
 import tensorflow as tf
@@ -33,6 +33,16 @@ def better(monitor: str, value: float, best: Optional[float]) -> bool:
     return value < best if monitor.endswith("loss") else value > best
 
 
+class Apart(Protocol):
+    """Values that variables have by replica: taken into what is saved, given back from what was restored."""
+
+    def take(self) -> None:
+        ...
+
+    def give(self) -> None:
+        ...
+
+
 class StageCheckpoints(tf.keras.callbacks.Callback):
     """Keeps a stage's checkpoints; as a Keras callback it saves after every epoch of Keras', a snapshot.
 
@@ -41,7 +51,7 @@ class StageCheckpoints(tf.keras.callbacks.Callback):
 
     def __init__(self, stage_dir: str, classifier: Classifier, optimizer, monitor: str, plan: Plan,
                  keep_epochs: Sequence[float] = (), also: Optional[Mapping[str, Any]] = None,
-                 write_dir: Optional[str] = None):
+                 write_dir: Optional[str] = None, apart: Optional[Apart] = None):
         """As a callback this one stands behind those that change what `also` names.
 
         Args:
@@ -49,8 +59,10 @@ class StageCheckpoints(tf.keras.callbacks.Callback):
           also: by name, what else `last` holds (what tf.train.Checkpoint takes).
           write_dir: where this process writes, if not into the stage's folder, which it restores from; see
             hosts.folder_to_write.
+          apart: what each replica has for itself, whose state `also` holds.
         """
         super().__init__()
+        self._apart = apart
         self._monitor = monitor if plan.validation_steps else None
         self._plan = plan
         self._keep_epochs = keep_epochs
@@ -100,6 +112,8 @@ class StageCheckpoints(tf.keras.callbacks.Callback):
             if why is None:
                 self._last.forget_newer_than(name)
                 self._read(path)
+                if self._apart:
+                    self._apart.give()
                 logging.info("going on after epoch %g, from %s", self._epochs_done, path)
                 return True
             told = told or f"checkpoint {path} is damaged ({why})"
@@ -123,6 +137,8 @@ class StageCheckpoints(tf.keras.callbacks.Callback):
     def save(self, steps: int) -> None:
         """Saves where so many steps of the stage are done."""
         self._steps.assign(steps)
+        if self._apart:
+            self._apart.take()
         self._last.save()
 
     def on_epoch_end(self, epoch: int, logs=None) -> None:

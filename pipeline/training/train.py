@@ -17,7 +17,7 @@ from pipeline.runs import checkpoint, record as run_record, run as runs, seen
 from pipeline.runs.run import Plan, Run
 from pipeline.runs.stages import Stage
 from pipeline.training import bad_records, callbacks, fitting, patience, run_checks, schedules, trainable, watch
-from pipeline.training.metric_sums import MetricSums
+from pipeline.training.replica_values import ReplicaValues, of_replicas
 from pipeline.training.weight_average import WeightAverage
 
 
@@ -98,11 +98,13 @@ def _train_stage_into(folder: str, run: Run, stage: Stage, data: datasets.Datase
         average = WeightAverage(valued.model, built.model, stage.ema) if stage.ema else None
         model = trainable.compile_stage(run, stage, built, factor.rate, data.task, _log_prior(run, stage, data),
                                         average, fitting.stage_seed(run, stage))
-        sums = MetricSums(model.metrics, strategy)
-        also = {"trained": built.model, "sums": sums.state, "rate_factor": factor.variable,
+        sums = ReplicaValues([one for metric in model.metrics for one in metric.variables], strategy)
+        networks = [built] if valued is built else [built, valued]
+        statistics = ReplicaValues([one for network in networks for one in of_replicas(network.model)], strategy)
+        also = {"trained": built.model, "sums": sums.state, "statistics": statistics.state, "rate_factor": factor.variable,
                 **{name: callback.state for name, callback in waiting.items()}}
         checkpoints = checkpoint.StageCheckpoints(runs.stage_dir(run, stage), valued, model.optimizer, stage.monitor, plan,
-                                                  runs.kept_epochs(run, stage), also, folder)
+                                                  runs.kept_epochs(run, stage), also, folder, statistics)
         if not checkpoints.restore():
             _load_initial(run, stage, built, data)
             if average:

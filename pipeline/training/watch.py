@@ -15,7 +15,7 @@ from pipeline.devices import hosts
 from pipeline.errors import Preempted, WorkError
 from pipeline.runs.checkpoint import StageCheckpoints
 from pipeline.runs.run import Plan
-from pipeline.training.metric_sums import MetricSums
+from pipeline.training.replica_values import ReplicaValues
 from pipeline.training.step import TrainableClassifier
 
 _LOOK_SECONDS = 10  # between two looks at the step's own variable, which wait for the device
@@ -46,8 +46,8 @@ class Watch(tf.keras.callbacks.Callback):
     _supports_tf_logs = True  # without it Keras fetches the step's results to the host at every step
 
     def __init__(self, model: TrainableClassifier, trained: tf.keras.Model, plan: Plan, checkpoints: StageCheckpoints,
-                 sums: MetricSums, save_minutes: float):
-        """As a callback this one stands before all that write."""
+                 sums: ReplicaValues, save_minutes: float):
+        """As a callback this one stands before all that write. `sums`: of the model's metrics."""
         super().__init__()
         self._trainable = model
         self._trained = trained

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 import shutil
 import warnings
 
@@ -273,6 +274,6 @@ def test_sample_through_the_command(tmp_path):
 
 
 def test_planning_needs_no_tensorflow():
-    done = raw_data.subprocess.run([raw_data.sys.executable, "-c", "import sys, dataset_tools.build as _; "
+    done = raw_data.subprocess.run([sys.executable, "-c", "import sys, dataset_tools.build as _; "
                                     "sys.exit('tensorflow' in sys.modules)"], cwd=raw_data.REPOSITORY, timeout=60)
     assert done.returncode == 0  # its import takes seconds, and a mistyped flag should not

@@ -18,7 +18,6 @@ import pytest
 
 from dataset_tools import build
 from pipeline import command
-from pipeline.answers import predictions
 from pipeline.errors import UserError, WorkError
 import predicted_data
 import raw_data
