@@ -1,12 +1,14 @@
 """Mutated files and flags for the commands, and what is wrong with how a command ended on them."""
 
 import json
+import os
 import pathlib
 import random
 import shutil
+import subprocess
 from typing import Any, Callable
 
-import forked
+import forking
 import predicted_data
 import raw_data
 import tiny_records
@@ -81,10 +83,32 @@ def mutate_file(rng: random.Random, path: pathlib.Path) -> None:
         path.write_bytes(mutate_bytes(rng, content))
 
 
+class Commands:
+    """Each is forked from a process that has done the imports; a `with` around them."""
+
+    _IMPORTS = ("h5py", "scipy.sparse", "dataset_tools.build", "dataset_tools.verified_folder", "pipeline.prediction.predict",
+                "pipeline.training.train", "pipeline.evaluation.report", "pipeline.experiment.fold_runs")
+    _ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "1"}
+
+    def __enter__(self) -> "Commands":
+        self._server = forking.Server(self._IMPORTS)
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._server.close()
+
+    def run(self, *command: str) -> subprocess.CompletedProcess:
+        """As one types it: its script, or -m and a module, then arguments. Exit code None: it hung, and was killed."""
+        try:
+            return self._server.run(command, environment={**os.environ, **self._ENVIRONMENT}, timeout=120)
+        except subprocess.TimeoutExpired:
+            return subprocess.CompletedProcess(command, None, "", "")
+
+
 class Fuzz:
     """Whole files of each kind, made once under `folder`, and commands on mutated copies of them."""
 
-    def __init__(self, folder: pathlib.Path, commands: forked.Commands, model: bool = True):
+    def __init__(self, folder: pathlib.Path, commands: "Commands", model: bool = True):
         self._folder, self._commands = folder, commands
         self._number = 0
         self._raw = tiny_records.write_raw(folder / "raw", train=6, val=3, test=2)

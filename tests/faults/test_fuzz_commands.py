@@ -1,6 +1,6 @@
 """Mutated JSON, CSV, records, manifests, predictions, checkpoints and flags through the commands: a line and 0, 2 or 3.
 
-Each command is a process of its own, forked from one that has done the imports (see forked): no traceback, no hang, nothing
+Each command is a process of its own, forked from one that has done the imports (see forking): no traceback, no hang, nothing
 half written. What fails is kept, and told with its command line.
 """
 
@@ -13,7 +13,6 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 import pytest
 
 import command_fuzz
-import forked
 import raw_data
 
 SEED = int(os.environ.get("SOAK_SEED", 1))
@@ -23,7 +22,7 @@ KINDS = [kind for kind in command_fuzz.Fuzz.KINDS if kind != "model"]
 
 @pytest.fixture(scope="module")
 def fuzz(tmp_path_factory):
-    with forked.Commands() as commands:
+    with command_fuzz.Commands() as commands:
         yield command_fuzz.Fuzz(tmp_path_factory.mktemp("fuzz"), commands)
 
 
@@ -48,9 +47,8 @@ def test_mutated_models(fuzz):
 class _Shell:
     """Commands from a shell, where the imports are done each time."""
 
-    def run(self, *command: str) -> forked.Ended:
-        done = subprocess.run([sys.executable, *command], cwd=raw_data.REPOSITORY, capture_output=True, text=True, timeout=300)
-        return forked.Ended(done.returncode, done.stdout, done.stderr)
+    def run(self, *command: str) -> subprocess.CompletedProcess:
+        return subprocess.run([sys.executable, *command], cwd=raw_data.REPOSITORY, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.soak
