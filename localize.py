@@ -4,7 +4,7 @@ import os
 
 from absl import flags
 
-from pipeline import command, flag_help
+from pipeline import command, flag_help, preemption
 from pipeline.devices import strategy_flags
 from pipeline.flag_types import define_float, define_on_off, define_path, require
 
@@ -34,6 +34,7 @@ flag_help.usual("data_dir", "model_dir", "name", "contact_sheet")
 
 
 def main() -> None:
+    preemption.watch()
     require("data_dir", "model_dir")
     name = FLAGS.name or os.path.basename(FLAGS.model_dir.rstrip("/"))
     from pipeline.prediction import contact_sheet, localize, map_to_box  # late: TensorFlow takes seconds to import

@@ -6,7 +6,7 @@ import os
 from absl import flags
 
 import make_submission
-from pipeline import command, flag_help
+from pipeline import command, flag_help, preemption
 from pipeline.devices import strategy_flags
 from pipeline.flag_types import ALL_FOLDS, define_path, parse_folds, require
 from pipeline.training import sixth_place, sixth_place_flags
@@ -44,6 +44,7 @@ def _adopt_records() -> None:
 
 
 def main() -> None:
+    preemption.watch()
     if sixth_place_flags.is_used():
         sixth_place.translate_prediction()
     require("model_dir", "split")

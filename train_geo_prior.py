@@ -7,7 +7,7 @@ from absl import flags, logging
 import numpy as np
 
 from dataset_tools import table_flags
-from pipeline import command, flag_help
+from pipeline import command, flag_help, preemption
 from pipeline.devices import cluster
 from pipeline.errors import UserError
 from pipeline.flag_types import define_float, define_on_off, define_path, require
@@ -80,6 +80,7 @@ def _date_input(train) -> bool:
 
 
 def main() -> None:
+    preemption.watch()
     require("competition")
     FLAGS.data_dir = table_flags.data_folder(FLAGS.competition, FLAGS.data_dir, table_flags.asked())
     require("data_dir", "model_dir")

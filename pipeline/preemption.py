@@ -13,7 +13,7 @@ _terminated = False
 _held = 0                    # blocks that look themselves, and save before they end
 
 
-def watch(minutes: float) -> None:
+def watch(minutes: float = 0.0) -> None:
     """From now on SIGTERM raises Preempted, or in a block `held` is only noted; `minutes` as --max_minutes."""
     global _minutes
     _minutes = minutes

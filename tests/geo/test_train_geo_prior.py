@@ -1,6 +1,8 @@
 """train_geo_prior.py as a user runs it: what it writes, what it refuses, and that it goes on exactly."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
@@ -176,6 +178,25 @@ def test_an_interrupted_run_goes_on_exactly(changes, tmp_path, monkeypatch):
         np.testing.assert_array_equal(resumed[name], whole[name], name)
     columns = ["epoch", "loss", "lr"]
     pd.testing.assert_frame_equal(*(pd.read_csv(tmp_path / name / "history.csv")[columns] for name in ("whole", "killed")))
+
+
+@pytest.mark.slow
+def test_a_preempted_command_ends_with_75_and_goes_on_exactly(tmp_path):
+    raw = tiny_places.write_inat2021(tmp_path / "raw")
+    flags = ("--competition=inat2021", f"--data_dir={raw}", *SMALL, "--epochs=200")
+    assert run_command(SCRIPT, *flags, f"--model_dir={tmp_path}/whole").returncode == 0
+    with subprocess.Popen([sys.executable, str(ROOT / SCRIPT), *flags, f"--model_dir={tmp_path}/ended"], text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+        assert next(line for line in running.stdout if line.startswith("epoch 3/"))
+        running.terminate()
+        told = running.communicate(timeout=120)[1]
+    assert running.returncode == 75 and "ended by SIGTERM; the same command goes on" in told
+    assert not runs.is_done(str(tmp_path / "ended"))
+    done = run_command(SCRIPT, *flags, f"--model_dir={tmp_path}/ended")
+    assert done.returncode == 0 and "going on after epoch" in done.stderr, done.stderr
+    whole, resumed = arrays(tmp_path / "whole"), arrays(tmp_path / "ended")
+    for name in whole:
+        np.testing.assert_array_equal(resumed[name], whole[name], name)
 
 
 def test_compiled_by_xla_it_learns_and_cuts_no_call_short(tmp_path):

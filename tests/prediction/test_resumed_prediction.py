@@ -96,29 +96,30 @@ append, calls = prediction_writer.Writer.append, []
 def counted(self, ids, logs):
     calls.append(ids)
     if len(calls) > LIMIT:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), SIGNAL)
     append(self, ids, logs)
-LIMIT = int(sys.argv.pop(1))
+LIMIT, SIGNAL = int(sys.argv.pop(1)), int(sys.argv.pop(1))
 prediction_writer.Writer.append = counted
 runpy.run_path("predict.py", run_name="__main__")
 """
 
 
 @pytest.mark.slow
-def test_predict_py_is_killed_twice(tiny_data, tmp_path):
+def test_predict_py_is_killed_and_preempted(tiny_data, tmp_path):
     train = [f"--data_dir={tiny_data.directory}", f"--model_dir={tmp_path}/m"]
     done = raw_data.run_command("multi_stage_train.py", *train, "--model=kecam/EfficientNetV2Tiny", "--batch_size=10",
                                 "--stage=name=all,epochs=1,size=32,lr=0.01", "--max_steps=2")
     assert done.returncode == 0, done.stderr
     flags = [*train, "--split=val", "--batch_size=2", "--tta=flip"]
     assert raw_data.run_command("predict.py", *flags, f"--out={tmp_path}/whole").returncode == 0
-    for appended in ("2", "1"):  # of six batches
-        killed = subprocess.run([sys.executable, "-c", KILLED, appended, *flags, f"--out={tmp_path}/out"],
+    # Of six batches two, then one more.
+    for appended, sent, code, line in ((2, signal.SIGKILL, -signal.SIGKILL, ""), (1, signal.SIGTERM, 75, "ended by SIGTERM")):
+        killed = subprocess.run([sys.executable, "-c", KILLED, str(appended), str(int(sent)), *flags, f"--out={tmp_path}/out"],
                                 cwd=raw_data.REPOSITORY, capture_output=True, text=True, timeout=300)
-        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        assert killed.returncode == code and line in killed.stderr, killed.stderr
         assert not (tmp_path / "out/meta.json").exists()
+    assert "is gone: taken over" in killed.stderr
     done = raw_data.run_command("predict.py", *flags, f"--out={tmp_path}/out")
     assert done.returncode == 0 and "going on behind 6 of 11 pictures" in done.stderr, done.stderr
-    assert "is gone: taken over" in done.stderr
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
     assert sorted(os.listdir(tmp_path / "out")) == sorted(os.listdir(tmp_path / "whole"))
