@@ -199,7 +199,7 @@ def test_every_command_runs_or_says_what_it_needs(checkout):
         assert list(pool.map(checkout.run_all, last)) == [None] * len(last)
 
 
-OURS = re.compile(r"\bpython [\w.]+\.py|\bpython -m benchmarks|\bbash run_")
+OURS = re.compile(r"\bpython [\w.]+\.py|\bpython -m (?:benchmarks|dataset_tools)|\bbash run_")
 
 
 @pytest.mark.parametrize("page", PAGES)
