@@ -111,3 +111,18 @@ def test_training_beside_the_bare_step_wants_data():
     done = subprocess.run([sys.executable, "-m", "benchmarks.train_step"], cwd=REPOSITORY, capture_output=True, text=True,
                           timeout=300)
     assert_one_line_mistake(done, "--data_dir")
+
+
+@pytest.mark.slow
+def test_what_going_on_costs():
+    """300 records in 5 shards, of which each epoch shows 37 batches of 8."""
+    done = subprocess.run([sys.executable, "-m", "benchmarks.resume", "--records=300", "--shards=5", "--batch_size=8", "--size=32",
+                           "--model=kecam/EfficientNetV2Tiny"], cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["records"] == 300 and told["shards"] == 5
+    assert set(told["seconds to the first batch from"]) == {"beginning", "middle", "end"}
+    assert set(told["mixing"]) == {"now", "before", "a perfect shuffle"}
+    assert all(1 <= one["shards a batch"] <= 5 and 0 <= one["neighbours of one shard"] <= 1 for one in told["mixing"].values())
+    saving = told["saving"]
+    assert saving["share of 10 minutes"] == pytest.approx(saving["seconds"] / 600, abs=1e-4) and saving["seconds"] > 0
