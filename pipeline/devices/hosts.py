@@ -109,7 +109,8 @@ class Meeting:
 
 
 def _sum_over_replicas(values: tf.Tensor) -> tf.Tensor:
-    return tf.distribute.get_replica_context().all_reduce("sum", values)
+    # An argument is on no device yet, and what is reduced must be on the replica's own.
+    return tf.distribute.get_replica_context().all_reduce("sum", tf.identity(values))
 
 
 def _ended(error: tf.errors.OpError) -> UserError:
