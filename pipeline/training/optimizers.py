@@ -103,7 +103,10 @@ def _lamb(rate, weight_decay: float, clip_norm: float, variables: Sequence[tf.Va
     names = [variable.name.removesuffix(":0") for variable in spared]
     patterns = [f"^{re.escape(name)}({_REPLICA})?:0$" for name in names] or ["^$"]
     clip = {"global_clipnorm": clip_norm} if clip_norm else {}
-    return Lamb(rate, weight_decay=weight_decay, exclude_from_weight_decay=patterns, name="LAMB", **clip)
+    optimizer = Lamb(rate, weight_decay=weight_decay, exclude_from_weight_decay=patterns, name="LAMB", **clip)
+    # It makes its counter when that is first read: within a step, of several replicas, that would be too late.
+    assert optimizer.iterations is not None
+    return optimizer
 
 
 def build(name: str, rate, *, momentum: float, weight_decay: float, clip_norm: float,
