@@ -23,7 +23,8 @@ def history(stage_dir):
 def test_by_the_command(tiny_data, tmp_path):
     done = run_command("multi_stage_train.py", f"--data_dir={tiny_data.directory}", f"--model_dir={tmp_path}/m",
                        "--model=kecam/EfficientNetV2Tiny", "--stage=name=all,epochs=1,size=32,lr=0.01", "--batch_size=8",
-                       "--accumulate=2", "--steps_per_execution=2", "--deterministic", *(f"--{name}={one}" for name, one in ALL.items()))
+                       "--accumulate=2", "--steps_per_execution=2", "--deterministic",
+                       *(f"--{name}={one}" for name, one in ALL.items()))
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads((tmp_path / "m" / "run.json").read_text())["same"]["stages"]["all"]["augment_on"] == "device"
     assert "XLA" not in done.stderr  # which the augmentation is compiled by
