@@ -90,7 +90,8 @@ def test_the_next_run_starts_from_the_last(trained, data, tmp_path):
 
 @pytest.mark.parametrize("keep, epoch", [("last", 2), pytest.param("best", 1, marks=pytest.mark.slow)])
 def test_the_next_stage_starts_from_what_is_kept(keep, epoch, data, tmp_path):
-    train.run_training(run(data, tmp_path, stage(epochs=2, keep=keep), stage(name="head", train="head", lr=0.0)))
+    first = stage(epochs=2, keep=keep, optimizer="adam", lr=0.03, lr_schedule="constant", batch_size=10)
+    train.run_training(run(data, tmp_path, first, stage(name="head", train="head", lr=0.0)))
     assert json.loads((tmp_path / "stage_1_all" / "DONE").read_text())["best_epoch"] == 1
     kept = weights(tmp_path / "stage_1_all" / keep / f"ckpt-{epoch}")
     assert same(weights(tmp_path / "stage_2_head" / "last" / "ckpt-1"), kept)
