@@ -40,7 +40,7 @@ def contents(folder):
 def finished(folder, of=OF):
     """(how many rows stood, what all files hold at the end)"""
     writer = write_some(folder, len(IDS), of)
-    writer.finish({"class_ids": ["a", "b", "c"]})
+    writer.finish({"class_ids": ["a", "b", "c"], "split": "test"})
     assert {path.name for path in folder.iterdir()} == set(FILES)
     np.testing.assert_allclose(np.load(folder / FILES[0]), LOGS, rtol=1e-3)
     return writer.done, contents(folder)
