@@ -9,14 +9,15 @@ from pipeline.errors import Preempted
 
 _started = time.monotonic()  # of the process, all but a moment
 _minutes = 0.0               # 0: no limit
+_watching = False
 _terminated = False
 _held = 0                    # blocks that look themselves, and save before they end
 
 
 def watch(minutes: float = 0.0) -> None:
     """From now on SIGTERM raises Preempted, or in a block `held` is only noted; `minutes` as --max_minutes."""
-    global _minutes
-    _minutes = minutes
+    global _minutes, _watching
+    _minutes, _watching = minutes, True
     signal.signal(signal.SIGTERM, _terminate)
 
 
@@ -55,6 +56,8 @@ def check() -> None:
 def held() -> Iterator[None]:
     """In the block nothing is raised; who runs it looks at `asked`. At its end Preempted may be."""
     global _held
+    if _watching:  # anew: where several hosts come together, TensorFlow takes the signal for itself
+        signal.signal(signal.SIGTERM, _terminate)
     _held += 1
     try:
         yield

@@ -130,7 +130,7 @@ def test_kills_at_any_moment(undisturbed, data, tmp_path):
 def test_two_hosts_are_killed_and_preempted(data, tmp_path):
     """Both are killed at once, twice; then one of them alone is told to end."""
     flags = [one for one in (f"--data_dir={data.directory}", *FLAGS, "--batch_size=6", "--save_minutes=0.01")
-             if one != "--fold=all"]
+             if one != "--fold=all"] + ["--stage=name=all,epochs=9,size=40,lr=0.003,train=all"]
     stages = [name.removeprefix("fold_0/") for name in FIRST_SAVES[:2]]
     done = two_hosts.run(*flags, f"--model_dir={tmp_path}/whole")
     assert [one.returncode for one in done] == [0, 0], done[0].stderr[-3000:]
@@ -142,7 +142,8 @@ def test_two_hosts_are_killed_and_preempted(data, tmp_path):
         while not saved.exists() or saved.read_text() == before:
             assert hosts[0].poll() is None, hosts[0].stderr.read()[-3000:]
             time.sleep(0.02)
-        time.sleep(rng.uniform(0, 1.5))
+        if number == signal.SIGKILL:
+            time.sleep(rng.uniform(0, 1.5))
         for host in hosts if number == signal.SIGKILL else hosts[1:]:
             os.killpg(host.pid, number)
         if number == signal.SIGTERM:
