@@ -10,7 +10,7 @@ from absl import logging
 from dataset_tools import files, standing
 from dataset_tools.table import MISSING, Example, Rejected, trained_split
 from pipeline import files as whole_files, lock
-from pipeline.errors import UserError, unknown
+from pipeline.errors import UserError
 from pipeline.files import target_of
 from pipeline.records import schema
 
@@ -37,14 +37,7 @@ def read(directory: str) -> schema.Manifest:
     path = files.join(directory, schema.DATASET_FILE)
     if files.size_of(path) is None:
         raise UserError(f"{directory} has no {schema.DATASET_FILE}: it is no folder that create_tfrecords.py has finished")
-    fields = whole_files.read_json(path)
-    try:
-        found = schema.Manifest.from_json(fields)
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a manifest of create_tfrecords.py: {error}") from None
-    if found.record_kind not in schema.RECORD_KINDS:
-        raise unknown(f"record_kind in {path}:", found.record_kind, schema.RECORD_KINDS)
-    return found
+    return schema.manifest_of(whole_files.read_json(path), path)
 
 
 def summary(manifest: schema.Manifest, out_dir: str) -> str:

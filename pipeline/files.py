@@ -125,6 +125,20 @@ def read_json(path: str) -> Any:
         raise UserError(f"{path} is not valid JSON: {error}") from None
 
 
+def read_if_there(path: str) -> Optional[bytes]:
+    """What a file holds; None where there is none, or it went in this moment."""
+    gone: type[Exception] = FileNotFoundError
+    if is_remote(path):
+        import tensorflow as tf
+
+        gone = tf.errors.NotFoundError
+    try:
+        with open_file(path, "rb") as file:
+            return file.read()
+    except gone:
+        return None
+
+
 def size(path: str) -> int:
     """Bytes."""
     return _gfile().stat(path).length if is_remote(path) else os.path.getsize(path)

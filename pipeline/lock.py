@@ -113,17 +113,15 @@ def _taken(path: str, mine: Holder) -> bool:
 
 def _read(path: str) -> Optional[Holder]:
     """Who holds a lock; None where it is gone, or not written yet, or no lock of ours."""
+    content = files.read_if_there(path)
+    if content is None:
+        return None
     try:
-        with files.open_file(path, "rb") as file:
-            holder = Holder(**json.loads(file.read()))
-            json_types.check(holder)
-            return holder
-    except (FileNotFoundError, TypeError, ValueError, RecursionError):
+        holder = Holder(**json.loads(content))
+        json_types.check(holder)
+    except (TypeError, ValueError, RecursionError):
         return None
-    except Exception:
-        if files.exists(path):
-            raise
-        return None
+    return holder
 
 
 def _clear(path: str) -> None:

@@ -13,7 +13,7 @@ from pipeline.experiment.digests import Digests
 from pipeline.experiment.stamps import Step
 from pipeline.progress import duration
 
-_SAVES = ("multi_stage_train.py",)  # the commands that --max_minutes is passed on to
+_SAVES = ("multi_stage_train.py",)  # the commands that have --max_minutes; the others heed SIGTERM alone, and are short
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # where the commands lie
 _ENDS_ALL = (command.USAGE_EXIT_CODE, command.PREEMPTED_EXIT_CODE, command.INTERRUPTED_EXIT_CODE)
 
@@ -71,7 +71,7 @@ class Work:
         stamps.begin(self._run_dir, step)
         started = time.monotonic()
         command_line = [self._interpreter, os.path.join(ROOT, step.script), *step.arguments]
-        saves = step.script in _SAVES  # the others have nothing to go on from, and are short
+        saves = step.script in _SAVES
         code = processes.run_to_end(lambda: command_line + (preemption.flags_left() if saves else []), cwd=ROOT)
         self._digests.forget()
         if code == 0:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline import files
-from pipeline.errors import UserError, unknown
+from pipeline.errors import UserError
 from pipeline.records import boxes as boxes_of, schema
 from pipeline.tasks import registry as tasks
 from pipeline.tasks.task import Task
@@ -251,14 +251,4 @@ def load(directory: str) -> Dataset:
     path = os.path.join(directory, schema.DATASET_FILE)
     if not files.exists(path):
         raise UserError(f"--data_dir: {directory} has no {schema.DATASET_FILE}; make it with create_tfrecords.py")
-    fields = files.read_json(path)
-    version = fields.get("format") if isinstance(fields, dict) else None
-    if version != schema.FORMAT_VERSION:
-        raise UserError(f"{path} has format {version!r}, this program reads {schema.FORMAT_VERSION}")
-    try:
-        manifest = schema.Manifest.from_json(fields)
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a manifest of create_tfrecords.py: {error}") from None
-    if manifest.record_kind not in schema.RECORD_KINDS:
-        raise unknown(f"record_kind in {path}:", manifest.record_kind, schema.RECORD_KINDS)
-    return Dataset(directory, manifest)
+    return Dataset(directory, schema.manifest_of(files.read_json(path), path))

@@ -8,6 +8,7 @@ import os
 from typing import Any, Iterator, NamedTuple, Optional
 
 from pipeline import json_types
+from pipeline.errors import UserError, unknown
 
 DATASET_FILE = "dataset.json"
 EXAMPLES_FILE = "examples.csv"
@@ -154,6 +155,20 @@ class Manifest:
         for fault in _senseless(found):
             raise TypeError(fault)
         return found
+
+
+def manifest_of(fields: Any, path: str) -> Manifest:
+    """What stands in a dataset.json, whose path is for the error. Raises UserError where it is not one of ours."""
+    version = fields.get("format") if isinstance(fields, dict) else None
+    if version != FORMAT_VERSION:
+        raise UserError(f"{path} has format {version!r}, this program reads {FORMAT_VERSION}")
+    try:
+        manifest = Manifest.from_json(fields)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path} is not a manifest of create_tfrecords.py: {error}") from None
+    if manifest.record_kind not in RECORD_KINDS:
+        raise unknown(f"record_kind in {path}:", manifest.record_kind, RECORD_KINDS)
+    return manifest
 
 
 def _senseless(manifest: Manifest) -> Iterator[str]:

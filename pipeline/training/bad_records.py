@@ -84,4 +84,3 @@ def _told(shards, part: datasets.Part) -> str:
     bad = [f"{part.data.path(shard)} at byte {one.offset:,}" + (f" ({one.count:,} of them)" if one.count > 1 else "")
            for shard in shards for one in shard.bad]
     return ", ".join(bad[:_LISTED]) + (f" and {len(bad) - _LISTED:,} more places" if len(bad) > _LISTED else "")
-
