@@ -10,3 +10,5 @@ __version__ = "0.1.0.dev0"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # tensorflow-addons announces its end of life at import; requirements.txt already says why it is here.
 warnings.filterwarnings("ignore", message="(?s).*TensorFlow Addons.*", category=UserWarning)
+# What NumPy says of the header of a .npy that is old, or damaged: what is wrong with it is told in our one line.
+warnings.filterwarnings("ignore", message="Reading `.npy` or `.npz` file required additional header parsing", category=UserWarning)

@@ -64,8 +64,10 @@ def _is_exhausted(error: Optional[BaseException]) -> bool:
 
 def _is_of_the_machine(error: BaseException) -> bool:
     """Whether TensorFlow found no permission or file, or storage gone or damaged, rather than a bug of ours."""
-    return isinstance(error, _tensorflow_errors("PermissionDeniedError", "NotFoundError", "OutOfRangeError",
-                                                "UnavailableError", "DataLossError"))
+    return (isinstance(error, _tensorflow_errors("PermissionDeniedError", "NotFoundError", "OutOfRangeError",
+                                                 "UnavailableError", "DataLossError"))
+            # A bucket that can't be reached; of TensorFlow's own parts the same class would be a bug.
+            or isinstance(error, _tensorflow_errors("FailedPreconditionError", "AbortedError")) and "HTTP" in str(error))
 
 
 def _tensorflow_errors(*names: str) -> tuple[type, ...]:

@@ -82,9 +82,10 @@ def run(data: datasets.Dataset, members: Sequence[predictions.Predictions], tabl
     frame = pd.DataFrame.from_dict(lines, orient="index").drop(columns="examples")
     print(frame.to_string(float_format="{:.4f}".format))
     metric = data.manifest.metric
-    if metric in metrics.COMPETITION_METRICS:  # whoever wrote the manifest
+    of_competition = metrics.competition_score(metric, result)
+    if of_competition is not None:
         how = "cross-fitted" if threshold is None else f"at the threshold {threshold:g}"
-        print(f"the competition's own {metric} ({how}): {metrics.COMPETITION_METRICS[metric](result):.4f}")
+        print(f"the competition's own {metric} ({how}): {of_competition:.4f}")
     if threshold is None:
         _print_neighbourhood(told_curve)
     for warning in warnings:

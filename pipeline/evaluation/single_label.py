@@ -126,9 +126,10 @@ def _print(result: Result, table: ExampleTable, priors: prior_layers.Priors) -> 
     for heading, frame in result.tables().items():
         print(f"\n{heading}\n{frame.to_string(float_format='{:.4f}'.format)}")
     metric = table.data.manifest.metric
-    if metric in metrics.COMPETITION_METRICS:  # whoever wrote the manifest
+    score = metrics.competition_score(metric, result.final)
+    if score is not None:
         over = f" ({scoring.headings(table.data)[scoring.OVER_ANSWERS]})" if table.data.manifest.unknown_answer else ""
-        print(f"\nthe competition's own {metric}{over}: {metrics.COMPETITION_METRICS[metric](result.final):.4f}")
+        print(f"\nthe competition's own {metric}{over}: {score:.4f}")
     if len(result.weights) > 1:
         print("weights: " + ", ".join(f"{weight:.3f} {name}" for name, weight in result.weights.items()))
     if priors.geo:

@@ -1,5 +1,7 @@
 """Scores of single-label predictions, gathered chunk by chunk, and of ranked answers."""
 
+from typing import Mapping, Optional
+
 import numpy as np
 
 from pipeline.metrics import log_space
@@ -37,6 +39,14 @@ COMPETITION_METRICS = {
     "f2": lambda scores: scores["f2"],
     "map5": lambda scores: scores.get("open_set_first", scores["map5"]),
 }
+
+
+def competition_score(metric: str, scores: Mapping[str, float]) -> Optional[float]:
+    """What a competition scores by; None where a manifest, whoever wrote it, names nothing known or another kind of task's."""
+    try:
+        return COMPETITION_METRICS[metric](scores)
+    except KeyError:
+        return None
 
 
 class SingleLabelScores:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
@@ -113,6 +114,30 @@ def test_predictions_of_what_cannot_be_answered_are_scored(sound, tmp_path):
     assert json.loads((tmp_path / "s.json").read_text())["top1"] == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("metric", ["f2", "distance"])
+def test_a_metric_of_another_kind_of_task_is_passed_over(metric, sound, tmp_path):
+    data, logs = sound
+    folder, records = predicted_data.write_predictions(tmp_path / "p", data, logs), tmp_path / "records"
+    shutil.copytree(data.directory, records)
+    manifest = json.loads((records / "dataset.json").read_text())
+    (records / "dataset.json").write_text(json.dumps({**manifest, "metric": metric}))
+    done = run_command("evaluate.py", f"--data_dir={records}", f"--predictions={folder}", f"--out={tmp_path}/s.json")
+    assert done.returncode == 0 and "the competition's own" not in done.stdout
+    assert json.loads((tmp_path / "s.json").read_text())["examples"] == 9
+
+
+def test_an_old_or_damaged_header_is_no_warning(sound, tmp_path):
+    data, logs = sound
+    array = pathlib.Path(predicted_data.write_predictions(tmp_path / "p", data, logs)) / "log_probabilities.npy"
+    whole = array.read_bytes()
+    array.write_bytes(whole.replace(b"(9, 3), } ", b"(9L, 3), }"))  # as Python 2 wrote numbers
+    done = run_command("evaluate.py", f"--data_dir={data.directory}", f"--predictions={tmp_path}/p", f"--out={tmp_path}/s.json")
+    assert done.returncode == 0 and "Warning" not in done.stderr
+    array.write_bytes(whole.replace(b"(9, 3), } ", b"(9L, 8), }"))
+    done = run_command("evaluate.py", f"--data_dir={data.directory}", f"--predictions={tmp_path}/p", f"--out={tmp_path}/s.json")
+    assert_one_line_mistake(done, "log_probabilities.npy is damaged")
+
+
 def raised_from(error, cause):
     error.__cause__ = cause
     return error
@@ -139,6 +164,9 @@ Hint: If you want to see a list of allocated tensors"""
     (tf.errors.DataLossError(None, None, "{{function_node __wrapped__SaveV2}} m/ckpt-1; File too large [Op:SaveV2]"),
      2, 3, "m/ckpt-1; File too large"),
     (tf.errors.UnavailableError(None, None, "storage.googleapis.com is gone"), 2, 3, "storage.googleapis.com is gone"),
+    (tf.errors.FailedPreconditionError(None, None, "Error executing an HTTP request: libcurl code 6 meaning 'Couldn't resolve "
+                                       "host name', error details: Could not resolve host: www.googleapis.com"),
+     2, 3, "Could not resolve host: www.googleapis.com"),
     (KeyboardInterrupt(), 130, 130, "interrupted"),
 ])
 def test_the_exit_code_of_what_ends_a_command(error, before, later, told, monkeypatch):
@@ -149,7 +177,8 @@ def test_the_exit_code_of_what_ends_a_command(error, before, later, told, monkey
 
 
 @pytest.mark.parametrize("error", [ValueError("shapes"), KeyError("x"),
-                                   tf.errors.InvalidArgumentError(None, None, "shapes")])
+                                   tf.errors.InvalidArgumentError(None, None, "shapes"),
+                                   tf.errors.FailedPreconditionError(None, None, "a variable has no value")])
 def test_a_bug_keeps_its_traceback(error, monkeypatch):
     monkeypatch.setattr(command, "_work_has_begun", True)
     assert command.outcome(error) is None
