@@ -5,7 +5,7 @@ one optimizer, one pass over the gradients, one global norm.
 """
 
 import contextlib
-from typing import Iterator, Optional, Sequence
+from typing import Any, Iterable, Iterator, Optional, Sequence
 
 import tensorflow as tf
 
@@ -84,6 +84,12 @@ class _Adam(_OwnRates, tf.keras.optimizers.Adam):
 
 class _Lamb(_OwnRates, lamb.Rule):
     pass
+
+
+def own_lamb(stages: Iterable[Any]) -> dict[str, bool]:
+    """What a run must not change between two starts: the two LAMBs have other slots, so none goes on where the other stopped."""
+    own = any(stage.optimizer == "lamb" for stage in stages) and not addons.load()
+    return {"lamb_without_tensorflow_addons": True} if own else {}
 
 
 def build(name: str, rate, *, momentum: float, weight_decay: float, clip_norm: float,
