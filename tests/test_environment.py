@@ -8,20 +8,29 @@ import pytest
 
 from conftest import ROOT
 
-COPIED = ("*.sh", "requirements*.txt")
+COPIED = ("*.sh", "requirements*.txt", "constraints*.txt")
 
-# Makes an environment of itself; what is installed while the file `cut` stands beside its log is cut off.
+# Makes an environment of itself; what is installed while the file `cut` stands beside its log is cut off, and one that can't
+# have tensorflow-addons while `without` stands there.
 PYTHON = """#!/bin/bash
 case "$*" in
-  -c*) exit 0 ;;
-  --version) echo "Python 3.11.0" ;;
+  -c*) echo {version} ;;
+  --version) echo "Python {version}.0" ;;
   "-m venv "*) mkdir -p "$3/bin" && cp "$0" "$3/bin/python" && echo made >> "{log}" ;;
-  "-m pip install "*) echo "${{*: -3}}" >> "{log}"; if [[ -e "{log}.cut" ]]; then exit 1; fi ;;
+  "-m pip install "*)
+    echo "${{*: -3}}" >> "{log}"
+    if [[ -e "{log}.cut" ]]; then exit 1; fi
+    if [[ -e "{log}.without" ]] && grep -q ^tensorflow-addons "${{@: -3:1}}"; then
+      echo "ERROR: No matching distribution found for tensorflow-addons" >&2; exit 1
+    fi ;;
   "-m pytest "*) echo tested >> "{log}" ;;
 esac
 """
-OWN = "--disable-pip-version-check --requirement requirements.txt"
-FOR_TESTS = "requirements-test.txt --constraint requirements.txt"
+OWN = "requirements.txt --constraint constraints.txt"
+FOR_TESTS = "requirements-test.txt --constraint constraints.txt"
+MODERN, MODERN_FOR_TESTS = (one.replace(".txt --", f"{infix}.txt --").replace("constraints.txt", "constraints-modern.txt")
+                            for one, infix in ((OWN, "-modern"), (FOR_TESTS, "")))
+OTHERS = ("python3.10", "python3.12", "python3.13", "python3", "python")  # none of which this machine shall lend
 
 
 @pytest.fixture
@@ -33,16 +42,26 @@ def checkout(tmp_path):
     for path in (path for pattern in COPIED for path in ROOT.glob(pattern)):
         shutil.copy(path, folder)
     shutil.copytree(ROOT / "configs", folder / "configs")
-    (programs / "python3.11").write_text(PYTHON.format(log=log))
-    (programs / "python3.11").chmod(0o755)
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHON"}
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHON", "LANE")}
+
+    def has(*versions):
+        """These Pythons alone."""
+        for name in ("python3.11", *OTHERS):
+            found = name.removeprefix("python") in versions
+            text = PYTHON.format(log=log, version=name.removeprefix("python")) if found else "#!/bin/bash\nexit 127\n"
+            (programs / name).write_text(text)
+            (programs / name).chmod(0o755)
+
+    has("3.11")
 
     def run(script, **more):
         log.write_text("")
         done = subprocess.run(["bash", str(folder / script)], capture_output=True, text=True, timeout=60, check=False,
                               env={**environment, "PATH": f"{programs}:{environment['PATH']}", **more})
+        run.told = done.stderr
         return done.returncode, log.read_text().splitlines()
 
+    run.has = has
     return folder, run
 
 
@@ -87,3 +106,38 @@ def test_a_python_from_outside_is_used_as_it_is(checkout, tmp_path):
     folder, run = checkout
     assert run("run_tests.sh", PYTHON=str(tmp_path / "bin" / "python3.11")) == (0, ["tested"])
     assert not (folder / ".venv").exists()
+
+
+def test_the_lane_is_that_of_the_python_that_is_found(checkout):
+    folder, run = checkout
+    run.has("3.13")
+    assert run("run_tests.sh") == (0, ["made", MODERN, MODERN_FOR_TESTS, "tested"])
+    run.has("3.12", "3.10")
+    assert run("run_training.sh") == (0, [])  # an environment that stands keeps its lane
+    assert run("run_training.sh", LANE="pinned") == (0, ["made", OWN])
+    assert run("run_training.sh", LANE="modern") == (0, ["made", MODERN])
+    shutil.rmtree(folder / ".venv")
+    assert run("run_training.sh") == (0, ["made", OWN])
+
+
+def test_without_a_python_of_the_lane(checkout):
+    folder, run = checkout
+    assert run("run_training.sh", LANE="modern") == (2, [])
+    assert run.told == ("no Python for the modern lane found (pinned: 3.11, 3.10; modern: 3.13, 3.12); install one, or set "
+                        "PYTHON=…\n")
+    assert run("run_training.sh", LANE="fast") == (2, [])
+    assert run.told == "LANE=fast is unknown; there are: pinned, modern\n"
+    run.has()
+    assert run("run_training.sh") == (2, []) and "pinned lane" in run.told
+    assert not (folder / ".venv").exists()
+
+
+def test_an_environment_without_tensorflow_addons(checkout):
+    folder, run = checkout
+    (folder.parent / "log.without").touch()
+    without = ".venv/without-addons.txt --constraint .venv/constraints.txt"
+    assert run("run_tests.sh") == (0, ["made", OWN, without, FOR_TESTS, "tested"])
+    assert "without tensorflow-addons" in run.told
+    names = (folder / ".venv" / "without-addons.txt").read_text()
+    assert "tensorflow==2.15.1" in names and "tensorflow-addons==" not in names
+    assert run("run_tests.sh") == (0, ["tested"])

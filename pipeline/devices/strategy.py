@@ -22,10 +22,18 @@ def make(tpu: str, batch_sizes: Sequence[int], virtual_replicas: int = 0) -> tf.
     Raises UserError where the TPU or the other hosts can't be reached or a global batch is not divisible by the number of
     replicas.
     """
+    _require_keras_2()
     strategy = _make(tpu, virtual_replicas)
     for batch_size in batch_sizes:
         check_divisible(strategy, batch_size)
     return strategy
+
+
+def _require_keras_2() -> None:
+    """Raises UserError where tf.keras is Keras 3, which neither our layers nor the packages of networks are written for."""
+    if tf.keras.Model.__module__.split(".")[:3] not in (["keras", "src", "engine"], ["tf_keras", "src", "engine"]):
+        raise UserError(f"tf.keras of TensorFlow {tf.__version__} is Keras 3: install tf-keras of the same version "
+                        "(requirements-modern.txt), and leave TF_USE_LEGACY_KERAS to us")
 
 
 def make_on_one_host(command: str, tpu: str, batch_size: int, virtual_replicas: int) -> tf.distribute.Strategy:

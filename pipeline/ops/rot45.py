@@ -12,8 +12,7 @@ from typing import Callable
 
 import tensorflow as tf
 
-from pipeline import addons
-from pipeline.ops import seeds
+from pipeline.ops import seeds, whole_turn
 
 CROP = 0.7           # of the side, at most: 1/√2 is where a square turned by 45° would begin to show its corners
 PROBABILITY = 0.5    # of a training picture to be changed
@@ -53,7 +52,7 @@ def diagonal(image: tf.Tensor) -> tf.Tensor:
     """
     size = image.shape[0]
     # In floats, because the op would cut uint8 off instead of rounding.
-    turned = addons.load("rot45").image.rotate(tf.cast(image, tf.float32), math.pi / 4, "bilinear")
+    turned = whole_turn.rotate(tf.cast(image, tf.float32), math.pi / 4, "bilinear")
     return _enlarged_centre(turned, math.ceil(size * (1 - CROP) / 2))
 
 
@@ -63,7 +62,7 @@ def diagonal_by_nearest(image: tf.Tensor) -> tf.Tensor:
     (Where that would show a corner, at some sizes below 128, it is a pixel wider.)
     """
     size = image.shape[0]
-    turned = addons.load("rot45").image.rotate(image, math.pi / 4, "nearest")
+    turned = whole_turn.rotate(image, math.pi / 4, "nearest")
     without_corners = math.ceil((size - size / math.sqrt(2) - 1) / 2)
     return _enlarged_centre(turned, max(int(size * (1 - CROP) / 2), without_corners))
 

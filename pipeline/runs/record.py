@@ -13,7 +13,7 @@ from pipeline.errors import UserError
 RUN_FILE = "run.json"
 CLASSIFIER_PROGRAM = "multi_stage_train.py"  # also where run.json names none
 _DIGEST = re.compile("[0-9a-f]{64}")
-_PACKAGES = ("tensorflow", "tensorflow-cpu", "tensorflow-addons", "keras-cv-attention-models", "efficientnet",
+_PACKAGES = ("tensorflow", "tensorflow-cpu", "tf-keras", "tensorflow-addons", "keras-cv-attention-models", "efficientnet",
              "image-classifiers", "numpy")
 
 

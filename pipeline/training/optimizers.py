@@ -1,16 +1,16 @@
-"""Optimizers by name, from Keras and, for LAMB, tensorflow-addons, each variable at a rate of its own.
+"""Optimizers by name, from Keras and, for LAMB, tensorflow-addons where it is at hand, each variable at a rate of its own.
 
 A variable's rate is the optimizer's (its schedule, its warm-up) times a constant factor, multiplied inside the update:
 one optimizer, one pass over the gradients, one global norm.
 """
 
 import contextlib
-import re
-from typing import Iterator, Optional, Sequence
+from typing import Any, Iterable, Iterator, Optional, Sequence
 
 import tensorflow as tf
 
 from pipeline import addons
+from pipeline.training import lamb
 
 
 def _is_spared(variable: tf.Variable) -> bool:
@@ -82,31 +82,14 @@ class _Adam(_OwnRates, tf.keras.optimizers.Adam):
     pass
 
 
-_REPLICA = r"/replica_[0-9]+"  # what the names of the other replicas' copies of a variable have more
+class _Lamb(_OwnRates, lamb.Rule):
+    pass
 
 
-def _lamb(rate, weight_decay: float, clip_norm: float, variables: Sequence[tf.Variable], factors: Sequence[float],
-          l2s: Sequence[float], spared: Sequence[tf.Variable]):
-    """You et al. 2020. What is spared the decay is spared the trust ratio too."""
-    library = addons.load("--optimizer=lamb").optimizers
-    own_of = {variable.name: numbers for variable, *numbers in zip(variables, factors, l2s)}
-
-    class Lamb(library.LAMB):
-        """An optimizer of Keras' older kind, whose rule takes the rate from `apply_state`, by device and dtype."""
-
-        def _resource_apply_dense(self, grad, var, apply_state=None):
-            place, (factor, l2) = (var.device, var.dtype.base_dtype), own_of[re.sub(_REPLICA, "", var.name)]
-            own = {**apply_state[place], "lr_t": apply_state[place]["lr_t"] * factor}
-            return super()._resource_apply_dense(grad + l2 * var if l2 else grad, var, {**apply_state, place: own})
-
-    # Names go into regular expressions; with none to spare, a pattern that nothing matches.
-    names = [variable.name.removesuffix(":0") for variable in spared]
-    patterns = [f"^{re.escape(name)}({_REPLICA})?:0$" for name in names] or ["^$"]
-    clip = {"global_clipnorm": clip_norm} if clip_norm else {}
-    optimizer = Lamb(rate, weight_decay=weight_decay, exclude_from_weight_decay=patterns, name="LAMB", **clip)
-    # It makes its counter when that is first read: within a step, of several replicas, that would be too late.
-    assert optimizer.iterations is not None
-    return optimizer
+def own_lamb(stages: Iterable[Any]) -> dict[str, bool]:
+    """What a run must not change between two starts: the two LAMBs have other slots, so none goes on where the other stopped."""
+    own = any(stage.optimizer == "lamb" for stage in stages) and not addons.load()
+    return {"lamb_without_tensorflow_addons": True} if own else {}
 
 
 def build(name: str, rate, *, momentum: float, weight_decay: float, clip_norm: float,
@@ -130,9 +113,13 @@ def build(name: str, rate, *, momentum: float, weight_decay: float, clip_norm: f
     spared = [variable for variable in variables if _is_spared(variable) and not decay_all]
     left_out = {variable.ref() for variable in spared}
     decays, l2s = ([0.0 if variable.ref() in left_out else amount for variable in variables] for amount in (weight_decay, l2))
-    if name == "lamb":
-        return _lamb(rate, weight_decay, clip_norm, variables, factors, l2s, spared)
+    library = addons.load() if name == "lamb" else None
+    if library:
+        return lamb.of_addons(library, rate, weight_decay, clip_norm, variables, factors, l2s, spared)
     clip = {"global_clipnorm": clip_norm or None}
+    if name == "lamb":
+        trusted = [variable.ref() not in left_out for variable in variables]
+        return _Lamb(rate, variables, factors, [0.0] * len(variables), l2s, trusted=trusted, trusted_decay=weight_decay, **clip)
     if name == "sgd":
         return (_NesterovSgd if nesterov else _Sgd)(rate, variables, factors, decays, l2s, momentum=momentum, **clip)
     return _Adam(rate, variables, factors, decays, l2s, **clip)

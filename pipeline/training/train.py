@@ -16,7 +16,7 @@ from pipeline.records import class_balance, dataset as datasets, input as inputs
 from pipeline.runs import checkpoint, record as run_record, run as runs, seen
 from pipeline.runs.run import Plan, Run
 from pipeline.runs.stages import Stage
-from pipeline.training import bad_records, callbacks, fitting, patience, run_checks, schedules, trainable, watch
+from pipeline.training import bad_records, callbacks, fitting, optimizers, patience, run_checks, schedules, trainable, watch
 from pipeline.training.replica_values import ReplicaValues, of_replicas
 from pipeline.training.weight_average import WeightAverage
 
@@ -184,7 +184,7 @@ def _claim(run: Run, data: datasets.Dataset) -> None:
     contents = {split: data.identity(split) for split in {run.train_split, held_out.split if held_out else run.train_split}}
     has_seen = seen.of_run(run, data)
     boxes = run.boxes and {"name": run.boxes, "digest": data.boxes(run.boxes).digest}
-    run_record.claim(run.model_dir, {**run.identity(), "boxes": boxes, "dataset": contents}, {
+    run_record.claim(run.model_dir, {**run.identity(), **optimizers.own_lamb(run.stages), "boxes": boxes, "dataset": contents}, {
         "data_dir": run.data_dir,
         "class_ids": data.class_ids,
         "classes": data.classes_digest(),

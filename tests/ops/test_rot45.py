@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from pipeline.errors import UserError
-from pipeline.ops import decode, rot45, tta
+from pipeline.ops import decode, rot45, tta, whole_turn
 from pipeline.records import input as inputs
 
 import tensorflow as tf
@@ -168,7 +167,17 @@ def test_expand_on_the_device(jit, dtype):
     assert np.array_equal(got[:, 1], crops[:, 0, :, ::-1]) and np.array_equal(got[:, 2], crops[:, 0, ::-1])
 
 
-def test_a_missing_package_is_told(monkeypatch):
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear"])
+@pytest.mark.parametrize("size", [32, 45, 64, 71, 128, 160, 224, 299, 384, 512])
+def test_the_core_operation_turns_as_tensorflow_addons_does(size, interpolation):
+    addons = pytest.importorskip("tensorflow_addons")
+    image = tf.constant(picture(size), tf.float32 if interpolation == "bilinear" else tf.uint8)
+    for angle in (math.pi / 4, 0.3):
+        expected = addons.image.rotate(image, angle, interpolation)
+        assert np.array_equal(whole_turn.rotate_by_core(image, angle, interpolation), expected)
+
+
+def test_without_tensorflow_addons(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_addons", None)
-    with pytest.raises(UserError, match="rot45 needs tensorflow-addons"):
-        rot45.diagonal(tf.constant(picture(32)))
+    turned = whole_turn.rotate(tf.constant(picture(32)), math.pi / 2, "nearest")
+    assert np.array_equal(turned, np.rot90(picture(32)))

@@ -1,5 +1,7 @@
 """One step of each optimizer against its formula in NumPy."""
 
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -55,6 +57,35 @@ def test_lamb_scales_the_step_by_the_trust_ratio_and_spares_the_bias():
     np.testing.assert_allclose(kernel, KERNEL - RATE * trust * update, atol=1e-4)
     # What is spared the decay is spared the ratio too (You et al.'s own code does so): Adam's plain step.
     np.testing.assert_allclose(bias, BIAS - RATE * np.sign(GRADIENTS[1]), atol=1e-4)
+
+
+def lamb_of(monkeypatch, with_addons):
+    """Weights after 30 steps of changing gradients: clipped, decayed, of own rates, one variable zero at first."""
+    if not with_addons:
+        monkeypatch.setitem(sys.modules, "tensorflow_addons", None)
+    rng = np.random.default_rng(5)
+    shapes = ((7, 5), (5,), (5, 3), (3, 3))
+    variables = [tf.Variable((number != 3) * rng.normal(size=shape), name=f"v{number}", dtype=tf.float32)
+                 for number, shape in enumerate(shapes)]
+    optimizer = optimizers.build("lamb", 0.01, momentum=0.0, weight_decay=0.05, clip_norm=1.0, variables=variables,
+                                 factors=(1.0, 0.5, 2.0, 1.0), l2=0.001)
+    for _ in range(30):
+        optimizer.apply_gradients([(tf.constant(rng.normal(size=shape), tf.float32), variable)
+                                   for shape, variable in zip(shapes, variables)])
+    return variables
+
+
+def test_lamb_without_tensorflow_addons_steps_as_with_it(monkeypatch):
+    pytest.importorskip("tensorflow_addons")
+    theirs, ours = lamb_of(monkeypatch, True), lamb_of(monkeypatch, False)
+    for one, other in zip(theirs, ours):
+        np.testing.assert_allclose(one, other, atol=5e-6)
+        assert np.abs(one).max() > 0.01
+
+
+def test_lamb_by_its_formula_without_tensorflow_addons(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_addons", None)
+    test_lamb_scales_the_step_by_the_trust_ratio_and_spares_the_bias()
 
 
 # PyTorch's SGD with Nesterov's momentum and weight_decay, written out.
