@@ -22,6 +22,7 @@ GROUP = 16                  # shards that are read side by side
 WINDOW_BYTES = 1 << 28      # of encoded pictures in memory; twice, as the next window is read while one is used
 WINDOW_RECORDS = 1 << 14    # at most, where they are small
 _READ_AHEAD = 8             # records of each shard
+_COLUMNS = ("row", "record", "copy")  # of a record; the last one with a balance alone
 # No example has such a row; see seeds.example_seed.
 _SHARDS, _COPIES, _GROUPS, _WINDOWS = -1, -2, -1_000_001, -2_000_001
 
@@ -110,7 +111,7 @@ class _Epoch:
         rounds = tf.data.Dataset.range(first, tf.int64.max).flat_map(
             lambda number: self._round(number, tf.where(number == first, skipped, 0)))
         # After the permutation: what an epoch leaves out is not always the end of a shard.
-        return rounds.take(self._order.epoch_size - offset).map(lambda element: {**element, "epoch": self._epoch})
+        return rounds.take(self._order.epoch_size - offset)
 
     def _round(self, number: tf.Tensor, skipped: tf.Tensor) -> tf.data.Dataset:
         """All examples of the host's shards, without the first ones."""
@@ -124,13 +125,15 @@ class _Epoch:
         windows = stream.batch(self._window).enumerate(number * (ends[-1] // self._window + 1) + window)
         return windows.map(self._permuted).prefetch(1).unbatch().skip(skipped % self._window)
 
-    def _permuted(self, number: tf.Tensor, window: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        rows = tf.range(tf.shape(window["row"])[0])
-        order = tf.random.experimental.stateless_shuffle(rows, self._draw(_WINDOWS - number))
-        return {name: tf.gather(values, order) for name, values in window.items()}
+    def _permuted(self, number: tf.Tensor, columns: tuple[tf.Tensor, ...]) -> dict[str, tf.Tensor]:
+        """A window's records as what `records` gives; with the epoch here, since a step of its own for each costs more."""
+        size = tf.shape(columns[0])[0]
+        order = tf.random.experimental.stateless_shuffle(tf.range(size), self._draw(_WINDOWS - number))
+        named = {name: tf.gather(values, order) for name, values in zip(_COLUMNS, columns)}
+        return {**named, "epoch": tf.fill([size], self._epoch)}
 
     def _merged(self, number: tf.Tensor, skipped: tf.Tensor) -> tf.data.Dataset:
-        """The records of a group of shards in the order in which they are drawn from them, without the first ones."""
+        """The records (_COLUMNS) of a group of shards in the order in which they are drawn, without the first ones."""
         shards, counts = self._groups[number], self._counts[number]
         width = self._groups.shape[1]
         drawn = tf.repeat(tf.range(width, dtype=tf.int64), counts)
@@ -143,32 +146,28 @@ class _Epoch:
     def _of_shard(self, shard: tf.Tensor, skipped: tf.Tensor) -> tf.data.Dataset:
         set_aside = sorted(row for one in self._order.part.shards for row in one.set_aside)
         if self._segments.are_shards and not set_aside and self._copies is None:
-            return self._segment(shard, skipped).map(_once).prefetch(_READ_AHEAD)
+            return self._segment(shard, skipped).prefetch(_READ_AHEAD)
         bounds = self._segments.bounds
         records = tf.data.Dataset.range(bounds[shard], bounds[shard + 1]).flat_map(self._segment)
         if set_aside:
             records = without_rows(records, set_aside)
-        examples = records.map(_once) if self._copies is None else records.map(self._with_copies).unbatch()
+        examples = records if self._copies is None else records.map(self._with_copies).unbatch()
         return examples.skip(skipped).prefetch(_READ_AHEAD)
 
     def _segment(self, number: tf.Tensor, skipped: tf.Tensor = 0) -> tf.data.Dataset:
         return reading.records(*(column[number] for column in self._segments.columns), skipped=skipped,
                                cache=self._order.cache)
 
-    def _with_copies(self, row: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _with_copies(self, row: tf.Tensor, record: tf.Tensor) -> tuple[tf.Tensor, ...]:
         balance = self._order.balance
         own = row
         if self._order.part.data.record_kind.has_row:
             own = tf.io.parse_single_example(record, {Key.ROW: tf.io.FixedLenFeature([], tf.int64)})[Key.ROW]
         count = self._copies[own - balance.first_row]
-        return {"row": tf.fill([count], row), "record": tf.fill([count], record), "copy": tf.range(count)}
+        return tf.fill([count], row), tf.fill([count], record), tf.range(count)
 
 
 def without_rows(records: tf.data.Dataset, set_aside: list[int]) -> tf.data.Dataset:
     """(row by position, record) without those rows (ascending)."""
     rows = tf.constant([*set_aside, -1], tf.int64)  # the last one is looked at where a row is beyond all others
     return records.filter(lambda row, record: rows[tf.searchsorted(rows[:-1], [row])[0]] != row)
-
-
-def _once(row: tf.Tensor, record: tf.Tensor) -> dict[str, tf.Tensor]:
-    return {"row": row, "record": record}
