@@ -68,9 +68,10 @@ install_packages() {
 install_lane() {
   local requirements constraints
   requirements=$(requirements_of "$LANE") constraints=$(constraints_of "$LANE")
-  if install_packages --requirement "$requirements" --constraint "$constraints" 2> >(tee .venv/install.log >&2); then
+  if install_packages --requirement "$requirements" --constraint "$constraints" 2> .venv/install.log; then
     return
   fi
+  cat .venv/install.log >&2
   if ! grep -q tensorflow-addons .venv/install.log; then exit 1; fi
   echo "without tensorflow-addons, which can't be installed here …" >&2
   grep -v ^tensorflow-addons "$requirements" > .venv/without-addons.txt
