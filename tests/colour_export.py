@@ -29,7 +29,7 @@ def network(views="none", place_input=False, multiplier=1.0, several=False):
     """A Loaded whose step is `logits` times a multiplier; one that takes places adds 2 to the second in the north."""
     stage = {"eval_resize": "squash", "antialias": True}
     record = {"same": {"place_input": place_input, "stages": {"all": stage}, "stage_order": ["all"]}}
-    scale = tf.Variable(multiplier)
+    scale = tf.Variable(float(multiplier))
 
     def step(batch):
         means = tf.reduce_mean(tf.cast(batch["image"], tf.float32), axis=[1, 2, 3]) / SHARPNESS * scale

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import shutil
+from typing import Sequence
 
 import numpy as np
 
@@ -13,7 +14,8 @@ PLACES = ((50.0, 10.0), (-30.0, 140.0), (10.0, -70.0))  # by class, degrees
 MODEL = ("--model=kecam/EfficientNetV2Tiny", "--optimizer=adam", "--batch_size=10", "--max_steps=1")
 RANKS = ("family", "genus", "species")
 TAXONOMY = {10: ("Apidae", "Apis", "one"), 20: ("Apidae", "Apis", "two"), 30: ("Canidae", "Canis", "three")}  # by class id
-COUNT = 8  # test pictures
+COUNT = 8     # test pictures
+CLOSE = 1e-3  # of a probability; predictions on disk are float16
 
 
 def succeed(script: str, *flags: str):
@@ -73,3 +75,35 @@ def with_outside(records: pathlib.Path, target: pathlib.Path) -> pathlib.Path:
         one["known"] = index == 1
     raw_data.write(target / "dataset.json", {**manifest, "unknown_answer": "new_one"})
     return target
+
+
+def pictures(records: pathlib.Path, ids: Sequence[str]) -> tuple[list[bytes], np.ndarray]:
+    """The JPEGs of test's records by id; their places, float32 [3, ids]."""
+    from pipeline.records import dataset as datasets
+
+    of_test = raw_data.read_records(*records.glob("test*tfrecord*"))
+    encoded = {one["image/source_id"].decode(): one["image/encoded"] for one in of_test}
+    table = datasets.load(str(records)).examples("test").set_index("id")
+    return [encoded[one] for one in ids], table.loc[ids, ["latitude", "longitude", "date"]].to_numpy(np.float32).T
+
+
+def serve(directory: pathlib.Path, encoded: Sequence[bytes], places: np.ndarray) -> dict[str, np.ndarray]:
+    """What the default signature of an export gives."""
+    import tensorflow as tf
+
+    served = tf.saved_model.load(str(directory)).signatures["serving_default"]
+    latitude, longitude, date = map(tf.constant, places)
+    found = served(image_bytes=tf.constant(encoded), latitude=latitude, longitude=longitude, date=date)
+    return {name: one.numpy() for name, one in found.items()}
+
+
+def blended(records: pathlib.Path, members: Sequence[pathlib.Path], blend: str = "equal",
+            **on_top) -> tuple[list[str], np.ndarray]:
+    """(ids, probabilities [ids, classes]) by predict.py's predictions and fusion, as make_submission.py has them."""
+    from pipeline.answers import fusion, priors, unlabelled
+    from pipeline.records import dataset as datasets
+
+    found = fusion.find([str(one) for one in members])
+    predicted = unlabelled.combine(found, blend, priors.Request(**on_top), datasets.load(str(records)))
+    chunks = list(predicted.chunks())
+    return [one for ids, _ in chunks for one in ids], np.concatenate([np.exp(logs) for _, logs in chunks])

@@ -1,6 +1,7 @@
 """What export.py writes, by TensorFlow alone: the probabilities of predict.py and fusion, and a submission's answers."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -9,12 +10,10 @@ import tensorflow as tf
 import exported
 import forking
 import raw_data
-from pipeline.answers import fusion, open_set, priors, unlabelled
-from pipeline.records import dataset as datasets
+from pipeline.answers import open_set
 from raw_data import assert_one_line_mistake, run_command
 
 pytestmark = pytest.mark.slow
-CLOSE = 1e-3  # of a probability; predictions on disk are float16
 
 
 @pytest.fixture(scope="module")
@@ -22,27 +21,8 @@ def way(tmp_path_factory):
     return exported.make(tmp_path_factory.mktemp("export"))
 
 
-def pictures(way, ids):
-    """(the JPEGs of test's records by id; places float32 [3, ids])."""
-    records = {one["image/source_id"].decode(): one["image/encoded"]
-               for one in raw_data.read_records(*(way / "records").glob("test*tfrecord*"))}
-    table = datasets.load(str(way / "records")).examples("test").set_index("id")
-    return [records[one] for one in ids], table.loc[ids, ["latitude", "longitude", "date"]].to_numpy(np.float32).T
-
-
-def serve(directory, encoded, places):
-    served = tf.saved_model.load(str(directory)).signatures["serving_default"]
-    latitude, longitude, date = map(tf.constant, places)
-    found = served(image_bytes=tf.constant(encoded), latitude=latitude, longitude=longitude, date=date)
-    return {name: one.numpy() for name, one in found.items()}
-
-
-def blended(way, *names, blend="equal", records="records", **on_top):
-    """(ids, probabilities) by predict.py's predictions and fusion."""
-    members = fusion.find([str(way / "out" / name) for name in names])
-    predicted = unlabelled.combine(members, blend, priors.Request(**on_top), datasets.load(str(way / records)))
-    chunks = list(predicted.chunks())
-    return [one for ids, _ in chunks for one in ids], np.concatenate([np.exp(logs) for _, logs in chunks])
+def blended(way, *names, **on_top):
+    return exported.blended(way / "records", [way / "out" / name for name in names], **on_top)
 
 
 def export(way, name, *flags, records="records"):
@@ -68,9 +48,9 @@ def test_folds_and_views_and_what_is_told(way, tmp_path):
     directory = export(way, "ex_folds", f"--predictions={way}/out/folds")
     assert export(way, "ex_folds", f"--predictions={way}/out/folds", "--license=CC0 1.0") == directory
     ids, expected = blended(way, "folds")
-    encoded, places = pictures(way, ids)
-    found = serve(directory, encoded, places)
-    np.testing.assert_allclose(found["probabilities"], expected, atol=CLOSE)
+    encoded, places = exported.pictures(way / "records", ids)
+    found = exported.serve(directory, encoded, places)
+    np.testing.assert_allclose(found["probabilities"], expected, atol=exported.CLOSE)
     np.testing.assert_allclose(found["probabilities_without_place"], found["probabilities"], atol=1e-6)
     order = np.argsort(-found["probabilities"], axis=1, kind="stable")
     np.testing.assert_array_equal(found["classes"], order)
@@ -92,7 +72,7 @@ def test_folds_and_views_and_what_is_told(way, tmp_path):
     done = forking.run([str(tmp_path / "load.py"), str(directory), str(tmp_path / "one.jpg"), str(tmp_path / "found.npy")],
                        tmp_path, {"TF_CPP_MIN_LOG_LEVEL": "3"}, 300)
     assert done.returncode == 0, done.stderr
-    np.testing.assert_allclose(np.load(tmp_path / "found.npy")[0], expected[3], atol=CLOSE)
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy")[0], expected[3], atol=exported.CLOSE)
 
 
 def test_members_with_priors_places_and_an_open_set(way):
@@ -106,19 +86,19 @@ def test_members_with_priors_places_and_an_open_set(way):
                        "--geo_exponent=1.5", "--open_set=sum", f"--scores={scores}", records=records)
     ids, expected = blended(way, "folds", "place", "single", blend="2:1:0", prior_correction=0.7, geo_prior=str(way / "geo"),
                             geo_exponent=1.5)
-    encoded, places = pictures(way, ids)
+    encoded, places = exported.pictures(way / "records", ids)
     assert np.isnan(places).sum() == 3  # a place, a date
-    found = serve(directory, encoded, places)
-    np.testing.assert_allclose(found["probabilities"], expected, atol=CLOSE)
+    found = exported.serve(directory, encoded, places)
+    np.testing.assert_allclose(found["probabilities"], expected, atol=exported.CLOSE)
     known = np.array([False, True, False])
     np.testing.assert_array_equal(found["classes"], open_set.rank(np.log(found["probabilities"]), known, 2, "sum"))
     outside = found["classes"] == open_set.UNKNOWN
     np.testing.assert_allclose(found["scores"][outside], found["probabilities"][:, [0, 2]].sum(axis=1), rtol=1e-5)
     assert set(found["ids"][outside]) == {b"new_one"} and set(found["ids"][~outside]) == {b"20"}
 
-    nowhere = serve(directory, encoded, np.full((3, len(ids)), np.nan, np.float32))
+    nowhere = exported.serve(directory, encoded, np.full((3, len(ids)), np.nan, np.float32))
     np.testing.assert_allclose(nowhere["probabilities"], found["probabilities_without_place"], atol=1e-6)
-    assert np.abs(nowhere["probabilities"] - expected)[1:].max() > 2 * CLOSE
+    assert np.abs(nowhere["probabilities"] - expected)[1:].max() > 2 * exported.CLOSE
     card = (directory / "MODEL_CARD.md").read_text()
     assert "| top1 | 0.5000 | 0.2500 to 0.7500 |" in card and "Warning: of few pictures." in card and "`new_one`" in card
     told = json.loads((directory / "model.json").read_text())
@@ -147,12 +127,11 @@ def test_several_labels(tiny_multi_label_data, tmp_path):
                      "--stage=name=all,epochs=1,size=32,lr=0.5,train=head")
     exported.succeed("predict.py", data, f"--model_dir={tmp_path}/model", "--tta=flip", f"--out={tmp_path}/out/test")
     exported.succeed("export.py", data, f"--predictions={tmp_path}/out/test", "--threshold=0.45", f"--out={tmp_path}/ex")
-    records = {one["image/source_id"].decode(): one["image/encoded"] for one in raw_data.read_records(
-        *tmp_path.__class__(tiny_multi_label_data.directory).glob("test*tfrecord*"))}
     ids = (tmp_path / "out" / "test" / "ids.txt").read_text().split()
     expected = np.exp(np.load(tmp_path / "out" / "test" / "log_probabilities.npy").astype(np.float64))
-    found = serve(tmp_path / "ex", [records[one] for one in ids], np.full((3, len(ids)), np.nan, np.float32))
-    np.testing.assert_allclose(found["probabilities"], expected, atol=CLOSE)
+    encoded, places = exported.pictures(pathlib.Path(tiny_multi_label_data.directory), ids)
+    found = exported.serve(tmp_path / "ex", encoded, places)
+    np.testing.assert_allclose(found["probabilities"], expected, atol=exported.CLOSE)
     best = np.sort(found["probabilities"], axis=1)[:, ::-1]
     np.testing.assert_allclose(found["scores"], best, atol=1e-6)
     np.testing.assert_array_equal(found["answered"], (best >= 0.45) | (np.arange(3) == 0))
