@@ -28,6 +28,8 @@ def define_flags() -> None:
     define_path("out", "Folder of the export: a SavedModel, model.json, MODEL_CARD.md.")
     define_path("scores", "The scores that the model card tells: JSON of evaluate.py --out.")
     flags.DEFINE_string("license", "", "The licence that the model card tells, of the model and of what it learnt from.")
+    flags.DEFINE_boolean("tflite", False, "Write model.tflite and model_int8.tflite too: the networks by one view, "
+                         "without priors. How they agree with the export on 100 pictures is told.")
     flag_help.usual("data_dir", "predictions", "out", "blend", "geo_prior")
 
 
@@ -38,7 +40,7 @@ def main() -> None:
     export.run_export(FLAGS.data_dir, parts.Request(
         predictions=FLAGS.predictions, out=FLAGS.out, blend=FLAGS.blend, priors=prior_flags.request(),
         threshold=FLAGS.threshold, min_samples=FLAGS.min_samples, open_set=FLAGS.open_set, scores=FLAGS.scores,
-        license=FLAGS.license))
+        license=FLAGS.license, tflite=FLAGS.tflite))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,4 @@
-"""Names what pictures show, by a model of export.py: python identify.py --model=EXPORT PICTURES_OR_FOLDERS…
-
-Needs TensorFlow and Pillow alone.
-"""
+"""Names what pictures show, with TensorFlow and Pillow alone: python identify.py --model=EXPORT PICTURES_OR_FOLDERS…"""
 
 import datetime
 
@@ -21,8 +18,8 @@ define_float("longitude", None, "Degrees, of all pictures.", -180.0, 180.0)
 flags.DEFINE_string("date", None, "Day, as in 2021-05-31, of all pictures. Default: what each one's EXIF data tells.")
 flags.DEFINE_boolean("ignore_exif", False, "Take no place and no date out of the pictures.")
 flag_help.heading("Answers")
-flags.DEFINE_string("rank", None, "Answer at this rank of the classes' taxonomy (species, genus, family, …) or the next above "
-                    "it that is sure enough; its probability is the sum over its classes.")
+flags.DEFINE_string("rank", None, "Answer at this rank of the classes' taxonomy (species, genus, family, …) or the next "
+                    "above it that is sure enough; its probability is the sum over its classes.")
 define_float("least", 0.8, "The probability at which --rank's answer is sure enough.", high=1.0)
 flag_help.heading("What is written")
 define_path("json", "Write the answers as JSON to this file; -: to stdout.")

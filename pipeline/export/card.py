@@ -59,6 +59,11 @@ def _networks(told: Description) -> Iterator[str]:
         fold = "" if one["fold"] is None else one["fold"]
         yield f"| {one['model']} | {fold} | {one['views']} | {one['size']} | {one['eval_resize']} | {one['weight']:.3g} |"
     on_top = [f"{name} {value}" for name, value in told.on_top.items() if value]
+    for name, one in told.tflite.items():
+        yield ""
+        yield (f"`{name}` holds them by one view, without what is on top: the same first answer on "
+               f"{one['same_first_answer']} of {one['pictures']} pictures, probabilities {one['mean_difference']:.4f} apart on "
+               "average.")
     yield ""
     yield f"On top: {', '.join(on_top)}. Made with {', '.join(f'{name} {one}' for name, one in told.versions.items())}."
 

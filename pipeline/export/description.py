@@ -34,6 +34,7 @@ class Description:
       seen: what the members have learnt from, as their predictions tell it.
       scores: of evaluate.py, where they were given.
       versions: of this program and of what it ran with.
+      tflite: by file, how it agrees with this model.
     """
 
     competition: str
@@ -54,6 +55,7 @@ class Description:
     seen: list[dict[str, Any]]
     scores: dict[str, Any]
     versions: dict[str, str]
+    tflite: dict[str, Any] = dataclasses.field(default_factory=dict)
     format: int = FORMAT_VERSION
 
     @property

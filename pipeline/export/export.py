@@ -1,6 +1,7 @@
 """From predictions to the model that makes them, written whole: SavedModel, model.json, model card."""
 
 import contextlib
+import dataclasses
 import os
 from typing import Any, Iterator
 import uuid
@@ -11,7 +12,7 @@ import tensorflow as tf
 import pipeline
 from pipeline import command, files
 from pipeline.errors import UserError
-from pipeline.export import card, description as descriptions, graph, parts as of_parts
+from pipeline.export import card, description as descriptions, graph, parts as of_parts, tflite
 from pipeline.export.description import Description
 from pipeline.export.parts import Parts, Request
 from pipeline.records import dataset as datasets
@@ -24,10 +25,13 @@ def run_export(data_dir: str, request: Request) -> None:
     _check_target(request.out)
     parts = of_parts.choose(request, data)
     command.begin_work()
-    served = graph.Served(of_parts.load(parts, data), parts.on_top, parts.ranked)
+    members = of_parts.load(parts, data)
+    served = graph.Served(members, parts.on_top, parts.ranked)
     told = _describe(request, data, parts, scores)
     with _replacing_folder(request.out) as folder:
         _save(served, folder)
+        if request.tflite:
+            told = dataclasses.replace(told, tflite=tflite.write(folder, members, served, data))
         files.write_whole(os.path.join(folder, descriptions.CARD_FILE), card.text(told))
         descriptions.write(folder, told)
     print(f"export of {len(parts.flat)} network{'s' * (len(parts.flat) > 1)}: {request.out}")

@@ -12,6 +12,10 @@ from pipeline.ops import tta
 from pipeline.prediction import predict
 from pipeline.records import dataset as datasets
 from pipeline.runs import record as run_record
+from pipeline.tasks.task import SIGMOID, SOFTMAX
+from pipeline.training.step import apply
+
+_PROBABILITIES = {SOFTMAX: tf.nn.softmax, SIGMOID: tf.nn.sigmoid}  # by a task's activation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +60,12 @@ class Loaded:
     network: Network
     model: tf.keras.Model
     step: Callable[[dict[str, tf.Tensor]], tf.Tensor]
+    activation: str = SOFTMAX
+
+    def one_view(self, image: tf.Tensor) -> tf.Tensor:
+        """Probabilities [batch, classes] of float32 [batch, size, size, 3] without a place; plain operations alone."""
+        logits = apply(self.model, {"image": image, "place": tf.zeros([image.shape[0], 3])}, training=False)
+        return _PROBABILITIES[self.activation](logits)
 
 
 def of(one: predictions.Predictions) -> list[Network]:
@@ -91,7 +101,8 @@ def load(network: Network, data: datasets.Dataset) -> Loaded:
     request = predict.Request(network.model_dir, split="", out="")
     built = predict.load(list(network.paths), network.fold, network.size, data, request, network.record,
                          tf.distribute.get_strategy())
-    return Loaded(network, built.model, predict.make_step(built.model, tta.parse(network.views), data.task.activation))
+    step = predict.make_step(built.model, tta.parse(network.views), data.task.activation)
+    return Loaded(network, built.model, step, data.task.activation)
 
 
 def load_all(members: Sequence[Sequence[Network]], data: datasets.Dataset) -> list[list[Loaded]]:

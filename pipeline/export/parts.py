@@ -26,6 +26,7 @@ class Request:
     open_set: str = "first"
     scores: Optional[str] = None   # scores.json of evaluate.py, for the card
     license: str = ""              # what the card says of it
+    tflite: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +88,8 @@ def _weighed(request: Request, data: datasets.Dataset) -> tuple[list[predictions
 
 def _tell(one: predictions.Predictions, networks: Sequence[of_networks.Network]) -> None:
     if one.meta.get("out_of_fold") and len(networks) > 1:
-        print(f"note: {one.directory} is out of fold, each picture by one of {len(networks)} models; the export holds the mean "
-              "of them all")
+        print(f"note: {one.directory} is out of fold, each picture by one of {len(networks)} models; the export holds the "
+              "mean of them all")
     if any(network.stage["eval_resize"].startswith("crop:") for network in networks):
         print(f"note: {one.directory} was made by random crops; the export draws others, the same for the same picture")
 

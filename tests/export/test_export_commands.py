@@ -1,11 +1,13 @@
 """What export.py writes, by TensorFlow alone: the probabilities of predict.py and fusion, and a submission's answers."""
 
+import io
 import json
 import pathlib
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 import exported
 import forking
@@ -120,13 +122,26 @@ def test_mistakes_are_told_in_one_line(way, tmp_path):
     assert not (tmp_path / "out").exists() and (tmp_path / "kept" / "photo.txt").read_bytes() == b"mine"
 
 
-def test_several_labels(tiny_multi_label_data, tmp_path):
-    """The labels that reach the threshold, at least one; the networks' threshold is that of their predictions."""
+def by_tflite(path, images):
+    """What a TFLite file gives for uint8 [n, size, size, 3]."""
+    interpreter = tf.lite.Interpreter(str(path))
+    interpreter.allocate_tensors()
+    found = []
+    for image in images.astype(np.float32)[:, np.newaxis]:
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
+        interpreter.invoke()
+        found.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0].copy())
+    return np.array(found)
+
+
+def test_several_labels_and_tflite(tiny_multi_label_data, tmp_path):
+    """The labels that reach the threshold, at least one; TFLite files of the network, of pictures that Pillow squashes."""
     data = f"--data_dir={tiny_multi_label_data.directory}"
     exported.succeed("multi_stage_train.py", data, f"--model_dir={tmp_path}/model", *exported.MODEL,
                      "--stage=name=all,epochs=1,size=32,lr=0.5,train=head")
-    exported.succeed("predict.py", data, f"--model_dir={tmp_path}/model", "--tta=flip", f"--out={tmp_path}/out/test")
-    exported.succeed("export.py", data, f"--predictions={tmp_path}/out/test", "--threshold=0.45", f"--out={tmp_path}/ex")
+    exported.succeed("predict.py", data, f"--model_dir={tmp_path}/model", "--tta=none", f"--out={tmp_path}/out/test")
+    done = exported.succeed("export.py", data, f"--predictions={tmp_path}/out/test", "--threshold=0.45", "--tflite",
+                            f"--out={tmp_path}/ex")
     ids = (tmp_path / "out" / "test" / "ids.txt").read_text().split()
     expected = np.exp(np.load(tmp_path / "out" / "test" / "log_probabilities.npy").astype(np.float64))
     encoded, places = exported.pictures(pathlib.Path(tiny_multi_label_data.directory), ids)
@@ -135,3 +150,12 @@ def test_several_labels(tiny_multi_label_data, tmp_path):
     best = np.sort(found["probabilities"], axis=1)[:, ::-1]
     np.testing.assert_allclose(found["scores"], best, atol=1e-6)
     np.testing.assert_array_equal(found["answered"], (best >= 0.45) | (np.arange(3) == 0))
+
+    images = np.stack([np.asarray(Image.open(io.BytesIO(one)).resize((32, 32), Image.Resampling.BILINEAR)) for one in encoded])
+    np.testing.assert_allclose(by_tflite(tmp_path / "ex" / "model.tflite", images), expected, atol=0.02)
+    assert np.abs(by_tflite(tmp_path / "ex" / "model_int8.tflite", images) - expected).mean() < 0.1
+    told = json.loads((tmp_path / "ex" / "model.json").read_text())["tflite"]
+    assert told["model.tflite"]["mean_difference"] < 1e-4 and told["model.tflite"]["pictures"] == len(ids)
+    assert told["model.tflite"]["same_first_answer"] == len(ids)
+    assert f"model.tflite: the same first answer as the export on {len(ids)} of {len(ids)} pictures" in done.stdout
+    assert (tmp_path / "ex" / "model_int8.tflite").stat().st_size < (tmp_path / "ex" / "model.tflite").stat().st_size

@@ -1,4 +1,4 @@
-"""identify.py through the command, with an export that needs no network: kinds of files, places, ranks, outputs, mistakes."""
+"""identify.py through the command, with an export without a network: kinds of files, places, ranks, outputs, mistakes."""
 
 import csv
 import io

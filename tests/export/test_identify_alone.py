@@ -22,30 +22,32 @@ def python(tmp_path_factory):
 
 def identify(python, *arguments):
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    return subprocess.run([python, str(raw_data.REPOSITORY / "identify.py"), *map(str, arguments)], capture_output=True, text=True,
-                          timeout=300, env={**environment, "PYTHONDONTWRITEBYTECODE": "1"})
+    return subprocess.run([python, str(raw_data.REPOSITORY / "identify.py"), *map(str, arguments)], timeout=300,
+                          capture_output=True, text=True, env={**environment, "PYTHONDONTWRITEBYTECODE": "1"})
 
 
 def test_it_needs_tensorflow_and_pillow_alone(python, tmp_path):
     colour_export.write(tmp_path / "export")
     raw_data.write(tmp_path / "photo.png", raw_data.encode(raw_data.pixels(1), "PNG"))
-    done = identify(python, f"--model={tmp_path}/export", tmp_path / "photo.png", "--rank=family", "--latitude=10", "--longitude=3")
+    done = identify(python, f"--model={tmp_path}/export", tmp_path / "photo.png", "--rank=family", "--latitude=10",
+                    "--longitude=3")
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 5 and "photo.png (10.0000, 3.0000)" in done.stdout
 
 
 LEAST = 7  # of the nine photos, where chance has three
 
+
 @pytest.mark.slow
 def test_photos_of_three_butterflies_are_named_rightly(python, sample_data, lite0_weights, tmp_path):
     """A few pictures of real ones, a logistic regression on ImageNet's features, and a geo prior; then photos of val."""
     photos, ids = _write_three_classes(sample_data / "inat2021_mini", tmp_path / "raw")
-    data = f"--data_dir={tmp_path}/records"
-    exported.succeed("create_tfrecords.py", "--competition=inat2021", f"--data_dir={tmp_path}/raw", f"--out_dir={tmp_path}/records")
+    raw, data = f"--data_dir={tmp_path}/raw", f"--data_dir={tmp_path}/records"
+    exported.succeed("create_tfrecords.py", "--competition=inat2021", raw, f"--out_dir={tmp_path}/records")
     exported.succeed("multi_stage_train.py", data, f"--model_dir={tmp_path}/model", "--model=kecam/EfficientNetV1Lite0",
                      f"--weights={lite0_weights}", "--stage=name=probe,epochs=1,size=128,lr=1,train=probe")
-    exported.succeed("train_geo_prior.py", "--competition=inat2021", f"--data_dir={tmp_path}/raw", f"--model_dir={tmp_path}/geo",
-                     "--epochs=3", "--embed_dim=16", "--date_input")
+    exported.succeed("train_geo_prior.py", "--competition=inat2021", raw, f"--model_dir={tmp_path}/geo", "--epochs=3",
+                     "--embed_dim=16", "--date_input")
     exported.succeed("predict.py", data, f"--model_dir={tmp_path}/model", "--split=val")
     exported.succeed("export.py", data, f"--predictions={tmp_path}/model/predictions/val", f"--geo_prior={tmp_path}/geo",
                      f"--out={tmp_path}/export")
