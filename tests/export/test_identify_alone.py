@@ -40,12 +40,14 @@ LEAST = 7  # of the nine photos, where chance has three
 
 @pytest.mark.slow
 def test_photos_of_three_butterflies_are_named_rightly(python, sample_data, lite0_weights, tmp_path):
-    """A few pictures of real ones, a logistic regression on ImageNet's features, and a geo prior; then photos of val."""
+    """A few pictures of real ones, a head on ImageNet's features, and a geo prior; then photos of val."""
     photos, ids = _write_three_classes(sample_data / "inat2021_mini", tmp_path / "raw")
     raw, data = f"--data_dir={tmp_path}/raw", f"--data_dir={tmp_path}/records"
-    exported.succeed("create_tfrecords.py", "--competition=inat2021", raw, f"--out_dir={tmp_path}/records")
+    exported.succeed("create_tfrecords.py", "--competition=inat2021", raw, f"--out_dir={tmp_path}/records",
+                     "--workers=1")
     exported.succeed("multi_stage_train.py", data, f"--model_dir={tmp_path}/model", "--model=kecam/EfficientNetV1Lite0",
-                     f"--weights={lite0_weights}", "--stage=name=probe,epochs=1,size=128,lr=1,train=probe")
+                     f"--weights={lite0_weights}", "--stage=name=head,epochs=8,size=128,lr=0.02,train=head,augment=eval",
+                     "--optimizer=adam", "--batch_size=14")
     exported.succeed("train_geo_prior.py", "--competition=inat2021", raw, f"--model_dir={tmp_path}/geo", "--epochs=3",
                      "--embed_dim=16", "--date_input")
     exported.succeed("predict.py", data, f"--model_dir={tmp_path}/model", "--split=val")
