@@ -99,8 +99,8 @@ def _identify(paths: Sequence[str], request: Request, served: Served, roll_up: O
             if jpeg is None:
                 yield one
                 continue
-            answer = next(answers)
-            yield dataclasses.replace(one, answers=answer, taxon=roll_up.of(answer.probabilities) if roll_up else None)
+            answer, probabilities = next(answers)
+            yield dataclasses.replace(one, answers=answer, taxon=roll_up.of(probabilities) if roll_up else None)
 
 
 def _read(path: str, request: Request, served: Served, ways: Ways) -> tuple[Found, Optional[bytes]]:

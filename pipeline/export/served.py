@@ -1,7 +1,7 @@
 """An export at work: JPEGs and places in, probabilities and answers out. Needs TensorFlow, and none of our networks."""
 
 import dataclasses
-from typing import Optional, Sequence
+from typing import Sequence
 
 import numpy as np
 
@@ -24,11 +24,10 @@ class Answer:
 
 @dataclasses.dataclass(frozen=True)
 class Answers:
-    """Of one picture: the best, and the probabilities of all classes, float32 [classes]."""
+    """Of one picture."""
 
     best: tuple[Answer, ...]
-    probabilities: np.ndarray
-    first_without_place: Optional[str] = None  # the name of the best where place and date are unknown
+    first_without_place: str  # the name of the best where place and date are unknown
 
 
 class Served:
@@ -36,6 +35,7 @@ class Served:
 
     def __init__(self, directory: str):
         self.told: Description = descriptions.read(directory)
+        self._known = np.array([one.known for one in self.told.classes], bool)
         import tensorflow as tf  # late: a wrong folder is told at once
 
         try:
@@ -45,13 +45,17 @@ class Served:
             raise UserError(f"--model: {directory} is damaged: {str(error).splitlines()[0]}") from None
         self._constant = tf.constant
 
-    def answer(self, encoded: Sequence[bytes], places: np.ndarray) -> list[Answers]:
-        """Args: upright RGB JPEGs; float32 [n, 3], latitude and longitude in degrees and date as the fraction of the year,
-        NaN where unknown."""
+    def answer(self, encoded: Sequence[bytes], places: np.ndarray) -> list[tuple[Answers, np.ndarray]]:
+        """For each picture its answers and the probabilities of all classes, float32 [classes].
+
+        Args: upright RGB JPEGs; float32 [n, 3], latitude and longitude in degrees and date as the fraction of the year, NaN
+        where unknown.
+        """
         latitude, longitude, date = (self._constant(column) for column in places.T.astype(np.float32))
         found = self._signature(image_bytes=self._constant(list(encoded)), latitude=latitude, longitude=longitude, date=date)
         values = {name: one.numpy() for name, one in found.items()}
-        return [self._of_one({name: one[row] for name, one in values.items()}) for row in range(len(encoded))]
+        return [(self._of_one({name: one[row] for name, one in values.items()}), values["probabilities"][row])
+                for row in range(len(encoded))]
 
     def _of_one(self, values: dict[str, np.ndarray]) -> Answers:
         without = values["probabilities_without_place"]
@@ -59,17 +63,18 @@ class Served:
         best = [Answer(int(index), self.told.id_of(index), self.told.name_of(index), float(score),
                        self._probability(without, int(index)), bool(reached))
                 for index, score, reached in zip(values["classes"].tolist(), values["scores"], answered)]
-        return Answers(tuple(best), values["probabilities"], self._first(without))
+        return Answers(tuple(best), self._first(without))
 
     def _probability(self, probabilities: np.ndarray, index: int) -> float:
         """Of a class, or of unknown by the rule that it is ranked by."""
         if index != UNKNOWN:
             return float(probabilities[index])
-        outside = probabilities[[not one.known for one in self.told.classes]]
+        outside = probabilities[~self._known]
         return float(outside.sum() if self.told.open_set == "sum" else outside.max())
 
     def _first(self, probabilities: np.ndarray) -> str:
         """The name of the best answer."""
-        known = [one.index for one in self.told.classes if one.known]
-        candidates = [*known, *([UNKNOWN] if len(known) < len(self.told.classes) else [])]
-        return self.told.name_of(max(candidates, key=lambda index: self._probability(probabilities, index)))
+        best = int(np.where(self._known, probabilities, -1).argmax())
+        if not self._known.all() and self._probability(probabilities, UNKNOWN) > probabilities[best]:
+            best = UNKNOWN
+        return self.told.name_of(best)

@@ -8,7 +8,6 @@ from typing import Any, Iterator, Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.lite.python.convert import ConverterError
 
 from pipeline import files
 from pipeline.export import graph
@@ -71,6 +70,8 @@ def _pixels(encoded: Sequence[bytes], preparation: tuple[int, str, bool]) -> np.
 
 def _convert(network: tf.types.experimental.ConcreteFunction, of_train: Optional[np.ndarray], name: str) -> Optional[bytes]:
     """With pictures of train in integers; None where it can't be done."""
+    from tensorflow.lite.python.convert import ConverterError  # late: TensorFlow loads this part when it is asked for
+
     converter = tf.lite.TFLiteConverter.from_concrete_functions([network])
     if of_train is not None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]

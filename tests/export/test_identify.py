@@ -11,7 +11,7 @@ from PIL import Image
 import colour_export
 import raw_data
 from dataset_tools import image_bytes
-from pipeline.export import photographs
+from pipeline.export import graph, photographs
 from raw_data import assert_one_line_mistake, run_command
 
 PIXELS = np.zeros((30, 40, 3), np.uint8) + np.uint8([40, 40, 40])
@@ -158,3 +158,23 @@ def test_exif_that_tells_nothing(photos):
         exif.get_ifd(0x8825).pop(2, None) if 2 not in exif.get_ifd(0x8825) else exif.get_ifd(0x8825).update({2: (0.0,) * 3})
         assert photographs.exif(raw_data.encode(PIXELS, exif=exif)) == photographs.Where()
     assert photographs.exif(b"no picture") == photographs.Where()
+
+
+def test_an_open_set_and_several_labels(photos, tmp_path):
+    """What is none of the known has one name, by the sum of two colours that are unknown; and labels from a threshold on."""
+    colour_export.write(tmp_path / "open", of_ranked=colour_export.ranked((True, False, False), "sum"))
+    done = identify(tmp_path / "open", photos / "deep" / "green.jpg", "--json=-")
+    first, second = json.loads(done.stdout)["pictures"][0]["answers"]
+    assert (first["id"], second["id"]) == ("stranger", "r") and first["without_place"] == pytest.approx(first["probability"])
+    assert first["probability"] + second["probability"] == pytest.approx(1, abs=1e-5)
+    batch = json.loads(identify(tmp_path / "open", photos / "one.jpg", "--megadetector=-").stdout)
+    (detection,) = batch["images"][0]["detections"]
+    assert {batch["classification_categories"][key] for key, _ in detection["classifications"]} == {"Red one", "stranger"}
+
+    ranked = colour_export.ranked(threshold=0.2, allowed=np.ones(3, bool))
+    colour_export.write(tmp_path / "labels", [graph.Member([colour_export.network(several=True)], 1.0)], graph.OnTop(), ranked,
+                        kind="multi_label", place=False)
+    told = identify(tmp_path / "labels", photos / "one.png").stdout.splitlines()
+    scores = 1 / (1 + np.exp(5 - colour_export.logits(PIXELS.astype(float))))
+    assert len(told) - 1 == (scores >= 0.2).sum() == 1 and "Red one" in told[1]
+    assert_one_line_mistake(identify(tmp_path / "labels", photos / "one.png", "--rank=genus"), "--rank", "several")

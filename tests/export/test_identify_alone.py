@@ -60,7 +60,7 @@ def test_photos_of_three_butterflies_are_named_rightly(python, sample_data, lite
         right = sum(one["answers"][0]["id"] == str(true) for one, true in zip(found, ids))
         assert right >= LEAST, found
         changed = [one["answers"][0]["probability"] != one["answers"][0]["without_place"] for one in found]
-        assert all(changed) == any(changed) == bool(place)
+        assert any(changed) == bool(place)  # (not all: of 1.0000 nothing is left to gain)
 
 
 def _write_three_classes(sample, raw):
