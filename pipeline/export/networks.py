@@ -1,6 +1,7 @@
 """Which networks made predictions: by their meta.json, and loaded as they predicted."""
 
 import dataclasses
+import os
 from typing import Any, Callable, Optional, Sequence
 
 import tensorflow as tf
@@ -11,7 +12,7 @@ from pipeline.errors import UserError
 from pipeline.ops import tta
 from pipeline.prediction import predict
 from pipeline.records import dataset as datasets
-from pipeline.runs import record as run_record
+from pipeline.runs import record as run_record, run as runs
 from pipeline.tasks.task import SIGMOID, SOFTMAX
 from pipeline.training.step import apply
 
@@ -79,14 +80,22 @@ def of(one: predictions.Predictions) -> list[Network]:
                         "given: export a model of whole pictures")
     if not meta.get("checkpoint") or not meta.get("tta"):
         raise UserError(f"{where} does not tell its checkpoints and views; predict anew")
-    by_folds = isinstance(meta["fold"], list)
-    folds, checkpoints = (meta["fold"], meta["checkpoint"]) if by_folds else ([meta["fold"]], [meta["checkpoint"]])
+    told = [meta["fold"], meta["checkpoint"], meta.get("trained")]
     found = []
-    for fold, checkpoint in zip(folds, checkpoints):
+    for fold, checkpoint, trained in zip(*told) if isinstance(meta["fold"], list) else [told]:
+        _check_training(meta["model_dir"], fold, trained, where)
         paths = (checkpoint,) if isinstance(checkpoint, str) else tuple(checkpoint)
         groups = [paths] if meta.get("average") == "weights" else [(path,) for path in paths]
         found += [_network(meta, fold, group, where) for group in groups]
     return found
+
+
+def _check_training(model_dir: str, fold: Optional[int], trained: Any, where: str) -> None:
+    """Raises UserError where the run was trained anew since, so that its networks are others; of predictions from before
+    this was told (None) nothing is known."""
+    done = os.path.join(runs.last_stage_dir(model_dir, fold), runs.DONE_FILE)
+    if trained is not None and files.read_json(done) != trained:
+        raise UserError(f"{where} is of a training that no longer stands in {model_dir}: predict anew")
 
 
 def _network(meta: dict[str, Any], fold: Optional[int], paths: tuple[str, ...], where: str) -> Network:

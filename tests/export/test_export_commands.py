@@ -119,6 +119,9 @@ def test_mistakes_are_told_in_one_line(way, tmp_path):
         raw_data.write(tmp_path / "boxed" / name, (way / "out" / "single" / name).read_bytes())
     assert_one_line_mistake(refused(f"--predictions={tmp_path}/boxed"), "boxed", "boxes of localize.py (coarse)")
     assert_one_line_mistake(refused(f"--predictions={way}/out/folds", "--threshold=0.3"), "--threshold")
+    raw_data.write(tmp_path / "boxed" / "meta.json", {
+        **json.loads((way / "out" / "single" / "meta.json").read_text()), "trained": {"epochs": 0.5}})
+    assert_one_line_mistake(refused(f"--predictions={tmp_path}/boxed"), "boxed", "no longer stands")
     assert not (tmp_path / "out").exists() and (tmp_path / "kept" / "photo.txt").read_bytes() == b"mine"
 
 
