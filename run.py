@@ -3,7 +3,7 @@
   python run.py [COMPETITION DATA_DIR [RUN_DIR]]       without arguments the embedded demo
 
 Writes RUN_DIR (runs/COMPETITION): records/ with the shards, geo_prior/, a folder for each recipe in models/, scores.json,
-report.html, submission.csv and submission.meta.json. configs/COMPETITION/run.flags says how; the environment's variables
+report.html, submission.csv, submission.meta.json and export/. configs/COMPETITION/run.flags says how; the environment's variables
 (RECIPES, TRAIN_FLAGS, …) win over it, and flags over both.
 """
 
@@ -28,7 +28,8 @@ flag_help.heading("Passed on, and other")
 run_settings.define()
 table_flags.define()
 flag_help.heading("How far")
-flags.DEFINE_enum("until", "submission", ("models", "submission"), "Stop where the models are trained, or go all the way.")
+flags.DEFINE_enum("until", "export", ("models", "submission", "export"), "Stop where the models are trained or the submission "
+                  "is made, or go all the way, to the model to hand over.")
 define_float("max_minutes", 0.0, "After so many minutes have the training save, and end with 75: the same command goes on. "
              "0: don't.")
 flags.DEFINE_boolean("dry_run", False, "Print what stands and what is to be done, and stop.")
@@ -85,7 +86,7 @@ def main(*arguments: str) -> None:
                                  competition.test_labels, lambda: competition.has_places(data_dir),
                                  table_flags.arguments(asked))
     carry_out.carry_out(settings, lambda: _raw_digest(competition, data_dir, settings.records),
-                        os.environ.get("PYTHON") or sys.executable, FLAGS.until == "models", FLAGS.dry_run)
+                        os.environ.get("PYTHON") or sys.executable, FLAGS.until, FLAGS.dry_run)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ from typing import Any, Iterable, Optional, Sequence
 from absl import logging
 
 from dataset_tools import dates, files, places
-from dataset_tools.table import RANKS, Example, MissingTable, Rejected, SPLITS, Table, make_examples
+from dataset_tools.table import Example, MissingTable, Rejected, SPLITS, Table, make_examples
 from dataset_tools.unread import Unread
 from pipeline.errors import UserError
+from pipeline.records.schema import RANKS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,6 @@ from pipeline.errors import UserError
 
 MISSING = "missing"  # a reason to set a picture aside, which a later run looks at again
 SPLITS = ("train", "train_mini", "val", "test")  # rows are numbered in this order
-RANKS = ("kingdom", "phylum", "class", "order", "family", "genus", "species")
 COLUMNS = ("id", "split", "path", "labels", "latitude", "longitude", "date", "user")
 
 

@@ -5,8 +5,8 @@ import re
 from typing import Sequence
 
 from dataset_tools.csv_files import Sheet
-from dataset_tools.table import RANKS
 from pipeline.errors import UserError, unknown
+from pipeline.records.schema import RANKS
 
 # By role the names in the order of their precedence, lower case without anything else than letters and digits.
 NAMES = {

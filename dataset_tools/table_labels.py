@@ -11,10 +11,10 @@ from absl import logging
 from dataset_tools import csv_files, files
 from dataset_tools.csv_files import Sheet
 from dataset_tools.dates import is_absent
-from dataset_tools.table import RANKS
 from dataset_tools.table_columns import NAMES, plain
 from dataset_tools.table_files import TAXONOMY
 from pipeline.errors import UserError
+from pipeline.records.schema import RANKS
 
 SEPARATORS = "|;,"  # between several labels: the first of these that stands in the column, else a space
 _DOUBTFUL = ("na", "nan", "none", "null", "n/a")

@@ -94,7 +94,7 @@ def text_of(docstring: str, width: int) -> str:
 def _split(docstring: str) -> tuple[str, str]:
     """What a command does, and how it is called, of `Does this: python command.py …`; '' where it isn't told so."""
     paragraphs = docstring.strip().split("\n\n")
-    found = re.match(r"(.*?)[.:] +(python (?:-m )?[\w.]+(?: \[.*\])?(?: --\S+)*)", " ".join(docstring.split()))
+    found = re.match(r"(.*?)[.:] +(python (?:-m )?[\w.]+(?: \[.*\])?(?: --\S+)*(?: [A-Z_]+…)?)", " ".join(docstring.split()))
     return (f"{found[1]}.", found[2]) if found else (" ".join(paragraphs[0].split()), "")
 
 

@@ -3,10 +3,9 @@
 import contextlib
 import sys
 import time
-from typing import Iterator
+from typing import Callable, Iterator, Optional
 
 from absl import logging
-from tqdm import tqdm
 
 LOG_SECONDS = 30.0
 SHORT_SECONDS = 5.0  # what is done sooner needs no line
@@ -48,15 +47,25 @@ class _LogLines:
         return f"{line}, took {duration(elapsed)}"
 
 
+def _tqdm() -> Optional[Callable]:
+    """None where it isn't installed: a model is served without it."""
+    try:
+        import tqdm
+    except ImportError:
+        return None
+    return tqdm.tqdm
+
+
 @contextlib.contextmanager
 def progress(total: int, description: str, unit: str) -> Iterator:
     """Yields an object whose `update(n)` tells that n more of `total` units are done.
 
-    In a terminal a tqdm bar on stderr with rate and ETA; elsewhere absl log lines with the same, at most every
-    `LOG_SECONDS`, and one at the end of what took longer than `SHORT_SECONDS` and did not fail.
+    In a terminal a tqdm bar on stderr with rate and ETA; elsewhere, and where there is no tqdm, absl log lines with the
+    same, at most every `LOG_SECONDS`, and one at the end of what took longer than `SHORT_SECONDS` and did not fail.
     """
-    if sys.stderr.isatty():
-        with tqdm(total=total, desc=description, unit=f" {unit}", dynamic_ncols=True) as bar:
+    bar_of = _tqdm() if sys.stderr.isatty() else None
+    if bar_of:
+        with bar_of(total=total, desc=description, unit=f" {unit}", dynamic_ncols=True) as bar:
             yield bar
         return
     lines = _LogLines(total, description, unit)

@@ -29,8 +29,11 @@ class Scripts:
         (folder / "raw" / "train.json").write_text('{"info": {"description": "Fieldmark\'s demo: drawn butterflies"}}')
 
     def run(self, script: str, competition: str, *flags: str, code: int = 0, run_dir: str = "", **environment: str):
-        """Runs a script; `lines` are then the commands that it gave. Returns the process, which ended with `code`."""
+        """Runs a script, up to the submission where no --until says otherwise; `lines` are then the commands that it gave.
+        Returns the process, which ended with `code`."""
         self._log.write_text("")
+        if script == "run_inference.sh" and not any(one.startswith("--until") for one in flags):
+            flags = (*flags, "--until=submission")
         arguments = [competition, str(self.folder / "raw"), run_dir or str(self.run_dir), *flags]
         self.done = subprocess.run(["bash", str(ROOT / script), *arguments], capture_output=True, text=True,
                                    timeout=120, check=False, env={**os.environ, "PYTHON": str(self._python), **environment})
@@ -149,6 +152,11 @@ def _evaluate(values, faults):
 
 def _make_submission(values, faults):
     _write(_last(values, "out"), "id,answer\n")
+
+
+def _export(values, faults):
+    for name in ("model.json", "saved_model.pb", "variables/variables.index"):
+        _write(os.path.join(_last(values, "out"), name), " ".join(values["predictions"]))
 
 
 def _fail(told: str, code: int) -> None:

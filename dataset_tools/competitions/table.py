@@ -15,11 +15,12 @@ from absl import logging
 from dataset_tools import dates, files, places, table_columns, table_files, table_labels, table_splits
 from dataset_tools.csv_files import Sheet
 from dataset_tools.submission import SubmissionFormat
-from dataset_tools.table import RANKS, Competition, Example, Rejected, Table, make_examples
+from dataset_tools.table import Competition, Example, Rejected, Table, make_examples
 from dataset_tools.table_asked import COMPETITION as NAME, Asked
 from dataset_tools.table_pictures import Pictures, is_address
 from dataset_tools.unread import Unread
 from pipeline.errors import UserError
+from pipeline.records.schema import RANKS
 
 _MOST_ANSWERS = 100  # labels a row of a submission, where a picture has several; the threshold decides how many there are
 _SEPARATOR = "|"     # between them

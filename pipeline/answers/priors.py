@@ -67,12 +67,20 @@ class Priors:
         Members that were trained with different priors are corrected each by its own, before they are blended. Raises
         UserError where the prior of one isn't known.
         """
+        before, after = self.log_priors(blended.members)
+        if after is not None:
+            return PriorCorrected(blended, after)
+        return fusion.Blend(blended.members, blended.weights, before) if before else blended
+
+    def log_priors(self, members: Sequence[predictions.Predictions],
+                   ) -> tuple[Optional[list[np.ndarray]], Optional[np.ndarray]]:
+        """What is subtracted from log-probabilities, which are then renormalized: (of each member before they are blended,
+        of their blend). At most one of the two is there: float32 [classes], each. Raises UserError."""
         if not self.corrects:
-            return blended
-        log_priors = [self._power * training_prior(one, self._data) for one in blended.members]
-        if all(np.array_equal(one, log_priors[0]) for one in log_priors):
-            return PriorCorrected(blended, log_priors[0])
-        return fusion.Blend(blended.members, blended.weights, log_priors)
+            return None, None
+        found = [self._power * training_prior(one, self._data) for one in members]
+        alike = all(np.array_equal(one, found[0]) for one in found)
+        return (None, found[0]) if alike else (found, None)
 
     def fuse(self, predicted, places: np.ndarray, exponents: Union[float, np.ndarray]):
         """`predicted` with the geo prior on top where it was asked for; see GeoFused."""
@@ -201,6 +209,16 @@ class PlacePrior:
                             "competition")
         columns = np.array([position[one] for one in class_ids])
         self._columns = None if np.array_equal(columns, np.arange(len(position))) else columns
+
+    @property
+    def prior(self):
+        """As it was given."""
+        return self._prior
+
+    @property
+    def columns(self) -> Optional[np.ndarray]:
+        """Which of the prior's classes each of the predictions' is: int [classes]; None: they are the same."""
+        return self._columns
 
     def beside(self, chunks, places: np.ndarray) -> Iterator[PlacedChunk]:
         """Walks over a prediction's chunks; places: float [examples, 3] in the order of its ids."""

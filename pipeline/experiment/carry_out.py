@@ -19,6 +19,7 @@ from pipeline.experiment.work import Work
 from pipeline.records import dataset as datasets, schema
 from pipeline.runs import record as run_record, run as runs
 
+UNTIL = EXPORT, SUBMISSION, MODELS = ("export", "submission", "models")
 _ASSUMED_SPLITS = ("train", "val", "test")  # of records that are not made yet
 # Flags of make_submission.py that evaluate.py has too: given to the one alone, the scores are of something else.
 _SCORED_TOO = ("blend", "geo_prior", "geo_exponent", "prior_correction", "threshold", "min_samples")
@@ -26,29 +27,29 @@ _OTHER_FLAGS = ("a model that has begun is trained on with its own flags alone (
                 "another RUN_DIR, or the recipe another name")
 
 
-def carry_out(settings: Settings, raw: Callable[[], str], interpreter: str = sys.executable, until_models: bool = False,
+def carry_out(settings: Settings, raw: Callable[[], str], interpreter: str = sys.executable, until: str = EXPORT,
               dry_run: bool = False) -> None:
     """Does what is missing in the run folder.
 
     Args:
       raw: gives a text that changes when the competition's files do.
       interpreter: what runs the commands.
-      until_models: stop where the models stand.
+      until: one of UNTIL, what is made last.
       dry_run: print the plan and stop.
 
     Raises UserError for mistakes, and WorkError at the end where something could not be done.
     """
-    one = _Experiment(settings, Work(settings.run_dir, Digests(raw), interpreter))
+    one = _Experiment(settings, Work(settings.run_dir, Digests(raw), interpreter), until)
     one.check_records()
     one.check_recipes()
-    one.print_plan(until_models)
+    one.print_plan()
     if dry_run:
         return
     if not one.work.do(plan.records_step(settings)):
         raise WorkError(one.work.failures[plan.RECORDS])
     one.check_recipes()
     one.train()
-    if until_models:
+    if until == MODELS:
         one.tell_models()
     else:
         one.answer()
@@ -59,9 +60,10 @@ def carry_out(settings: Settings, raw: Callable[[], str], interpreter: str = sys
 class _Experiment:
     """The settings at work."""
 
-    def __init__(self, settings: Settings, work: Work):
+    def __init__(self, settings: Settings, work: Work, until: str):
         self.settings = settings
         self.work = work
+        self.until = until
 
     def _manifest(self) -> Optional[schema.Manifest]:
         """Of the records; None where there are none yet."""
@@ -97,11 +99,11 @@ class _Experiment:
     def _planned(self, folds: int) -> list[Member]:
         return [of_members.planned(one, self.settings.model_dir(one.name), folds) for one in self.settings.answering]
 
-    def print_plan(self, until_models: bool) -> None:
+    def print_plan(self) -> None:
         """What is to be done, as far as it is known before anything is."""
         settings, manifest = self.settings, self._manifest()
         steps = [plan.records_step(settings), *plan.training_steps(settings)]
-        if not until_models:
+        if self.until != MODELS:
             splits = manifest.splits if manifest else _ASSUMED_SPLITS
             members = self._planned(manifest.folds if manifest else self._asked_folds())
             members = [now if (now := of_members.standing(one)).standing else one for one in members]
@@ -166,12 +168,15 @@ class _Experiment:
 
     def _answer_steps(self, members: Sequence[Member], groups: Sequence[Group], splits: Sequence[str],
                       with_geo: bool) -> list[Step]:
-        return plan.answer_steps(self.settings, members, groups, splits, with_geo, self._differences(groups, members))
+        steps = plan.answer_steps(self.settings, members, groups, splits, with_geo, self._differences(groups, members))
+        return steps + (plan.export_steps(self.settings, members, groups, splits, with_geo) if self.until == EXPORT else [])
 
     def _answer_by(self, step: Step, members: Sequence[Member], groups: Sequence[Group], missing: Sequence[str],
                    differences: Sequence[str]) -> bool:
         if step.script == "evaluate.py":
             return self.work.do(step, lambda: _add_warnings(step.marker, step.notes), must=False)
+        if step.script == "export.py":
+            return self.work.do(step, must=False)
         return self.work.do(step, lambda: files.write_json(
             plan.meta_path(self.settings), self._submission_meta(step, members, groups, missing, differences)))
 
@@ -196,6 +201,7 @@ class _Experiment:
         if done.get("scores"):
             scores, report = (os.path.join(settings.run_dir, name) for name in (plan.SCORES, plan.REPORT))
             print(f"scores:       {scores}, {report}")
+        self._tell_export(members, done)
         if not done.get("submission"):
             want = "test pictures" if members else "a model that has finished"
             print(f"submission:   none, for want of {want}", flush=True)
@@ -205,6 +211,14 @@ class _Experiment:
                          + [f"without {', '.join(missing)}"] * bool(missing))
         print(f"predictions:  {os.path.join(settings.run_dir, 'models', '*', 'predictions')}")
         print(f"submission:   {os.path.join(settings.run_dir, plan.SUBMISSION)}{f' ({told})' if told else ''}", flush=True)
+
+
+    def _tell_export(self, members: Sequence[Member], done: dict[str, bool]) -> None:
+        of_boxes = plan.of_boxes(self.settings, members)
+        if done.get(plan.EXPORT):
+            print(f"export:       {os.path.join(self.settings.run_dir, plan.EXPORT)} (for identify.py --model)")
+        elif of_boxes and self.until == EXPORT:
+            print(f"export:       none, since {', '.join(of_boxes)} looks at boxes, which a served model is not given")
 
 
 def _member_meta(directory: str) -> dict[str, Any]:

@@ -135,6 +135,12 @@ def _of_predictions(directory: str) -> Optional[str]:
                                                                   predictions.MATRIX_FILE)))
 
 
+def _of_export(directory: str) -> Optional[str]:
+    """Of a whole one: what is told of it, graph and weights."""
+    return _of_files(*(os.path.join(directory, name) for name in ("model.json", "saved_model.pb")),
+                     *_listed(directory, "variables"))
+
+
 _KINDS: dict[str, Callable[[str], Optional[str]]] = {
     "records": _of_records, "shards": _of_shards, "model": _of_model, "geo_prior": _of_geo_prior, "boxes": _of_boxes,
-    "predictions": _of_predictions, "file": content}
+    "predictions": _of_predictions, "file": content, "export": _of_export}

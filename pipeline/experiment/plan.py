@@ -6,7 +6,7 @@ The steps up to the models follow from the settings; those after them from what 
 import os
 from typing import Sequence
 
-from pipeline.experiment import members as of_members
+from pipeline.experiment import flag_text, members as of_members
 from pipeline.experiment.members import Group, Member
 from pipeline.experiment.settings import DEFAULT_FOLDS, Recipe, Settings
 from pipeline.experiment.stamps import Step
@@ -14,6 +14,8 @@ from pipeline.records import boxes as boxes_of, schema
 
 RECORDS, GEO_PRIOR = "records", "geo_prior"
 SUBMISSION, SCORES, REPORT, TEST_SCORES = "submission.csv", "scores.json", "report.html", "test_scores.json"
+EXPORT = "export"
+_OF_EXPORT = ("threshold", "min_samples", "open_set")  # of make_submission.py and export.py, beside the priors
 ONE_VIEW = "test_one_view"  # predictions of test by one view, so that the scores tell what the views bring
 
 
@@ -152,6 +154,32 @@ def _submission_step(settings: Settings, members: Sequence[Member], groups: Sequ
                  *settings.passed_on["submission_flags"]),
                 _read_by_answers(settings, predicted + fitted_on, with_geo), (f"file:{out}", f"file:{meta_path(settings)}"),
                 marker=out, notes=(*(one.told for one in members), *differences))
+
+
+def export_steps(settings: Settings, members: Sequence[Member], groups: Sequence[Group], splits: Sequence[str],
+                 with_geo: bool) -> list[Step]:
+    """The model to hand over: of the same members, blend and priors as the submission, or as the scores where there is no
+    test; none where a member looks at boxes, which a served model is not given."""
+    scored = groups[0].predictions if groups and len(groups[0].members) == len(members) else []
+    predicted = [one.predicted("test") for one in members] if "test" in splits else scored
+    if not predicted or of_boxes(settings, members):
+        return []
+    scores, out = os.path.join(settings.run_dir, SCORES), os.path.join(settings.run_dir, EXPORT)
+    alone = flag_text.settled(settings.passed_on["submission_flags"])
+    fitted_on = [one for group in groups for one in group.predictions]
+    inputs = [*_read_by_answers(settings, list(dict.fromkeys(predicted + fitted_on)), with_geo),
+              *(f"model:{one.model_dir}" for one in members), *([f"file:{scores}"] if groups else [])]
+    return [Step(EXPORT, "export.py",
+                 (*_on_top(settings, predicted, with_geo, f"--blend={of_members.blend_of(groups, members)}"), f"--out={out}",
+                  *(f"--{name}={value}" for name, value in alone.items() if name in _OF_EXPORT),
+                  *([f"--scores={scores}"] if groups else [])),
+                 tuple(inputs), outputs=(f"export:{out}",), needs=("scores",) if groups else ())]
+
+
+def of_boxes(settings: Settings, members: Sequence[Member]) -> list[str]:
+    """The names of the members that look at boxes of another model."""
+    names = {one.name for one in members}
+    return [recipe.name for recipe in settings.recipes if recipe.name in names and recipe.value("boxes")]
 
 
 def meta_path(settings: Settings) -> str:

@@ -25,8 +25,8 @@ _PASSED_ON = {
     "record_flags": "create_tfrecords.py", "train_flags": "multi_stage_train.py, after each recipe's, which they win over; "
     "what they say of devices (--tpu, --virtual_replicas) holds for localize.py and predict.py too",
     "localize_flags": "localize.py, where a recipe trains on boxes", "predict_flags": "predict.py",
-    "prior_flags": "evaluate.py and make_submission.py alike (--prior_correction=1, --geo_exponent=fit, --blend=2:1)",
-    "submission_flags": "make_submission.py alone"}
+    "prior_flags": "evaluate.py, make_submission.py and export.py alike (--prior_correction=1, --geo_exponent=fit, --blend=2:1)",
+    "submission_flags": "make_submission.py (and export.py) alone"}
 NAMES = ("recipes", "members", "folds", "record_seed", "geo_prior", *_PASSED_ON)  # the environment's variables are these in capitals
 
 

@@ -114,11 +114,32 @@ class GeoPrior:
 
     def _mean_over_the_year(self, latitude: tf.Tensor, longitude: tf.Tensor) -> tf.Tensor:
         dates = (tf.range(DATES_OF_THE_YEAR, dtype=tf.float32) + 0.5) / DATES_OF_THE_YEAR
-        total = self._log_probabilities(latitude, longitude, tf.fill([PREDICTION_BATCH], dates[0]))
+        total = self._log_probabilities(latitude, longitude, tf.fill(tf.shape(latitude), dates[0]))
         for date in dates[1:]:  # one after the other: all at once would take their number times the memory
-            one = self._log_probabilities(latitude, longitude, tf.fill([PREDICTION_BATCH], date))
+            one = self._log_probabilities(latitude, longitude, tf.fill(tf.shape(latitude), date))
             total = tf.reduce_logsumexp(tf.stack([total, one]), axis=0)
         return total - np.log(DATES_OF_THE_YEAR).astype(np.float32)
+
+    @property
+    def variables(self) -> Sequence[tf.Variable]:
+        return self._network.variables
+
+    @property
+    def date_input(self) -> bool:
+        return self._network.date_input
+
+    def in_graph(self, latitude: tf.Tensor, longitude: tf.Tensor, date: tf.Tensor) -> tf.Tensor:
+        """`log_probabilities` as part of another graph, of any batch: float32 [n] each → [n, classes].
+
+        Of a place that is unknown it has no meaning (but it is finite): whoever asks leaves those rows out.
+        """
+        latitude, longitude = (tf.where(tf.math.is_finite(one), one, 0.0) for one in (latitude, longitude))
+        dated = tf.math.is_finite(date)
+        known = self._log_probabilities(latitude, longitude, tf.where(dated, date, 0.0))
+        if not self.date_input:
+            return known
+        return tf.cond(tf.reduce_all(dated), lambda: known, lambda: tf.where(
+            dated[:, tf.newaxis], known, self._mean_over_the_year(latitude, longitude)))
 
 
 def _batches(rows: np.ndarray) -> list[np.ndarray]:

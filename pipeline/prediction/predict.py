@@ -213,7 +213,7 @@ def _predict_once(part: datasets.Part, fold: Optional[int], paths: list[str], ou
         answers.of(part.data.task).refresh(out, part.data)
         return predictions.Predictions(out)
     with lock.held(out):
-        built = _load(paths, fold, size, part.data, request, record, strategy)
+        built = load(paths, fold, size, part.data, request, record, strategy)
         # What a stream that was not finished must agree in: other batches would give other last bits.
         of = {**meta, "seen": None, "batch_size": request.batch_size, "replicas": strategy.num_replicas_in_sync,
               "precision": same["precision"]}
@@ -230,9 +230,12 @@ def _predict_once(part: datasets.Part, fold: Optional[int], paths: list[str], ou
     return predictions.Predictions(out)
 
 
-def _load(paths: list[str], fold: Optional[int], size: int, data: datasets.Dataset, request: Request,
-          record: dict[str, Any], strategy: tf.distribute.Strategy) -> classifiers.Classifier:
-    """The classifier of a checkpoint, or with the mean of several checkpoints' weights."""
+def load(paths: list[str], fold: Optional[int], size: int, data: datasets.Dataset, request: Request,
+         record: dict[str, Any], strategy: tf.distribute.Strategy) -> classifiers.Classifier:
+    """The classifier of a checkpoint, or with the mean of several checkpoints' weights; `record` is its run.json.
+
+    Keras' global policy becomes the run's.
+    """
     same, stage = record["same"], run_record.last_stage(record)
     tf.keras.backend.clear_session()
     tf.keras.mixed_precision.set_global_policy(same["precision"])

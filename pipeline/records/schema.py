@@ -20,6 +20,7 @@ COMPRESSIONS = ("", "GZIP", "ZLIB")  # of a shard, as TensorFlow names them
 # unique over all splits; set-aside pictures leave gaps. `labels` are class indices separated by spaces, empty
 # where unknown; latitude and longitude are degrees, `date` is the fraction of the year in [0, 1]; all may be empty.
 EXAMPLE_COLUMNS = ("row", "id", "split", "fold", "labels", "latitude", "longitude", "date", "user")
+RANKS = ("kingdom", "phylum", "class", "order", "family", "genus", "species")  # of ClassInfo.taxonomy
 REJECTED_COLUMNS = ("id", "split", "path", "labels", "reason")
 
 

@@ -47,6 +47,7 @@ STAND_IN = """#!/bin/bash
 case "$1 $2" in
   "multi_stage_train.py "*) set -- "$@" --max_steps=1 ;;
   "train_geo_prior.py "*) set -- "$@" --epochs=1 ;;
+  *"/run.py "*) set -- "$1" --until=submission "${{@:2}}" ;;
   "-m pytest") set -- "$@" --numprocesses=0 tests/test_progress.py ;;
   "-c "*) if [[ -n "$FLAGS_ALONE" ]]; then exit 0; fi ;;
 esac
@@ -55,7 +56,7 @@ exec {python} "$@" $FLAGS_ALONE
 FLAGS_ALONE = "--only_check_args"  # absl's own: parses them, and ends with 0
 
 # Pages whose commands go on with what those of another have left.
-CONTINUES = {"docs/place_and_date.md": "docs/recipes.md"}
+CONTINUES = {"docs/place_and_date.md": "docs/recipes.md", "docs/use.md": "docs/place_and_date.md"}
 
 
 @dataclasses.dataclass(frozen=True)

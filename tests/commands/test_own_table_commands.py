@@ -92,7 +92,8 @@ def test_from_a_csv_to_a_submission_and_a_geo_prior(tmp_path):
     rows = own_table.make(tmp_path / "raw", count=96, test=6)
     for name, content in (("tiny.flags", _RECIPE), ("geo.flags", _GEO)):
         (tmp_path / name).write_text(content)
-    done = subprocess.run(["bash", str(REPOSITORY / "run_inference.sh"), "table", "raw", "out"], cwd=tmp_path, timeout=600,
+    done = subprocess.run(["bash", str(REPOSITORY / "run_inference.sh"), "table", "raw", "out", "--until=submission"],
+                          cwd=tmp_path, timeout=600,
                           capture_output=True, text=True, env={**raw_data.os.environ, "PYTHON": sys.executable,
                                                                "RECIPES": "tiny.flags", "GEO_PRIOR": "geo.flags"})
     assert done.returncode == 0, done.stderr

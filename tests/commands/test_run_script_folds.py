@@ -31,7 +31,8 @@ def run_script(folder, *recipes, code=0, **environment):
         names.append(f"{folder}/m{index}.flags")
         (folder / f"m{index}.flags").write_text(RECIPE + "".join(f"{flag}\n" for flag in flags))
     done = subprocess.run(
-        ["bash", str(REPOSITORY / "run_inference.sh"), "inat2021", str(folder / "raw"), str(folder / "run")],
+        ["bash", str(REPOSITORY / "run_inference.sh"), "inat2021", str(folder / "raw"), str(folder / "run"),
+         "--until=submission"],
         capture_output=True, text=True, timeout=900, check=False,
         env={**os.environ, **FLAGS, "RECIPES": " ".join(names), **environment})
     assert done.returncode == code, done.stderr
@@ -78,7 +79,8 @@ def test_folds_of_all_that_has_labels(folder):
 def test_an_interrupted_run_goes_on(folder):
     """Ctrl-C, then kill, then to the end."""
     (folder / "m0.flags").write_text(RECIPE.replace("epochs=1", "epochs=300") + "--fold=all\n")
-    command = ["bash", str(REPOSITORY / "run_inference.sh"), "inat2021", str(folder / "raw"), str(folder / "run")]
+    command = ["bash", str(REPOSITORY / "run_inference.sh"), "inat2021", str(folder / "raw"), str(folder / "run"),
+               "--until=submission"]
     environment = {**os.environ, **FLAGS, "RECIPES": f"{folder}/m0.flags"}
     last = folder / "run" / "models" / "m0" / "fold_0" / "stage_1_all" / "last"
     for number in (signal.SIGINT, signal.SIGTERM):

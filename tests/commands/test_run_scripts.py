@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+import exported
 from raw_data import REPOSITORY, run_command
 import tiny_records
 
@@ -38,11 +39,16 @@ def test_the_demo_from_nothing_to_a_scored_submission(tmp_path):
     assert steps["+ TTA"]["top1"] == pytest.approx(top1)  # what was scored is what is submitted
     assert str(run_dir / "submission.csv") in done.stdout.splitlines()[-1]
     assert (run_dir / "report.html").read_text(encoding="utf-8").count("<svg") == 2
+    records = run_dir / "records"
+    ids, expected = exported.blended(records, [run_dir / "models" / "demo" / "predictions" / "test"],
+                                     geo_prior=str(run_dir / "geo_prior"))
+    found = exported.serve(run_dir / "export", *exported.pictures(records, ids))
+    assert abs(found["probabilities"] - expected).max() < exported.CLOSE
     made = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*") if path.suffix in (".index", ".npy")
             or "tfrecord" in path.name}
     again = run_script("run_inference.sh", *arguments)
     assert again.returncode == 0, again.stderr
-    assert again.stdout.count(": up to date") == 9 and again.stderr == ""  # no process was started
+    assert again.stdout.count(": up to date") == 10 and again.stderr == ""  # no process was started
     assert made == {path: path.stat().st_mtime_ns for path in made}
 
 

@@ -1,0 +1,94 @@
+"""From predictions to the model that makes them, written whole: SavedModel, model.json, model card."""
+
+import contextlib
+import dataclasses
+import os
+from typing import Any, Iterator
+import uuid
+
+from absl import logging
+import tensorflow as tf
+
+import pipeline
+from pipeline import command, files
+from pipeline.errors import UserError
+from pipeline.export import card, description as descriptions, graph, parts as of_parts, tflite
+from pipeline.export.description import Description
+from pipeline.export.parts import Parts, Request
+from pipeline.records import dataset as datasets
+
+
+def run_export(data_dir: str, request: Request) -> None:
+    """Writes the export to `request.out`. Raises UserError for what the user can mend."""
+    data = datasets.load(data_dir)
+    scores = files.read_json(request.scores) if request.scores else {}
+    _check_target(request.out)
+    parts = of_parts.choose(request, data)
+    command.begin_work()
+    members = of_parts.load(parts, data)
+    served = graph.Served(members, parts.on_top, parts.ranked)
+    told = _describe(request, data, parts, scores)
+    with _replacing_folder(request.out) as folder:
+        _save(served, folder)
+        if request.tflite:
+            told = dataclasses.replace(told, tflite=tflite.write(folder, members, served, data))
+        files.write_whole(os.path.join(folder, descriptions.CARD_FILE), card.text(told))
+        descriptions.write(folder, told)
+    print(f"export of {len(parts.flat)} network{'s' * (len(parts.flat) > 1)}: {request.out}")
+
+
+def _save(served: graph.Served, folder: str) -> None:
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.WARNING)  # it tells of every variable that it names anew
+    try:
+        tf.saved_model.save(served, folder, signatures=served.signatures)
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _check_target(out: str) -> None:
+    """Raises UserError where something else than an export would be written over."""
+    if files.exists(out) and not files.exists(os.path.join(out, descriptions.FILE)) and (
+            not tf.io.gfile.isdir(out) or tf.io.gfile.listdir(out)):
+        raise UserError(f"--out: {out} is there and is no export; give another folder")
+
+
+@contextlib.contextmanager
+def _replacing_folder(out: str) -> Iterator[str]:
+    """A new folder beside `out`, in which the block writes, and which then takes its place."""
+    out = out.rstrip("/")
+    temporary, former = (f"{out}.{uuid.uuid4().hex[:8]}{files.TEMPORARY}" for _ in range(2))
+    files.make_dirs(temporary)
+    try:
+        yield temporary
+        if files.exists(out):
+            files.rename(out, former)
+        files.rename(temporary, out)
+    finally:
+        for left in (temporary, former):
+            if files.exists(left):
+                tf.io.gfile.rmtree(left)
+
+
+def _describe(request: Request, data: datasets.Dataset, parts: Parts, scores: dict[str, Any]) -> Description:
+    manifest, on_top, ranked = data.manifest, parts.on_top, parts.ranked
+    has_geo = on_top.place_logs is not None
+    flags = {"blend": request.blend, "prior_correction": request.priors.prior_correction,
+             "geo_prior": request.priors.geo_prior, "geo_exponent": float(on_top.exponent) if has_geo else None,
+             "min_samples": request.min_samples}
+    versions = parts.networks[0][0].record.get("versions", {})
+    return Description(
+        competition=manifest.competition, kind=manifest.kind, exclusive=data.task.exclusive, classes=manifest.classes,
+        unknown_answer=manifest.unknown_answer, open_set=request.open_set, threshold=ranked.threshold,
+        answers=ranked.answers,
+        place=has_geo or any(network.takes_place for _, network, _ in parts.flat), date=has_geo and on_top.date,
+        max_side=manifest.settings.get("max_side", 0), short_side=manifest.settings.get("short_side", 0),
+        license=request.license, members=[_member(*one) for one in parts.flat], on_top=flags,
+        seen=[one.meta.get("seen") or {} for one in parts.members], scores=scores,
+        versions={**versions, "fieldmark": pipeline.__version__, "tensorflow": tf.__version__})
+
+
+def _member(one, network, weight: float) -> dict[str, Any]:
+    return {"model": one.meta["model"], "model_dir": network.model_dir, "fold": network.fold,
+            "checkpoint": list(network.paths), "views": network.views, "size": network.size,
+            "eval_resize": network.stage["eval_resize"], "weight": weight}

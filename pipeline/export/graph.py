@@ -1,0 +1,168 @@
+"""JPEG bytes, latitude, longitude and date → probabilities and answers, as one graph that TensorFlow alone serves.
+
+The same functions as predict.py's are in it (tta.host_views, make_step), and the formulas of answers.fusion and
+answers.priors, in the same space: logarithms.
+"""
+
+import dataclasses
+from typing import Callable, Optional, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from pipeline.answers.predictions import LOWEST
+from pipeline.export.networks import Loaded
+from pipeline.export.ranked import Ranked
+from pipeline.ops import seeds, tta
+
+BYTES, LATITUDE, LONGITUDE, DATE = "image_bytes", "latitude", "longitude", "date"
+WITHOUT_PLACE = "pictures"  # the signature of image_bytes alone
+
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """A prediction that is blended.
+
+    Attributes:
+      networks: whose probabilities are averaged.
+      columns: which of its classes each of the export's is: int [classes]; None: they are the same.
+      log_prior: float32 [classes] of the export's, subtracted before the blend; None: nothing is.
+    """
+
+    networks: Sequence[Loaded]
+    weight: float
+    columns: Optional[np.ndarray] = None
+    log_prior: Optional[np.ndarray] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class OnTop:
+    """What is put on top of the blend.
+
+    Attributes:
+      log_prior: float32 [classes], subtracted; None: nothing is.
+      place_logs: float32 latitude, longitude, date [n] each → log-probabilities [n, classes]; None: no geo prior.
+      exponent: its power.
+      date: whether it takes one.
+      place_variables: what it is made of.
+    """
+
+    log_prior: Optional[np.ndarray] = None
+    place_logs: Optional[Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]] = None
+    exponent: float = 1.0
+    date: bool = False
+    place_variables: Sequence[tf.Variable] = ()
+
+
+def normalize(logs: tf.Tensor) -> tf.Tensor:
+    """Rows [n, classes] shifted so that their probabilities sum to 1."""
+    return tf.nn.log_softmax(logs)
+
+
+def pictures(encoded: tf.Tensor, size: int, eval_resize: str, antialias: bool, views: str) -> tf.Tensor:
+    """JPEGs, string [batch] → uint8 [batch, crops, size, size, 3], as predict.py prepares them.
+
+    Where crops are random they are the same for the same bytes (predict.py draws by the row, which a file has not).
+    """
+    made = tta.parse(views)
+
+    def one(jpeg: tf.Tensor) -> tf.Tensor:
+        seed = seeds.example_seed(0, 0, tf.strings.to_hash_bucket_fast(jpeg, 2 ** 31))
+        return tta.host_views(jpeg, size, made, eval_resize, antialias=antialias, seed=seed)
+
+    return tf.map_fn(one, encoded, fn_output_signature=tf.TensorSpec([made.crops, size, size, 3], tf.uint8))
+
+
+def network_place(latitude: tf.Tensor, longitude: tf.Tensor) -> tf.Tensor:
+    """float32 [batch] each → [batch, 3], as records give places to a network: latitude / 90, longitude / 180, 1; 0 where
+    unknown."""
+    known = tf.math.is_finite(latitude) & tf.math.is_finite(longitude)
+    place = tf.stack([latitude / 90.0, longitude / 180.0, tf.ones_like(latitude)], axis=1)
+    return tf.where(known[:, tf.newaxis], place, 0.0)
+
+
+class Served(tf.Module):
+    """The members with what is on top, and the ranked answers.
+
+    Networks are kept by their variables alone, so that no Keras object is saved and none is needed to load it.
+    """
+
+    def __init__(self, members: Sequence[Member], on_top: OnTop, ranked: Ranked):
+        super().__init__(name="fieldmark")
+        self.weights = [one for member in members for loaded in member.networks for one in loaded.model.variables]
+        self.place_weights = list(on_top.place_variables)
+        blend = _without_tracking(members, on_top, ranked)
+        texts, numbers = tf.TensorSpec([None], tf.string, BYTES), [tf.TensorSpec([None], tf.float32, name)
+                                                                  for name in (LATITUDE, LONGITUDE, DATE)]
+        answer = tf.function(blend, input_signature=[texts, *numbers])
+        self.serve = answer
+
+        def without_place(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+            nowhere = tf.fill(tf.shape(image_bytes), np.float32("nan"))
+            return answer(image_bytes, nowhere, nowhere, nowhere)
+
+        self.serve_pictures = tf.function(without_place, input_signature=[texts])
+
+    @property
+    def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
+        return {"serving_default": self.serve.get_concrete_function(),
+                WITHOUT_PLACE: self.serve_pictures.get_concrete_function()}
+
+
+def _without_tracking(members: Sequence[Member], on_top: OnTop, ranked: Ranked) -> Callable[..., dict[str, tf.Tensor]]:
+    """The served function; a module that held its parts would save them too."""
+
+    def answer(image_bytes: tf.Tensor, latitude: tf.Tensor, longitude: tf.Tensor, date: tf.Tensor) -> dict[str, tf.Tensor]:
+        by_picture = _by_picture(members, image_bytes, latitude, longitude, on_top)
+        logs = _with_place(by_picture["placed"], on_top, latitude, longitude, date)
+        return {**ranked(logs), "probabilities": tf.exp(logs), "probabilities_without_place": tf.exp(by_picture["unplaced"])}
+
+    return answer
+
+
+def _by_picture(members: Sequence[Member], image_bytes: tf.Tensor, latitude: tf.Tensor, longitude: tf.Tensor,
+                on_top: OnTop) -> dict[str, tf.Tensor]:
+    """Log-probabilities [batch, classes] before the geo prior, by networks that are told the place, and by the same as if it
+    were unknown."""
+    place = network_place(latitude, longitude)
+    made: dict[tuple, tf.Tensor] = {}
+    for member in members:
+        for loaded in member.networks:
+            key = loaded.network.preparation
+            made[key] = made[key] if key in made else pictures(image_bytes, *key)
+
+    def blended(places: tf.Tensor) -> tf.Tensor:
+        logs = _blend(members, made, places)
+        return logs if on_top.log_prior is None else normalize(logs - on_top.log_prior)
+
+    placed = blended(place)
+    if not any(loaded.network.takes_place for member in members for loaded in member.networks):
+        return {"placed": placed, "unplaced": placed}
+    unplaced = tf.cond(tf.reduce_any(place[:, 2] > 0), lambda: blended(tf.zeros_like(place)), lambda: placed)
+    return {"placed": placed, "unplaced": unplaced}
+
+
+def _blend(members: Sequence[Member], made: dict[tuple, tf.Tensor], places: tf.Tensor) -> tf.Tensor:
+    """As fusion.Blend: log Σ weight · p."""
+    parts = []
+    for member in members:
+        logs = _mean([one.step({"image": made[one.network.preparation], "place": places}) for one in member.networks])
+        logs = logs if member.columns is None else tf.gather(logs, member.columns, axis=1)
+        if member.log_prior is not None:
+            logs = normalize(logs - member.log_prior)
+        parts.append(logs + np.log(np.float32(member.weight)))
+    return parts[0] if len(parts) == 1 else tf.reduce_logsumexp(tf.stack(parts), axis=0)
+
+
+def _mean(logs: list[tf.Tensor]) -> tf.Tensor:
+    """Logs of the mean probabilities."""
+    return logs[0] if len(logs) == 1 else tf.reduce_logsumexp(tf.stack(logs), axis=0) - np.log(np.float32(len(logs)))
+
+
+def _with_place(logs: tf.Tensor, on_top: OnTop, latitude: tf.Tensor, longitude: tf.Tensor, date: tf.Tensor) -> tf.Tensor:
+    """As priors.GeoFused: left as they are where no place is known."""
+    if on_top.place_logs is None:
+        return logs
+    known = tf.math.is_finite(latitude) & tf.math.is_finite(longitude)
+    place_logs = tf.maximum(on_top.place_logs(latitude, longitude, date), LOWEST)  # −inf · 0 is NaN
+    return tf.where(known[:, tf.newaxis], normalize(logs + np.float32(on_top.exponent) * place_logs), logs)

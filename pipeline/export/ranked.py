@@ -1,0 +1,69 @@
+"""From log-probabilities to the answers that a served model gives: the best classes by the open set's rule, or the labels
+that reach the threshold. The rules are those of answers.open_set and metrics.multi_label, as graph."""
+
+import dataclasses
+from typing import Optional
+
+import numpy as np
+import tensorflow as tf
+
+from pipeline.export.description import UNKNOWN
+from pipeline.metrics import multi_label
+
+BEST = 5  # answers of a picture that has one label
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranked:
+    """Float32 log-probabilities [n, classes] → answers, best first; of equals the lower class index.
+
+    Attributes:
+      ids, names: texts, of each class, and at the end of the answer for what is none of the known.
+      known: bool [classes], which may be answered as themselves.
+      rule: first or sum, see answers.open_set.
+      threshold: where a picture has several labels, the least probability of an answer; None: it has one.
+      allowed: bool [classes], which labels may be answered there.
+    """
+
+    ids: tuple[str, ...]
+    names: tuple[str, ...]
+    known: np.ndarray
+    rule: str
+    threshold: Optional[float] = None
+    allowed: Optional[np.ndarray] = None
+
+    @property
+    def answers(self) -> int:
+        """How many are given of each picture."""
+        possible = int(self.known.sum()) + int(not self.known.all())
+        return min(BEST if self.threshold is None else multi_label.MOST, possible)
+
+    def __call__(self, logs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """{'classes': int32 [n, answers], UNKNOWN for none of the known, 'scores': float32 [n, answers], probabilities,
+        'ids', 'names': string [n, answers]}; with several labels 'answered' too: bool [n, answers]."""
+        if self.threshold is None:
+            candidates, sources = self._one_label(logs)
+        else:
+            candidates, sources = tf.where(self.allowed, logs, -np.inf), np.arange(len(self.known))
+        best, positions = tf.math.top_k(candidates, self.answers)
+        chosen = tf.gather(tf.constant(sources, tf.int32), positions)
+        texts = tf.where(chosen == UNKNOWN, len(self.known), chosen)
+        scores = tf.exp(best)
+        found = {"classes": chosen, "scores": scores, "ids": tf.gather(tf.constant(self.ids), texts),
+                 "names": tf.gather(tf.constant(self.names), texts)}
+        if self.threshold is not None:
+            reached = (scores >= self.threshold) & (scores > 0)
+            found["answered"] = reached | (tf.range(self.answers) < multi_label.LEAST)
+        return found
+
+    def _one_label(self, logs: tf.Tensor) -> tuple[tf.Tensor, np.ndarray]:
+        """(scores of what may be answered, −inf for what may not [n, candidates]; the class index of each, or UNKNOWN)."""
+        inside = tf.where(self.known, logs, -np.inf)
+        if self.known.all():
+            return inside, np.arange(len(self.known))
+        outside = tf.where(self.known, -np.inf, logs)
+        if self.rule == "sum":  # of equals it comes last
+            total = tf.reduce_logsumexp(outside, axis=1, keepdims=True)
+            return tf.concat([inside, total], axis=1), np.append(np.arange(len(self.known)), UNKNOWN)
+        best = tf.one_hot(tf.argmax(outside, axis=1), len(self.known), True, False, dtype=tf.bool)
+        return tf.where(best, outside, inside), np.where(self.known, np.arange(len(self.known)), UNKNOWN)

@@ -1,0 +1,164 @@
+"""What export.py writes, by TensorFlow alone: the probabilities of predict.py and fusion, and a submission's answers."""
+
+import io
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+import exported
+import forking
+import raw_data
+from pipeline.answers import open_set
+from raw_data import assert_one_line_mistake, run_command
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def way(tmp_path_factory):
+    return exported.make(tmp_path_factory.mktemp("export"))
+
+
+def blended(way, *names, **on_top):
+    return exported.blended(way / "records", [way / "out" / name for name in names], **on_top)
+
+
+def export(way, name, *flags, records="records"):
+    exported.succeed("export.py", f"--data_dir={way}/{records}", f"--out={way}/{name}", *flags)
+    return way / name
+
+
+LOADER = """
+import sys
+import numpy as np
+import tensorflow as tf
+
+served = tf.saved_model.load(sys.argv[1]).signatures["pictures"]
+found = served(image_bytes=tf.constant([open(sys.argv[2], "rb").read()]))
+ours = ("pipeline", "tensorflow_addons", "keras_cv_attention_models")
+assert not [one for one in sys.modules if one.split(".")[0] in ours]
+np.save(sys.argv[3], found["probabilities"].numpy())
+"""
+
+
+def test_folds_and_views_and_what_is_told(way, tmp_path):
+    """One prediction: the mean of two folds by six views. Loaded by TensorFlow alone too, and exported anew in its place."""
+    directory = export(way, "ex_folds", f"--predictions={way}/out/folds")
+    assert export(way, "ex_folds", f"--predictions={way}/out/folds", "--license=CC0 1.0") == directory
+    ids, expected = blended(way, "folds")
+    encoded, places = exported.pictures(way / "records", ids)
+    found = exported.serve(directory, encoded, places)
+    np.testing.assert_allclose(found["probabilities"], expected, atol=exported.CLOSE)
+    np.testing.assert_allclose(found["probabilities_without_place"], found["probabilities"], atol=1e-6)
+    order = np.argsort(-found["probabilities"], axis=1, kind="stable")
+    np.testing.assert_array_equal(found["classes"], order)
+    assert found["ids"].tolist() == [[str(10 * (index + 1)).encode() for index in row] for row in order]
+    assert found["names"].tolist() == [[f"Species {index} – çé".encode() for index in row] for row in order]
+
+    told = json.loads((directory / "model.json").read_text())
+    assert [(one["fold"], one["views"], one["size"], one["weight"]) for one in told["members"]] == [
+        (0, "six", 32, 0.5), (1, "six", 32, 0.5)]
+    assert (told["place"], told["date"], told["license"]) == (False, False, "CC0 1.0")
+    assert told["seen"][0]["splits"] == ["train"] and told["versions"]["tensorflow"] == tf.__version__
+    assert told["classes"][2]["taxonomy"]["family"] == "Canidae"
+    card = (directory / "MODEL_CARD.md").read_text()
+    assert "Licence: CC0 1.0" in card and "The splits train." in card and "31 labels, 10 to 11 a class" in card
+    assert [one.name for one in way.iterdir() if "tmp" in one.name] == []
+
+    (tmp_path / "load.py").write_text(LOADER)
+    (tmp_path / "one.jpg").write_bytes(encoded[3])
+    done = forking.run([str(tmp_path / "load.py"), str(directory), str(tmp_path / "one.jpg"), str(tmp_path / "found.npy")],
+                       tmp_path, {"TF_CPP_MIN_LOG_LEVEL": "3"}, 300)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(np.load(tmp_path / "found.npy")[0], expected[3], atol=exported.CLOSE)
+
+
+def test_members_with_priors_places_and_an_open_set(way):
+    """A network that takes places, by rot45 and another size, with others by weights; corrected each by its own prior; a geo
+    prior to a power; all but one class unknown."""
+    records = exported.with_outside(way / "records", way / "open").name
+    flags = [f"--predictions={way}/out/{name}" for name in ("folds", "place", "single")]
+    scores = way / "scores.json"
+    raw_data.write(scores, {"top1": 0.5, "warnings": ["of few pictures"], "steps": {"all": {"top1_interval": [0.25, 0.75]}}})
+    directory = export(way, "ex_all", *flags, "--blend=2:1:0", "--prior_correction=0.7", f"--geo_prior={way}/geo",
+                       "--geo_exponent=1.5", "--open_set=sum", f"--scores={scores}", records=records)
+    ids, expected = blended(way, "folds", "place", "single", blend="2:1:0", prior_correction=0.7, geo_prior=str(way / "geo"),
+                            geo_exponent=1.5)
+    encoded, places = exported.pictures(way / "records", ids)
+    assert np.isnan(places).sum() == 3  # a place, a date
+    found = exported.serve(directory, encoded, places)
+    np.testing.assert_allclose(found["probabilities"], expected, atol=exported.CLOSE)
+    known = np.array([False, True, False])
+    np.testing.assert_array_equal(found["classes"], open_set.rank(np.log(found["probabilities"]), known, 2, "sum"))
+    outside = found["classes"] == open_set.UNKNOWN
+    np.testing.assert_allclose(found["scores"][outside], found["probabilities"][:, [0, 2]].sum(axis=1), rtol=1e-5)
+    assert set(found["ids"][outside]) == {b"new_one"} and set(found["ids"][~outside]) == {b"20"}
+
+    nowhere = exported.serve(directory, encoded, np.full((3, len(ids)), np.nan, np.float32))
+    np.testing.assert_allclose(nowhere["probabilities"], found["probabilities_without_place"], atol=1e-6)
+    assert np.abs(nowhere["probabilities"] - expected)[1:].max() > 2 * exported.CLOSE
+    card = (directory / "MODEL_CARD.md").read_text()
+    assert "| top1 | 0.5000 | 0.2500 to 0.7500 |" in card and "Warning: of few pictures." in card and "`new_one`" in card
+    told = json.loads((directory / "model.json").read_text())
+    assert (told["place"], told["date"], len(told["members"])) == (True, True, 3)  # single weighs nothing
+
+
+def test_mistakes_are_told_in_one_line(way, tmp_path):
+    def refused(*flags, out=tmp_path / "out"):
+        return run_command("export.py", f"--data_dir={way}/records", f"--out={out}", *flags)
+
+    raw_data.write(tmp_path / "kept" / "photo.txt", b"mine")
+    assert_one_line_mistake(refused(f"--predictions={way}/out/folds", out=tmp_path / "kept"), "--out", "is no export")
+    raw_data.write(tmp_path / "boxed" / "meta.json", {
+        **json.loads((way / "out" / "single" / "meta.json").read_text()), "boxes": "coarse"})
+    for name in ("ids.txt", "log_probabilities.npy"):
+        raw_data.write(tmp_path / "boxed" / name, (way / "out" / "single" / name).read_bytes())
+    assert_one_line_mistake(refused(f"--predictions={tmp_path}/boxed"), "boxed", "boxes of localize.py (coarse)")
+    assert_one_line_mistake(refused(f"--predictions={way}/out/folds", "--threshold=0.3"), "--threshold")
+    raw_data.write(tmp_path / "boxed" / "meta.json", {
+        **json.loads((way / "out" / "single" / "meta.json").read_text()), "trained": {"epochs": 0.5}})
+    assert_one_line_mistake(refused(f"--predictions={tmp_path}/boxed"), "boxed", "no longer stands")
+    assert not (tmp_path / "out").exists() and (tmp_path / "kept" / "photo.txt").read_bytes() == b"mine"
+
+
+def by_tflite(path, images):
+    """What a TFLite file gives for uint8 [n, size, size, 3]."""
+    interpreter = tf.lite.Interpreter(str(path))
+    interpreter.allocate_tensors()
+    found = []
+    for image in images.astype(np.float32)[:, np.newaxis]:
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image)
+        interpreter.invoke()
+        found.append(interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0].copy())
+    return np.array(found)
+
+
+def test_several_labels_and_tflite(tiny_multi_label_data, tmp_path):
+    """The labels that reach the threshold, at least one; TFLite files of the network, of pictures that Pillow squashes."""
+    data = f"--data_dir={tiny_multi_label_data.directory}"
+    exported.succeed("multi_stage_train.py", data, f"--model_dir={tmp_path}/model", *exported.MODEL,
+                     "--stage=name=all,epochs=1,size=32,lr=0.5,train=head")
+    exported.succeed("predict.py", data, f"--model_dir={tmp_path}/model", "--tta=none", f"--out={tmp_path}/out/test")
+    done = exported.succeed("export.py", data, f"--predictions={tmp_path}/out/test", "--threshold=0.45", "--tflite",
+                            f"--out={tmp_path}/ex")
+    ids = (tmp_path / "out" / "test" / "ids.txt").read_text().split()
+    expected = np.exp(np.load(tmp_path / "out" / "test" / "log_probabilities.npy").astype(np.float64))
+    encoded, places = exported.pictures(pathlib.Path(tiny_multi_label_data.directory), ids)
+    found = exported.serve(tmp_path / "ex", encoded, places)
+    np.testing.assert_allclose(found["probabilities"], expected, atol=exported.CLOSE)
+    best = np.sort(found["probabilities"], axis=1)[:, ::-1]
+    np.testing.assert_allclose(found["scores"], best, atol=1e-6)
+    np.testing.assert_array_equal(found["answered"], (best >= 0.45) | (np.arange(3) == 0))
+
+    images = np.stack([np.asarray(Image.open(io.BytesIO(one)).resize((32, 32), Image.Resampling.BILINEAR)) for one in encoded])
+    np.testing.assert_allclose(by_tflite(tmp_path / "ex" / "model.tflite", images), expected, atol=0.02)
+    assert np.abs(by_tflite(tmp_path / "ex" / "model_int8.tflite", images) - expected).mean() < 0.1
+    told = json.loads((tmp_path / "ex" / "model.json").read_text())["tflite"]
+    assert told["model.tflite"]["mean_difference"] < 1e-4 and told["model.tflite"]["pictures"] == len(ids)
+    assert told["model.tflite"]["same_first_answer"] == len(ids)
+    assert f"model.tflite: the same first answer as the export on {len(ids)} of {len(ids)} pictures" in done.stdout
+    assert (tmp_path / "ex" / "model_int8.tflite").stat().st_size < (tmp_path / "ex" / "model.tflite").stat().st_size

@@ -1,0 +1,89 @@
+"""The graph of an export against what evaluate.py and make_submission.py do with NumPy: blend, priors, places, answers."""
+
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+import colour_export
+import raw_data
+from pipeline.answers import open_set
+from pipeline.export import graph
+from pipeline.metrics import log_space, multi_label
+
+NAN = float("nan")
+JPEGS = [raw_data.encode(raw_data.pixels(seed), quality=95) for seed in range(5)]
+PLACES = np.array([[60, 10, 0.25], [-40, 10, 0.25], [60, 10, 0.75], [NAN, 10, 0.25], [60, 10, NAN]], np.float32)
+
+
+def logits():
+    """float64 [5, 3]: of the pictures squashed by Pillow, with whose antialiasing the graph agrees to a level."""
+    resized = [Image.open(io.BytesIO(one)).resize((colour_export.SIZE,) * 2, Image.Resampling.BILINEAR) for one in JPEGS]
+    return colour_export.logits(np.stack([np.asarray(one, np.float64) for one in resized]))
+
+
+def normal(logs):
+    return log_space.normalize(np.asarray(logs, np.float64))
+
+
+def place_logs():
+    latitude = np.nan_to_num(PLACES[:, :1].astype(np.float64)) / 30
+    logs = np.concatenate([latitude, 0 * latitude, -latitude], axis=1)
+    return normal(np.where(PLACES[:, 2:] > 0.5, 0, logs))
+
+
+def serve(members, on_top=graph.OnTop(), ranked=None):
+    served = graph.Served(members, on_top, ranked or colour_export.ranked())
+    found = served.serve(tf.constant(JPEGS), *(tf.constant(column) for column in PLACES.T))
+    return {name: one.numpy() for name, one in found.items()}
+
+
+def test_members_are_blended_corrected_and_placed():
+    one, other, third = (colour_export.network(views, multiplier=by)
+                         for views, by in (("none", 1), ("flip", 2), ("none", 0.5)))
+    before = [np.float32([0.1, -0.5, 1.0]), np.float32([0.4, 0.0, -0.7])]
+    columns = np.array([2, 0, 1])
+    members = [graph.Member([one, third], 0.7, None, before[0]), graph.Member([other], 0.3, columns, before[1])]
+    after = np.float32([0.0, 0.3, -0.2])
+    found = serve(members, graph.OnTop(after, colour_export.place_logs, 1.5, True))
+
+    first = np.log((np.exp(normal(logits())) + np.exp(normal(0.5 * logits()))) / 2)
+    parts = [normal(first - before[0]), normal(normal(2 * logits())[:, columns] - before[1])]
+    pictures = normal(np.log(0.7 * np.exp(parts[0]) + 0.3 * np.exp(parts[1])) - after)
+    expected = np.where(np.isfinite(PLACES[:, :1]), normal(pictures + 1.5 * place_logs()), pictures)
+    # (What flip adds is the mirror image, whose mean colour is the same.)
+    np.testing.assert_allclose(found["probabilities"], np.exp(expected), atol=0.02)
+    np.testing.assert_allclose(found["probabilities_without_place"], np.exp(pictures), atol=0.02)
+    np.testing.assert_array_equal(found["classes"], np.argsort(-found["probabilities"], axis=1))
+
+
+def test_a_network_that_takes_places_is_asked_without_them_too():
+    found = serve([graph.Member([colour_export.network(place_input=True)], 1.0)])
+    north = np.isfinite(PLACES[:, 0]) & (PLACES[:, 0] > 0)
+    shifted = logits() + np.outer(north, [0, 2, 0])
+    np.testing.assert_allclose(found["probabilities"], np.exp(normal(shifted)), atol=0.02)
+    np.testing.assert_allclose(found["probabilities_without_place"], np.exp(normal(logits())), atol=0.02)
+
+
+@pytest.mark.parametrize("rule", open_set.RULES)
+@pytest.mark.parametrize("known", [(True, False, False), (False, True, True), (False, True, False)])
+def test_unknown_is_ranked_as_a_submission_ranks_it(rule, known):
+    ranked = colour_export.ranked(known, rule)
+    logs = np.log(np.random.default_rng(1).dirichlet([1, 1, 1], 50)).astype(np.float32)
+    logs[:3] = np.log(np.float32(1 / 3))  # equals
+    found = {name: one.numpy() for name, one in ranked(tf.constant(logs)).items()}
+    np.testing.assert_array_equal(found["classes"], open_set.rank(logs, np.array(known), ranked.answers, rule))
+    assert (np.diff(found["scores"], axis=1) <= 1e-6).all()
+    texts = np.array([b"r", b"g", b"b", b"stranger"])
+    np.testing.assert_array_equal(found["ids"], texts[found["classes"]])  # UNKNOWN, -1, is the last
+
+
+def test_labels_from_a_threshold_on_are_answered_as_in_a_submission():
+    allowed = np.array([True, False, True])
+    ranked = colour_export.ranked(threshold=0.6, allowed=allowed)
+    logs = np.log(np.random.default_rng(2).uniform(0.01, 1, (50, 3))).astype(np.float32)
+    found = {name: one.numpy() for name, one in ranked(tf.constant(logs)).items()}
+    rows = [classes[answered].tolist() for classes, answered in zip(found["classes"], found["answered"])]
+    assert rows == multi_label.answers(np.where(allowed, logs, -np.inf), 0.6)
