@@ -35,6 +35,17 @@ def test_steps_of_two_stages():
                        ("second", "validate", 4, "none"), ("second", "predict", 4, "six")]
 
 
+def test_a_probe_takes_no_training_step():
+    run = a_run(training_runs.stage(name="probe", train="probe", batch_size=16, loss=None), training_runs.stage(loss="focal"))
+    planned = [(step.stage.name, step.kind) for step in steps.plan(dataclasses.replace(run, stages=run.stages[:1]), 8)]
+    assert planned == [("probe", "validate"), ("probe", "predict")]
+    competition = steps.Competition.of(run, None)
+    assert competition.task == tasks.MULTI_LABEL  # by the stage that has a loss of its own
+    programs = steps.Programs(steps.Run(**{**vars(run), "stages": (dataclasses.replace(run.stages[0], loss="focal"),)}),
+                              competition, 8)
+    assert programs.make(steps.plan(run, 8)[0], 2).serialized
+
+
 @pytest.mark.parametrize("changes", [
     {"mixup": 0.2, "ema": 0.99, "logit_adjust": 1.0},
     {"loss": "focal", "mixup": 0.2, "train": "last:6", "lr_schedule": "plateau:0.5:4"},
