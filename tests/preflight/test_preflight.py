@@ -12,6 +12,7 @@ from pipeline.preflight import all_recipes, compiler, environment, host_rate, re
 from pipeline.preflight.compiler import Compiled
 from pipeline.preflight.lowering import Program
 from pipeline.preflight.rows import Request, Row
+from pipeline.runs import run as runs
 from pipeline.tasks import registry as tasks
 import raw_data
 import training_runs
@@ -41,9 +42,8 @@ def test_a_probe_takes_no_training_step():
     assert planned == [("probe", "validate"), ("probe", "predict")]
     competition = steps.Competition.of(run, None)
     assert competition.task == tasks.MULTI_LABEL  # by the stage that has a loss of its own
-    programs = steps.Programs(steps.Run(**{**vars(run), "stages": (dataclasses.replace(run.stages[0], loss="focal"),)}),
-                              competition, 8)
-    assert programs.make(steps.plan(run, 8)[0], 2).serialized
+    run = runs.for_task(run, competition.task)
+    assert steps.Programs(run, competition, 8).make(steps.plan(run, 8)[0], 2).serialized
 
 
 @pytest.mark.parametrize("changes", [
