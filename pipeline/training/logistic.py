@@ -91,10 +91,10 @@ def fit(features: np.ndarray, targets: scipy.sparse.csr_matrix, activation: str,
     kernel, bias = np.zeros((features.shape[1], targets.shape[1])), np.zeros(targets.shape[1])
     if start is not None:
         kernel[:], bias[:] = start.kernel, start.bias
-    objective = _Objective(features, targets[:, chosen], activation, strength)
-    first = np.concatenate([kernel[:, chosen], bias[np.newaxis, chosen]]).ravel()
-    limit = tolerance * np.abs(objective(np.zeros_like(first))[1]).max(initial=0)
     if len(chosen) > (activation == SOFTMAX):  # one class alone has nothing to be told from
+        objective = _Objective(features, targets[:, chosen], activation, strength)
+        first = np.concatenate([kernel[:, chosen], bias[np.newaxis, chosen]]).ravel()
+        limit = tolerance * np.abs(objective(np.zeros_like(first))[1]).max()
         # SciPy's other limit, of the objective's own change, is below what float32 can tell: the gradient's ends it.
         found = scipy.optimize.minimize(objective, first, jac=True, method="L-BFGS-B", options={
             "gtol": limit, "ftol": np.finfo(np.float64).eps, "maxiter": MOST_ITERATIONS, "maxls": 50}).x

@@ -16,7 +16,7 @@ from pipeline.training.logistic import Linear
 GRID = tuple(10.0 ** (exponent / 2) for exponent in range(-10, 5))
 UNTOLD = 0.01       # where nothing can be held out, as no class has two pictures that may stand apart
 _PATIENCE = 2       # so many worse ones in a row, and those beyond are not tried
-_SEARCHING, _FINAL = 1e-3, 1e-6  # tolerances of logistic.fit
+_SEARCHING, _FINAL = 3e-3, 1e-5  # tolerances of logistic.fit
 
 
 @dataclasses.dataclass(frozen=True)
