@@ -6,6 +6,7 @@ from typing import Mapping
 from absl import logging
 import numpy as np
 import scipy.sparse
+import threadpoolctl
 
 from pipeline import preemption
 from pipeline.training import logistic
@@ -15,6 +16,9 @@ from pipeline.training.logistic import Linear
 # weights of the one before.
 GRID = tuple(10.0 ** (exponent / 2) for exponent in range(-10, 5))
 UNTOLD = 0.01       # where nothing can be held out, as no class has two pictures that may stand apart
+# Pictures × features × classes below which one thread computes: in a short product, threads that wait for one another on cores
+# that others use too cost minutes.
+_FOR_ONE_THREAD = 1 << 28
 _PATIENCE = 2       # so many worse ones in a row, and those beyond are not tried
 _SEARCHING, _FINAL = 3e-3, 1e-5  # tolerances of logistic.fit
 
@@ -46,6 +50,12 @@ def fit(features: np.ndarray, targets: scipy.sparse.csr_matrix, parts: np.ndarra
       parts: int [n], the part of the cross-validation that each picture belongs to; all alike: there is none.
       activation: the task's.
     """
+    threads = 1 if features.size * targets.shape[1] < _FOR_ONE_THREAD else None  # None: as many as there are
+    with threadpoolctl.threadpool_limits(threads, "blas"):
+        return _fit(features, targets, parts, activation)
+
+
+def _fit(features: np.ndarray, targets: scipy.sparse.csr_matrix, parts: np.ndarray, activation: str) -> Probe:
     mean = features.mean(axis=0, dtype=np.float64)
     deviation = features.std(axis=0, dtype=np.float64)
     # What is the same in all pictures (but for float32's last digits) tells nothing.
