@@ -243,7 +243,7 @@ def _check_parts(run: runs.Run, data: datasets.Dataset) -> None:
         held_out.check()
     _check_masks(run, part)
     for stage in run.stages:
-        if stage.batch_size > part.size:
+        if stage.batch_size > part.size and not stage.is_probe:
             logging.warning("stage %s: a batch of %d is more than the %d pictures there are; each stands in it several "
                             "times", stage.name, stage.batch_size, part.size)
 
