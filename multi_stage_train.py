@@ -44,7 +44,8 @@ def _adopt_records_for(run: "runs.Run") -> None:
 def resolve_stages() -> list[stages.Stage]:
     """The --stage lines over the flags that have been parsed."""
     return stages.parse(FLAGS.stage, {name: FLAGS[name].value for name in stages.STAGE_FLAGS},
-                        {name: FLAGS[name].parser.parse for name in stages.STAGE_FLAGS})
+                        {name: FLAGS[name].parser.parse for name in stages.STAGE_FLAGS},
+                        {name: FLAGS[name].default for name in stages.STAGE_FLAGS})
 
 
 def make_run(resolved: list[stages.Stage], fold: Optional[int]) -> "runs.Run":
@@ -79,6 +80,14 @@ def _run_folds(resolved: list[stages.Stage], folds: Sequence[int]) -> None:
                         lambda data, fold: seen_checks.check_start(make_run(resolved, fold), data))
 
 
+def _predict_probe(run: "runs.Run") -> None:
+    """Of val, where that is held out."""
+    from pipeline.prediction import predict
+    from pipeline.records import dataset
+
+    predict.predict_probe(run, dataset.load(run.data_dir))
+
+
 def main() -> None:
     preemption.watch(FLAGS.max_minutes)
     if sixth_place_flags.is_used():
@@ -104,6 +113,8 @@ def main() -> None:
         _adopt_records_for(run)
     if run.fold is None:
         train.run_training(run)
+        if runs.probe_before_last(run) and not run.dry_run:
+            _predict_probe(run)
         return
     with fold_runs.failure_noted(run):
         train.run_training(run)

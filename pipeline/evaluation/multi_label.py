@@ -14,7 +14,7 @@ from pipeline import files
 from pipeline.answers import blend, fusion, predictions, priors as prior_layers, thresholds, unseen
 from pipeline.answers.example_table import ExampleTable
 from pipeline.errors import UserError
-from pipeline.evaluation import members as members_of, multi_label_report
+from pipeline.evaluation import members as members_of, multi_label_report, probe
 from pipeline.evaluation.request import Request
 from pipeline.metrics import multi_label, single_label as metrics
 from pipeline.records import dataset as datasets
@@ -86,6 +86,8 @@ def run(data: datasets.Dataset, members: Sequence[predictions.Predictions], tabl
     if of_competition is not None:
         how = "cross-fitted" if threshold is None else f"at the threshold {threshold:g}"
         print(f"the competition's own {metric} ({how}): {of_competition:.4f}")
+    probes = probe.scores(members, table, lambda one: score(one, data, min_samples, threshold))
+    probe.print_lines(probes, {"f2": "F2"})
     if threshold is None:
         _print_neighbourhood(told_curve)
     for warning in warnings:
@@ -94,7 +96,7 @@ def run(data: datasets.Dataset, members: Sequence[predictions.Predictions], tabl
         print("weights: " + ", ".join(f"{weight:.3f} {directory}" for directory, weight in told.items()))
     if request.out:
         means = {name: values.tolist() for name, values in told_curve.means().items()}
-        files.write_json(request.out, {**result, "weights": told, "lines": lines, "warnings": warnings,
+        files.write_json(request.out, {**result, "weights": told, "lines": lines, "warnings": warnings, "probe": probes,
                                "curve": {"threshold": multi_label.THRESHOLDS.tolist(), **means}})
     if request.report:
         multi_label_report.write(request.report, lines, blended, told_curve, data, thresholds.answerable(data, min_samples),

@@ -96,14 +96,15 @@ def _curves(history: pd.DataFrame, title: str) -> str:
     from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(9, 2.8), layout="constrained")
-    for axes, metric in zip(figure.subplots(1, 2), ("loss", "f2" if "f2" in history else "accuracy")):
+    for axes, metric in zip(figure.subplots(1, 2), ("loss", "f2" if {"f2", "val_f2"} & set(history) else "accuracy")):
         for column, label in ((metric, "train"), (f"val_{metric}", "held out")):
             if column in history and history[column].notna().any():
                 axes.plot(history["epoch"], history[column], marker=".", label=label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set(xlabel="epoch", ylabel=metric)
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False)
+        if axes.lines:  # a probe has no accuracy where nothing is held out
+            axes.legend(frameon=False)
     return f"<h3>{html.escape(title)}</h3>{drawing(figure)}"
 
 

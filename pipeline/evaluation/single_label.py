@@ -10,7 +10,7 @@ from pipeline import files
 from pipeline.answers import blend, predictions, priors as prior_layers, unseen
 from pipeline.answers.example_table import ExampleTable
 from pipeline.errors import UserError
-from pipeline.evaluation import ablation, members as members_of, report, scoring, shot_groups
+from pipeline.evaluation import ablation, members as members_of, probe, report, scoring, shot_groups
 from pipeline.evaluation.request import Request
 from pipeline.metrics import single_label as metrics
 from pipeline.records import dataset as datasets
@@ -27,6 +27,7 @@ class Result:
       long_tail: shot_groups.top1_by_group; empty where train was not counted.
       weights: of the blend, by the members' folders.
       warnings: what takes worth from the scores.
+      probes: probe.scores.
       data: what was predicted.
     """
 
@@ -36,11 +37,12 @@ class Result:
     long_tail: dict[str, dict[str, Any]]
     weights: dict[str, float]
     warnings: list[str]
+    probes: dict[str, dict[str, Any]]
     data: datasets.Dataset
 
     def to_json(self) -> dict[str, Any]:
         return {**self.final, "weights": self.weights, "lines": self.members, "steps": self.steps,
-                "long_tail": self.long_tail, "warnings": self.warnings}
+                "long_tail": self.long_tail, "warnings": self.warnings, "probe": self.probes}
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Heading → table for people; of one member alone the steps say all."""
@@ -96,6 +98,7 @@ def _result(view: ablation.View, lines: Mapping[str, ablation.Line], request: Re
         long_tail=_long_tail(scored, table),
         weights={one.directory: round(float(weight), 4) for one, weight in zip(view.members, view.weights.told)},
         warnings=warnings,
+        probes=probe.scores(view.members, table, lambda one: scoring.score(one, table).summary),
         data=table.data)
 
 
@@ -137,5 +140,6 @@ def _print(result: Result, table: ExampleTable, priors: prior_layers.Priors) -> 
         told = {name: one["geo_exponent"] for name, one in result.steps.items() if "geo_exponent" in one}
         print(f"geo prior: {placed} of {len(table.labels)} pictures have a place; exponent "
               + ", ".join(f"{exponent:.3f} ({name})" for name, exponent in told.items()))
+    probe.print_lines(result.probes, {"top1": "top-1", "top5": "top-5"})
     for warning in result.warnings:
         print(f"warning: {warning}")

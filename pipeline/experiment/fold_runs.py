@@ -8,7 +8,7 @@ import contextlib
 import os
 import signal
 import sys
-from typing import Any, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Callable, Iterable, Iterator, Mapping, Optional, Sequence
 
 from absl import logging
 
@@ -102,8 +102,10 @@ def finish_fold(run: runs.Run) -> None:
     from pipeline.prediction import predict  # here, because the parent of the folds must not import TensorFlow
 
     directory = runs.fold_dir(run.model_dir, run.fold)
+    data = datasets.load(run.data_dir)
+    predict.predict_probe(run, data)
     predict.predict_held_out(run, os.path.join(directory, predictions.OUT_OF_FOLD))
-    scores = _score(datasets.load(run.data_dir), os.path.join(directory, predictions.OUT_OF_FOLD))
+    scores = _score(data, os.path.join(directory, predictions.OUT_OF_FOLD))
     stages = [files.read_json(os.path.join(runs.stage_dir(run, stage), runs.DONE_FILE)) for stage in run.stages]
     files.write_json(os.path.join(directory, RESULT_FILE), {
         "fold": run.fold, **scores, "epochs": [stage["epochs"] for stage in stages],
@@ -127,6 +129,7 @@ def print_table(data_dir: str, model_dir: str, died: Mapping[int, str]) -> None:
         print("".join(f"{fold:>10}  died: {why}\n" for fold, why in died.items()), end="")
         return
     directory = _merge(data, model_dir, list(results))
+    probe = _merge_probes(data, model_dir, list(results))
     scores = _score(data, directory)
     for fold, result in results.items():
         if not set(scores) <= set(result):  # it finished when the table had other columns
@@ -144,6 +147,8 @@ def print_table(data_dir: str, model_dir: str, died: Mapping[int, str]) -> None:
             told = [results[fold][name] for name in scores]
             _print_line(f"{fold:>{width}}", zip(told, widths), epochs, results[fold]["minutes"])
     _print_line(f"{whole:>{width}}", zip(scores.values(), widths), "", sum(result["minutes"] for result in results.values()))
+    if probe:
+        print(f"the probe, out of fold: {', '.join(f'{name} {score:.4f}' for name, score in _score(data, probe).items())}")
     print(f"out-of-fold predictions: {directory}" if whole == "all" else f"out of fold, folds {whole}: {directory}")
 
 
@@ -158,11 +163,18 @@ def _print_line(name: str, scores: Iterable[tuple[float, int]], epochs: str, min
     print(name + "".join(f"{score:>{width}.4f}" for score, width in scores) + f"{epochs:>10}{minutes:>10.1f}")
 
 
-def _merge(data: datasets.Dataset, model_dir: str, folds: Sequence[int]) -> str:
+def _merge_probes(data: datasets.Dataset, model_dir: str, folds: Sequence[int]) -> Optional[str]:
+    """The folder of what the folds' probes predict of what they held out, where all of the folds have one that is told."""
+    kind = os.path.join(predictions.PROBE, predictions.OUT_OF_FOLD)
+    metas = (os.path.join(runs.fold_dir(model_dir, fold), kind, predictions.META_FILE) for fold in folds)
+    return _merge(data, model_dir, folds, kind) if all(map(files.exists, metas)) else None
+
+
+def _merge(data: datasets.Dataset, model_dir: str, folds: Sequence[int], kind: str = predictions.OUT_OF_FOLD) -> str:
     """Out-of-fold predictions of all finished folds as one folder."""
-    places = [os.path.join(model_dir, f"fold_{fold}", predictions.OUT_OF_FOLD) for fold in folds]
+    places = [os.path.join(runs.fold_dir(model_dir, fold), kind) for fold in folds]
     members = [predictions.Predictions(place) for place in places]
-    out = os.path.join(model_dir, predictions.OUT_OF_FOLD)
+    out = os.path.join(model_dir, kind)
     views = sorted({member.meta["tta"] for member in members})  # a fold of another day may have had another --oof_tta
     meta = {**members[0].meta, "fold": list(folds), "out_of_fold": True, "tta": " and ".join(views),
             "examples": sum(len(member.ids) for member in members),

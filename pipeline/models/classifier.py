@@ -9,7 +9,7 @@ import tensorflow as tf
 from pipeline.errors import UserError
 from pipeline.models import draws, weights as weights_from, zoo
 from pipeline.models.scaling import Scaling
-from pipeline.models.trained_layers import parse_train
+from pipeline.models.trained_layers import PROBE, parse_train
 
 PLACE_UNITS = 4  # iNat 2021, sixth place: two Dense(4)
 _POOL = -1  # the number of the pooling among the layers that draw: none of draws.by_step's
@@ -175,14 +175,14 @@ def synchronize_batch_norm(classifier: Classifier) -> None:
 def needs_base_training(train: str) -> bool:
     """The `base_training` to build with for a stage's `train`.
 
-    head and last:N keep BatchNorm's statistics (the whole base runs in inference mode, as in the iNat 2021 solution);
+    probe, head and last:N keep BatchNorm's statistics (the whole base runs in inference mode, as in the iNat 2021 solution);
     all and from:LAYER update them, in the layers that train.
     """
     return parse_train(train)[0] in ("all", "from")
 
 
 def set_trainable(classifier: Classifier, train: str, freeze_place: bool = False) -> bool:
-    """Marks what trains: "head" (nothing of the base), "all", "last:N" layers of the base, "from:LAYER" of the base on.
+    """Marks what trains: "head" and "probe" (nothing of the base), "all", "last:N" layers of the base, "from:LAYER" of the base on.
 
     The head always trains, and so does a place branch unless freeze_place keeps its weights and its BatchNorm's
     statistics as they are. Call it before the step is traced. Returns needs_base_training(train), which the classifier
@@ -207,7 +207,7 @@ def first_trained(layers: list[tf.keras.layers.Layer], train: str) -> int:
         return len(layers) - int(argument)
     if kind == "from":
         return position(layers, argument, f"train={train!r}")
-    return len(layers) if kind == "head" else 0
+    return len(layers) if kind in (PROBE, "head") else 0
 
 
 def position(layers: list[tf.keras.layers.Layer], name: str, setting: str) -> int:

@@ -18,6 +18,7 @@ from pipeline.prediction import weight_mean
 from pipeline.progress import progress
 from pipeline.records import damage, dataset as datasets, input as inputs
 from pipeline.runs import checkpoint, record as run_record, run as runs, seen, seen_checks
+from pipeline.runs.stages import Stage
 from pipeline.tasks.task import SIGMOID, SOFTMAX
 from pipeline.training.step import apply
 
@@ -112,15 +113,29 @@ def run_prediction(data_dir: str, request: Request) -> None:
     answers.of(data.task).refresh(request.out, data)
 
 
-def predict_held_out(run: runs.Run, out: str) -> None:
-    """Predicts what `run.fold` held out, by the recipe's views (or --oof_tta's), in the process that trained it."""
-    data = datasets.load(run.data_dir)
-    request = Request(run.model_dir, run.train_split, out, tta=run.oof_tta or run.tta, tpu=run.tpu,
-                      batch_size=run.stages[-1].batch_size, virtual_replicas=run.virtual_replicas)
-    record = run_record.read(run.model_dir)
-    part = _cropped(data.held_out(run.train_split, run.fold), record)
-    _predict_part(part, run.fold, out, request, record,
+def predict_held_out(run: runs.Run, out: str, stage: Optional[Stage] = None) -> None:
+    """Predicts what the run holds out (its fold, or val), by the recipe's views, of a fold by --oof_tta's, in the process
+    that trained it.
+
+    Args: stage: by that one's model; None: by the last.
+    """
+    held_out = runs.held_out_part(run, datasets.load(run.data_dir))
+    views = run.tta if run.fold is None else run.oof_tta or run.tta
+    request = Request(run.model_dir, held_out.split, out, tta=views, tpu=run.tpu, batch_size=run.stages[-1].batch_size,
+                      virtual_replicas=run.virtual_replicas)
+    record = run_record.up_to(run_record.read(run.model_dir), (stage or run.stages[-1]).name)
+    _predict_part(_cropped(held_out, record), run.fold, out, request, record,
                   strategies.make(run.tpu, [request.batch_size], run.virtual_replicas))
+
+
+def predict_probe(run: runs.Run, data: datasets.Dataset) -> None:
+    """Keeps what a probe that is not the last stage says of what the run holds out: evaluate.py tells its score beside any
+    other of the same pictures."""
+    probe = runs.probe_before_last(run)
+    held_out = probe and runs.held_out_part(run, data)
+    if held_out:
+        kind = held_out.split if run.fold is None else predictions.OUT_OF_FOLD
+        predict_held_out(run, os.path.join(runs.fold_dir(run.model_dir, run.fold), predictions.PROBE, kind), probe)
 
 
 def _cropped(part: datasets.Part, record: dict[str, Any]) -> datasets.Part:
@@ -184,7 +199,7 @@ def _predict_part(part: datasets.Part, fold: Optional[int], out: str, request: R
                   strategy: tf.distribute.Strategy) -> predictions.Predictions:
     """Predicts one part by one fold's model into `out`, by one pass over the pictures for each checkpoint or for all."""
     wanted = request.checkpoint or run_record.keep(record)
-    paths = checkpoint.choose(runs.last_stage_dir(request.model_dir, fold), wanted)
+    paths = checkpoint.choose(runs.last_stage_dir(request.model_dir, fold, record), wanted)
     if len(paths) == 1 or request.average == "weights":
         return _predict_once(part, fold, paths, out, request, record, strategy)
     members = [_predict_once(part, fold, [path], os.path.join(out, os.path.basename(path)), request, record, strategy)
@@ -202,11 +217,12 @@ def _predict_once(part: datasets.Part, fold: Optional[int], paths: list[str], ou
     meta = {
         "model": same["model"], "model_dir": request.model_dir, "fold": fold,
         "checkpoint": paths if len(paths) > 1 else paths[0], "average": "weights" if len(paths) > 1 else None,
-        "trained": files.read_json(os.path.join(runs.last_stage_dir(request.model_dir, fold), runs.DONE_FILE)),
+        "trained": files.read_json(os.path.join(runs.last_stage_dir(request.model_dir, fold, record),
+                                                runs.DONE_FILE)),
         "split": request.split, "size": size, "tta": views.name, "eval_resize": stage["eval_resize"],
         "boxes": part.boxes, "threshold": None, "kind": part.data.task.activation,
         "examples": part.size, "dataset": part.data.identity(request.split), "class_ids": part.data.class_ids,
-        "seen": seen.for_meta(request.model_dir, fold, part),
+        "seen": seen.for_meta(request.model_dir, fold, part, stage),
     }
     if _is_up_to_date(out, meta):
         print(f"predictions are up to date: {out}")

@@ -37,7 +37,8 @@ class Competition:
         """The data's; without any, what the recipe tells."""
         if data is not None:
             return cls(len(data.manifest.classes), data.task, False)
-        return cls(run.num_classes or ASSUMED_CLASSES, tasks.of_loss(run.stages[0].loss), run.num_classes is None)
+        told = next((stage.loss for stage in run.stages if stage.loss), None)  # a probe's stage tells none
+        return cls(run.num_classes or ASSUMED_CLASSES, tasks.of_loss(told), run.num_classes is None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +55,9 @@ class Step:
 def plan(run: Run, cores: int) -> list[Step]:
     """The steps of the stages in order. Prediction has predict.py's own batch and the recipe's views."""
     one_view = tta.parse("none")
+    # A probe takes no steps of training; of its features each is computed as a validation's.
     planned = [Step(stage, kind, stage.batch_size // cores, one_view, stage.accumulate if kind == TRAIN else 1)
-               for stage in run.stages for kind in (TRAIN, VALIDATE)]
+               for stage in run.stages for kind in ((VALIDATE,) if stage.is_probe else (TRAIN, VALIDATE))]
     return [*planned, Step(run.stages[-1], PREDICT, max(predict.Request.batch_size // cores, 1), tta.parse(run.tta))]
 
 

@@ -93,6 +93,13 @@ def last_stage(record: dict[str, Any]) -> dict[str, Any]:
         raise UserError(f"{RUN_FILE} of the model directory names no stage") from None
 
 
+def up_to(record: dict[str, Any], stage: str) -> dict[str, Any]:
+    """The record as if the run ended with that stage of it."""
+    count = record["same"]["stage_order"].index(stage) + 1
+    return {**record, "same": {**record["same"], "stage_order": record["same"]["stage_order"][:count]},
+            "free": {**record["free"], "stage_dirs": record["free"]["stage_dirs"][:count]}}
+
+
 def keep(record: dict[str, Any]) -> str:
     """Which checkpoint of its last stage a run is represented by: best (also before there was a choice) or last."""
     return last_stage(record).get("keep", "best")

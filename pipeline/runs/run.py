@@ -69,6 +69,8 @@ class Run:
             del fields[name]
         fields |= {"masks": MASKS, "order": ORDER}
         fields["by_folds"] = self.fold is not None
+        if any(stage.is_probe for stage in self.stages):
+            fields["probe_tta"] = self.tta  # its features are a mean over the views
         fields["stages"] = {stage.name: dataclasses.asdict(stage) for stage in self.stages}
         for stage in fields["stages"].values():
             del stage["keep_epochs"]  # what is kept changes nothing of what is trained
@@ -177,17 +179,25 @@ def kept_epochs(run: Run, stage: Stage) -> tuple[float, ...]:
     return parse_epochs("keep_epochs", stage.keep_epochs) if stage == run.stages[-1] else ()
 
 
-def last_stage_dir(model_dir: str, fold: Optional[int]) -> str:
-    """The folder of a run's last stage; raises UserError where that one has not finished."""
-    last = os.path.join(fold_dir(model_dir, fold), _last_folder(model_dir))
+def probe_before_last(run: Run) -> Optional[Stage]:
+    """The first stage that is a probe, where others follow: a baseline for what they make of it."""
+    return next((stage for stage in run.stages[:-1] if stage.is_probe), None)
+
+
+def last_stage_dir(model_dir: str, fold: Optional[int], record: Optional[dict[str, Any]] = None) -> str:
+    """The folder of a run's last stage; raises UserError where that one has not finished.
+
+    Args: record: its run.json, or that up to a stage; None: it is read.
+    """
+    last = os.path.join(fold_dir(model_dir, fold), _last_folder(model_dir, record))
     if not is_done(last):
         raise UserError(f"{last} has not finished: run multi_stage_train.py with the same flags to go on")
     return last
 
 
-def _last_folder(model_dir: str) -> str:
+def _last_folder(model_dir: str, record: Optional[dict[str, Any]] = None) -> str:
     """The name of the last stage's folder. Raises UserError."""
-    folders = run_record.read(model_dir)["free"].get("stage_dirs")
+    folders = (record or run_record.read(model_dir))["free"].get("stage_dirs")
     if not folders:
         raise UserError(f"{os.path.join(model_dir, run_record.RUN_FILE)} names no stage")
     return folders[-1]

@@ -258,11 +258,19 @@ def _read(model_dir: str) -> np.ndarray:
     return pictures
 
 
-def for_meta(model_dir: str, fold: Optional[int], part: datasets.Part) -> Optional[dict[str, Any]]:
+def for_meta(model_dir: str, fold: Optional[int], part: datasets.Part, stage: dict[str, Any]) -> Optional[dict[str, Any]]:
     """What meta.json tells of predictions of a part by the model of a fold: Seen.of_fold, and how many `pictures` of the
-    part the model has seen. None: it can't be told."""
+    part the model has seen. None: it can't be told.
+
+    Args: stage: whose model it is, as run.json has it; perhaps not the run's last.
+    """
     known = of_model(model_dir, part.data)
-    return known and {**known.of_fold(fold), "pictures": len(known.among(part, fold))}
+    if known is None:
+        return None
+    told = {**known.of_fold(fold), "pictures": len(known.among(part, fold))}
+    if told["prior_power"] is not None:
+        told["prior_power"] = class_prior.prior_power(stage.get("class_balance", "none"), stage.get("logit_adjust", 0.0))
+    return told
 
 
 def together(members: Sequence[Optional[dict[str, Any]]], out_of_fold: bool) -> Optional[dict[str, Any]]:

@@ -5,7 +5,7 @@ import math
 from typing import Any, Callable, Mapping, Optional, Sequence
 
 from pipeline.errors import UserError, unknown
-from pipeline.models.trained_layers import parse_train
+from pipeline.models.trained_layers import PROBE, parse_train
 from pipeline.tasks import registry as tasks
 
 # The flags of multi_stage_train.py that may stand inside a --stage line too.
@@ -15,6 +15,9 @@ STAGE_FLAGS = ("batch_size", "augment", "min_crop", "crop_law", "antialias", "re
                "warmup_epochs", "scale_lr", "lr_batch", "groups", "layer_decay", "ema", "accumulate", "monitor", "keep",
                "early_stop", "validate_every", "keep_epochs", "class_balance", "logit_adjust", "loss", "focal_alpha",
                "focal_gamma", "mixup", "mixup_draw", "cutmix", "random_erasing", "jitter", "pca_noise", "augment_on")
+
+# What a stage of train=probe may say: nothing else means anything where no step is taken.
+PROBE_KEYS = ("name", "size", "train", "batch_size", "eval_resize", "antialias")
 
 COSINE_WHOLE = "cosine:whole"  # of lr_schedule
 
@@ -28,7 +31,7 @@ class Stage:
     size: int            # pixels, height = width
     lr: float            # before scale_lr; with groups, of the last one, which has the head
     lower_lrs: tuple[float, ...]  # of the groups before it; empty: all have lr
-    train: str           # head, all, last:N or from:LAYER
+    train: str           # probe, head, all, last:N or from:LAYER
     batch_size: int      # global
     augment: str
     min_crop: float      # share of the picture's area
@@ -82,6 +85,11 @@ class Stage:
         """The rate after warm-up: × batch/lr_batch where scale_lr asks for it (Goyal et al. 2017, with 256)."""
         return self.lr * self.batch_size / self.lr_batch if self.scale_lr else self.lr
 
+    @property
+    def is_probe(self) -> bool:
+        """Whether its head is fitted to features, and no step is taken."""
+        return self.train == PROBE
+
 
 def _positive(text: str) -> int:
     value = int(text)
@@ -122,7 +130,12 @@ def _split_line(line: str) -> dict[str, str]:
         if key in pairs:
             raise UserError(f"--stage={line}: {key} is given twice")
         pairs[key] = value.strip()
-    missing = [key for key in _REQUIRED if not pairs.get(key)]
+    is_probe = pairs.get("train") == PROBE
+    meaningless = [key for key, value in pairs.items() if key not in PROBE_KEYS and (key, value) != ("epochs", "0")]
+    if is_probe and meaningless:
+        raise UserError(f"--stage={line}: {', '.join(meaningless)} means nothing with train={PROBE}, which takes no steps; "
+                        f"it takes {', '.join(PROBE_KEYS)}")
+    missing = [key for key in _REQUIRED if not pairs.get(key) and not (is_probe and key in ("epochs", "lr"))]
     if missing:
         raise UserError(f"--stage={line}: {', '.join(missing)} missing")
     return pairs
@@ -150,21 +163,27 @@ def parse_epochs(flag: str, text: str) -> tuple[float, ...]:
     return tuple(numbers)
 
 
-def parse(lines: Sequence[str], defaults: Mapping[str, Any],
-          parsers: Mapping[str, Callable[[str], Any]]) -> list[Stage]:
+def parse(lines: Sequence[str], defaults: Mapping[str, Any], parsers: Mapping[str, Callable[[str], Any]],
+          untouched: Mapping[str, Any]) -> list[Stage]:
     """Resolves the --stage lines in order; one of the same name takes the earlier one's place.
 
     Args:
       lines: texts of --stage.
       defaults: the value of every flag in STAGE_FLAGS.
       parsers: for every flag in STAGE_FLAGS, text to value, raising ValueError.
+      untouched: the value of every flag in STAGE_FLAGS where nobody gave it. A probe's stage has these where the flag means
+        nothing to it, so that another rate makes no other run of it.
 
     Raises UserError for an unknown key, a value that doesn't parse, or no stage that trains at all.
     """
     stages: dict[str, Stage] = {}
     for line in lines:
+        pairs = _split_line(line)
         values = {"train": "all", **{name: defaults[name] for name in STAGE_FLAGS}}
-        for key, text in _split_line(line).items():
+        if pairs.get("train") == PROBE:
+            values |= {name: untouched[name] for name in STAGE_FLAGS if name not in PROBE_KEYS}
+            values |= {"epochs": 1.0, "lr": (0.0,)}
+        for key, text in pairs.items():
             try:
                 values[key] = _OWN_KEYS.get(key, parsers.get(key))(text)
             except ValueError as error:

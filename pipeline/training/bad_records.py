@@ -1,8 +1,10 @@
 """--skip_bad_records: what a run does not read, since it was damaged on the disk."""
 
+import contextlib
 import hashlib
 import json
 import os
+from typing import Iterator
 
 from absl import logging
 import tensorflow as tf
@@ -24,6 +26,15 @@ def part_read(run: Run, data: datasets.Dataset) -> datasets.Part:
     held_out = runs.held_out_part(run, data)
     part = runs.training_part(run, data)
     return datasets.Part(data, part.split, part.shards + (held_out.shards if held_out else ()))
+
+
+@contextlib.contextmanager
+def named(run: Run, data: datasets.Dataset) -> Iterator[None]:
+    """Raises WorkError that names the shard, where the block reads a damaged record of what the run reads."""
+    try:
+        yield
+    except tf.errors.DataLossError:
+        raise damage.name(part_read(run, data), ADVICE) from None
 
 
 def passed_over(run: Run, data: datasets.Dataset, strategy: tf.distribute.Strategy) -> datasets.Dataset:

@@ -1,9 +1,8 @@
 """A restored stage to its last step: Keras' fit, entered at any step, and gone back where it diverged."""
 
-import contextlib
 import dataclasses
 import os
-from typing import Any, Iterator, Sequence
+from typing import Any, Sequence
 import zlib
 
 from absl import logging
@@ -13,7 +12,7 @@ from pipeline import command, files, preemption
 from pipeline.devices import hosts
 from pipeline.errors import WorkError
 from pipeline.ops import mixing
-from pipeline.records import cache as caches, damage, dataset as datasets, input as inputs, training_picture
+from pipeline.records import cache as caches, dataset as datasets, input as inputs, training_picture
 from pipeline.runs import run as runs
 from pipeline.runs.checkpoint import StageCheckpoints
 from pipeline.runs.run import Plan, Run
@@ -128,7 +127,7 @@ class Fitting:
         batches = hosts.distribute(strategy, lambda host: training_batches(self.run, self.stage, self.data, start, host),
                                    self.stage.batch_size)
         command.begin_work()
-        with self._named_damage():
+        with bad_records.named(self.run, self.data):
             self.model.fit(batches, epochs=end, initial_epoch=begin, steps_per_epoch=steps, validation_data=self._held_out(),
                            validation_steps=self.plan.validation_steps or None, callbacks=list(self.callbacks), verbose=0)
 
@@ -142,7 +141,7 @@ class Fitting:
         logs = {metric.name: float(metric.result()) for metric in self.model.metrics}
         command.begin_work()
         if self.plan.validation_steps:
-            with self._named_damage():
+            with bad_records.named(self.run, self.data):
                 scores = self.model.evaluate(self._held_out(), steps=self.plan.validation_steps, callbacks=calls, verbose=0,
                                              return_dict=True)
             logs |= {f"val_{name}": value for name, value in scores.items()}
@@ -152,20 +151,8 @@ class Fitting:
     def _held_out(self):
         if not self.plan.validation_steps:
             return None
-        return hosts.distribute(self.model.distribute_strategy, lambda host: self._validation_batches(host).take(
-            self.plan.validation_steps), self.stage.batch_size)
-
-    def _validation_batches(self, host: inputs.Host) -> tf.data.Dataset:
-        stage = self.stage
-        return inputs.validation_batches(runs.held_out_part(self.run, self.data), stage.size, stage.eval_resize,
-                                         stage.batch_size, host, stage.antialias)
-
-    @contextlib.contextmanager
-    def _named_damage(self) -> Iterator[None]:
-        try:
-            yield
-        except tf.errors.DataLossError:
-            raise damage.name(bad_records.part_read(self.run, self.data), bad_records.ADVICE) from None
+        return hosts.distribute(self.model.distribute_strategy, lambda host: validation_batches(
+            self.run, self.stage, self.data, host).take(self.plan.validation_steps), self.stage.batch_size)
 
     def _tell(self, error: Diverged) -> str:
         """The line about it; what is known of its batch goes into a file too."""
@@ -212,3 +199,9 @@ def training_batches(run: Run, stage: Stage, data: datasets.Dataset, start_step:
         part, pictures, stage.batch_size, stage_seed(run, stage), start_step,
         ordered=not run.unordered, class_balance=stage.class_balance, host=host, cache=cache,
         ram_budget=caches.left(budget, part) if cache else budget, mix=mixing.Alphas(stage.mixup, stage.cutmix, stage.mixup_draw))
+
+
+def validation_batches(run: Run, stage: Stage, data: datasets.Dataset, host: inputs.Host) -> tf.data.Dataset:
+    """Those of what the run holds out, of which there is something, as the stage sees them."""
+    return inputs.validation_batches(runs.held_out_part(run, data), stage.size, stage.eval_resize, stage.batch_size, host,
+                                     stage.antialias)

@@ -54,7 +54,9 @@ def _define_data_and_model() -> None:
         "stage", [], "One training stage: name=all,epochs=20,size=300,lr=0.1,train=all. Repeated, in order; one of the "
         "same name replaces the earlier. epochs may be a part of one. train is head, all, last:18 (the last 18 layers of "
         "the base) or from:LAYER; lr a rate, or one for each of --groups. "
-        f"These flags may stand in it too: {', '.join(STAGE_FLAGS)}.")
+        f"These flags may stand in it too: {', '.join(STAGE_FLAGS)}. name=probe,size=224,train=probe needs no more: the features "
+        "of the training pictures are computed once (by the views of --tta), and logistic regression on them gives the head; of "
+        "these flags it takes batch_size, eval_resize and antialias, and the others mean nothing to it.")
     define_on_off("place_input", False, "Feed latitude and longitude to the classifier beside the picture.")
     define_float("place_drop", 0.5, "With --place_input: share of the training pictures whose place is not told.", high=1.0)
     define_on_off("freeze_place", False, "With --place_input: leave what reads the place as it is; for a --stage.")

@@ -6,6 +6,7 @@ import tensorflow as tf
 from pipeline.devices import cluster, hosts, strategy as strategies
 from pipeline.errors import UserError
 from pipeline.models import classifier as classifiers, scaling, weights, zoo
+from pipeline.models.trained_layers import PROBE
 from pipeline.ops import decode, randaugment, rotation, tta
 from pipeline.records import dataset as datasets, device_pictures
 from pipeline.records.training_picture import DEVICE, FAST, MASK
@@ -28,6 +29,8 @@ def check_flags(run: runs.Run) -> None:
         tta.check(views, run.stages[-1].eval_resize, run.stages[-1].size)
     for stage in run.stages:
         zoo.check_size(run.model, stage.size)
+        if stage.is_probe:
+            _check_probe(run, stage)
         if not decode.parse_eval_resize(stage.eval_resize, stage.size).short and stage.augment == "crop":
             raise UserError(f"stage {stage.name}: augment=crop needs eval_resize=short:N, not {stage.eval_resize}")
         if stage.randaugment:
@@ -36,6 +39,20 @@ def check_flags(run: runs.Run) -> None:
             raise UserError(f"stage {stage.name}: --nesterov is of optimizer=sgd with a momentum, not of {stage.optimizer} with "
                             f"momentum={stage.momentum:g}")
         _check_augmentation(run, stage)
+
+
+def _check_probe(run: runs.Run, stage: Stage) -> None:
+    for views in (run.tta, run.oof_tta or run.tta):
+        tta.check(views, stage.eval_resize, stage.size)
+    if run.place_input:
+        raise UserError(f"stage {stage.name}: train=probe does not go with --place_input: what reads the place wants steps")
+    if cluster.find():
+        raise _probe_of_several(stage)
+
+
+def _probe_of_several(stage: Stage) -> UserError:
+    return UserError(f"stage {stage.name}: train=probe works on one host: unset TF_CONFIG, or take a TPU of one host (v2-8, "
+                     "v3-8)")
 
 
 def check(run: runs.Run, data: datasets.Dataset) -> None:
@@ -63,6 +80,8 @@ def check_replicas(run: runs.Run, strategy: tf.distribute.Strategy) -> None:
         raise cluster.several_for_folds()
     on_tpu = isinstance(strategy, tf.distribute.TPUStrategy)
     for stage in run.stages:
+        if stage.is_probe and hosts.count(strategy) > 1:
+            raise _probe_of_several(stage)
         strategies.check_divisible(strategy, stage.batch_size, stage.accumulate)
         if run.sync_batch_norm and stage.accumulate > 1 and strategy.num_replicas_in_sync > 1 and not on_tpu:
             raise UserError(f"stage {stage.name}: accumulate={stage.accumulate} goes with --sync_batch_norm on a TPU only: "
@@ -190,7 +209,7 @@ def _check_first_weights(run: runs.Run) -> None:
 
 
 def _check_layers(run: runs.Run) -> None:
-    by_layers = [stage for stage in run.stages if stage.train not in ("head", "all") or stage.groups
+    by_layers = [stage for stage in run.stages if stage.train not in (PROBE, "head", "all") or stage.groups
                  or stage.lower_lrs or stage.layer_decay != 1]
     if by_layers:  # they are known only once the network stands
         base = zoo.build_base(run.model, by_layers[0].size)
@@ -224,7 +243,7 @@ def _check_parts(run: runs.Run, data: datasets.Dataset) -> None:
         held_out.check()
     _check_masks(run, part)
     for stage in run.stages:
-        if stage.batch_size > part.size:
+        if stage.batch_size > part.size and not stage.is_probe:
             logging.warning("stage %s: a batch of %d is more than the %d pictures there are; each stands in it several "
                             "times", stage.name, stage.batch_size, part.size)
 

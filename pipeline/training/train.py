@@ -16,7 +16,8 @@ from pipeline.records import class_balance, dataset as datasets, input as inputs
 from pipeline.runs import checkpoint, record as run_record, run as runs, seen
 from pipeline.runs.run import Plan, Run
 from pipeline.runs.stages import Stage
-from pipeline.training import bad_records, callbacks, fitting, optimizers, patience, run_checks, schedules, trainable, watch
+from pipeline.training import (bad_records, callbacks, fitting, optimizers, patience, probe_stage, run_checks, schedules, trainable,
+                               watch)
 from pipeline.training.replica_values import ReplicaValues, of_replicas
 from pipeline.training.weight_average import WeightAverage
 
@@ -34,6 +35,10 @@ def _log_plan(run: Run, data: datasets.Dataset, strategy: tf.distribute.Strategy
                      "all shards, of which there are fewer than hosts, and makes its part of every batch")
     for stage in run.stages:
         plan = runs.plan_stage(run, stage, data)
+        if stage.is_probe:
+            logging.info("stage %s: train=%s, %d px, features by --tta=%s in batches of %d", stage.name, stage.train,
+                         stage.size, run.tta, stage.batch_size)
+            continue
         logging.info("stage %s: train=%s, %d px, %g epoch(s) of %g steps of %d, a checkpoint every %d, %s peak rate "
                      "%.3g, warm-up %d of %d steps, augment %s%s", stage.name, stage.train, stage.size, plan.epochs,
                      plan.steps_per_epoch, stage.batch_size, plan.steps_per_snapshot, stage.optimizer, stage.peak_lr,
@@ -73,26 +78,41 @@ def _load_initial(run: Run, stage: Stage, built: classifiers.Classifier, data: d
         _load_earlier_run(run, built, data)
 
 
+def _build_first(run: Run, stage: Stage, data: datasets.Dataset) -> classifiers.Classifier:
+    """With the weights of the model's library or file, where these are the stage's first."""
+    from_library = run.stages[0] == stage and not run.init_from
+    return _build(run, stage, data, run.weights if from_library else "none")
+
+
 def _train_stage(run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.distribute.Strategy) -> None:
     files.make_dirs(runs.stage_dir(run, stage))
     with hosts.folder_to_write(strategy, runs.stage_dir(run, stage)) as folder:
-        _train_stage_into(folder, run, stage, data, strategy)
+        # Every stage seeds anew, so that a stage begins alike whether or not the earlier ones ran in this process.
+        tf.keras.backend.clear_session()
+        tf.keras.utils.set_random_seed(run.random_seed)
+        if stage.is_probe:
+            _fit_probe(folder, run, stage, data, strategy)
+        else:
+            _train_stage_into(folder, run, stage, data, strategy)
     hosts.wait_for_all(strategy)  # or the next stage would look for a checkpoint that another host still writes
+
+
+def _fit_probe(folder: str, run: Run, stage: Stage, data: datasets.Dataset, strategy: tf.distribute.Strategy) -> None:
+    with strategy.scope():
+        built = _build_first(run, stage, data)
+        _load_initial(run, stage, built, data)
+    probe_stage.fit(run, stage, data, built, strategy, folder)
 
 
 def _train_stage_into(folder: str, run: Run, stage: Stage, data: datasets.Dataset,
                       strategy: tf.distribute.Strategy) -> None:
     plan = runs.plan_stage(run, stage, data)
     started = time.monotonic()
-    tf.keras.backend.clear_session()
-    # Every stage seeds anew, so that a stage begins alike whether or not the earlier ones ran in this process.
-    tf.keras.utils.set_random_seed(run.random_seed)
     rate = schedules.make_rate(stage.lr_schedule, stage.peak_lr, plan.warmup_steps, plan.total_steps,
                                plan.steps_per_epoch, stage.lr_factor)
     with strategy.scope():
         waiting, factor = patience.make(stage), fitting.RateFactor(rate)
-        from_library = run.stages[0] == stage and not run.init_from
-        built = _build(run, stage, data, run.weights if from_library else "none")
+        built = _build_first(run, stage, data)
         # What is validated, saved and predicted with: the network that is trained, or the average of its weights.
         valued = _build(run, stage, data, "none") if stage.ema else built
         average = WeightAverage(valued.model, built.model, stage.ema) if stage.ema else None

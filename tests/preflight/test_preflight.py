@@ -12,6 +12,7 @@ from pipeline.preflight import all_recipes, compiler, environment, host_rate, re
 from pipeline.preflight.compiler import Compiled
 from pipeline.preflight.lowering import Program
 from pipeline.preflight.rows import Request, Row
+from pipeline.runs import run as runs
 from pipeline.tasks import registry as tasks
 import raw_data
 import training_runs
@@ -33,6 +34,16 @@ def test_steps_of_two_stages():
     planned = [(step.stage.name, step.kind, step.batch, step.views.name) for step in steps.plan(run, 8)]
     assert planned == [("first", "train", 8, "none"), ("first", "validate", 8, "none"), ("second", "train", 4, "none"),
                        ("second", "validate", 4, "none"), ("second", "predict", 4, "six")]
+
+
+def test_a_probe_takes_no_training_step():
+    run = a_run(training_runs.stage(name="probe", train="probe", batch_size=16, loss=None), training_runs.stage(loss="focal"))
+    planned = [(step.stage.name, step.kind) for step in steps.plan(dataclasses.replace(run, stages=run.stages[:1]), 8)]
+    assert planned == [("probe", "validate"), ("probe", "predict")]
+    competition = steps.Competition.of(run, None)
+    assert competition.task == tasks.MULTI_LABEL  # by the stage that has a loss of its own
+    run = runs.for_task(run, competition.task)
+    assert steps.Programs(run, competition, 8).make(steps.plan(run, 8)[0], 2).serialized
 
 
 @pytest.mark.parametrize("changes", [

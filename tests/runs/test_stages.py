@@ -18,10 +18,11 @@ DEFAULTS = {"batch_size": 32, "augment": "inception", "min_crop": 0.08, "crop_la
             "random_erasing": 0.0, "jitter": 0.0, "pca_noise": 0.0, "rotate": 0.0, "grid_mask": 0.0, "nesterov": False,
             "l2": 0.0, "decay_all": False, "augment_on": "host"}
 PARSERS = {name: (lambda kind: lambda text: kind(text))(type(value)) for name, value in DEFAULTS.items()}
+UNTOUCHED = {**DEFAULTS, "randaugment": "", "batch_size": 8, "class_balance": "none", "label_smoothing": 0.0}
 
 
 def parse(*lines):
-    return stages.parse(lines, DEFAULTS, PARSERS)
+    return stages.parse(lines, DEFAULTS, PARSERS, UNTOUCHED)
 
 
 def test_defaults_cover_every_stage_flag():
@@ -61,12 +62,27 @@ def test_zero_epochs_skip_a_stage():
     assert [stage.name for stage in parse("name=a,epochs=0,size=32,lr=1", "name=b,epochs=2,size=32,lr=1")] == ["b"]
 
 
+def test_a_probe_needs_no_epochs_and_takes_no_flag_that_means_nothing_to_it():
+    probe, everything = parse("name=probe,size=64,train=probe,eval_resize=short:72", "name=all,epochs=2,size=32,lr=1")
+    assert probe.is_probe and not everything.is_probe
+    assert (probe.size, probe.eval_resize, probe.batch_size) == (64, "short:72", 32)
+    assert (probe.randaugment, probe.label_smoothing, everything.randaugment) == ("", 0.0, "6:4")
+    (left,) = parse("name=probe,size=64,train=probe,epochs=0", "name=all,epochs=2,size=32,lr=1")
+    assert left.name == "all"
+
+
+@pytest.mark.parametrize("key", ["lr=0.1", "epochs=1", "augment=crop", "mixup=0.1", "ema=0.9"])
+def test_what_means_nothing_to_a_probe_is_refused_in_its_stage(key):
+    with pytest.raises(UserError, match=f"{key.split('=')[0]} means nothing with train=probe.* it takes name, size"):
+        parse(f"name=probe,size=64,train=probe,{key}")
+
+
 @pytest.mark.parametrize("scale_lr, batch, lr_batch, peak", [
     (True, 32, 256, 0.1 * 32 / 256), (True, 512, 256, 0.2), (False, 32, 256, 0.1), (True, 64, 64, 0.1),
     (True, 8, 64, 0.0125)])
 def test_the_rate_is_scaled_by_the_batch(scale_lr, batch, lr_batch, peak):
     changed = {**DEFAULTS, "scale_lr": scale_lr, "batch_size": batch, "lr_batch": lr_batch}
-    (stage,) = stages.parse(["name=a,epochs=1,size=32,lr=0.1"], changed, PARSERS)
+    (stage,) = stages.parse(["name=a,epochs=1,size=32,lr=0.1"], changed, PARSERS, UNTOUCHED)
     assert stage.peak_lr == pytest.approx(peak)
 
 

@@ -1,0 +1,307 @@
+"""Which settings suit small sets, out of fold, one at a time: python -m benchmarks.small_sets --data_dir=inat2019:FOLDER …
+
+Of each competition only train is read. Its pictures, or so many of each class (--sizes), become records in two folds; each
+candidate (configs/base.flags with one setting changed, see CANDIDATES) is trained by folds on each of them, and scored out of
+fold: top-1, with several labels F2 by cross-fitting. So is the linear probe alone, under the same folds. The two candidates that
+gain most over the probe, on average, are trained with further seeds. OUT_DIR/results.csv has a row for each that stands; the same
+command goes on behind them, and with --max_minutes it begins no further one when they are over. Models go when they are scored.
+"""
+
+import collections
+import dataclasses
+import io
+import os
+import shutil
+import subprocess
+import sys
+import time
+from typing import Any, Iterable, Iterator, Optional, Sequence
+
+from absl import flags, logging
+import numpy as np
+
+from pipeline import command, files
+from pipeline.errors import UserError
+from pipeline.flag_types import define_float, define_path, require
+
+FLAGS = flags.FLAGS
+flags.DEFINE_multi_string("data_dir", [], "COMPETITION:FOLDER, e.g. inat2019:~/inat2019; repeated.")
+flags.DEFINE_list("sizes", ["20", "all"], "Pictures a class: numbers, or all.")
+flags.DEFINE_list("candidates", [], "Names of CANDIDATES. Default: all of them.")
+flags.DEFINE_string("model", None, "Instead of the recipe's.")
+define_path("weights", "Instead of the recipe's.")
+flags.DEFINE_integer("size", 0, "Pixels, height = width, of all stages; 0: the recipe's.", 0)
+define_float("epochs_share", 1.0, "Every stage's epochs are multiplied by this, for trying out.", low=1e-3)
+flags.DEFINE_integer("seeds", 3, "Seeds of the two best; 1: they are not trained again.", 1)
+define_float("max_minutes", 0.0, "Begin nothing more after so many; 0: no limit.")
+define_path("out_dir", "Where records and results.csv go [runs/small_sets].")
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+RECIPE = os.path.join(ROOT, "configs", "base.flags")
+FOLDS, RECORD_SEED, BEST = 2, 0, 2
+PROBE = "probe"  # the row that the others are measured by
+COLUMNS = ("set", "size", "candidate", "seed", "metric", "score", "minutes", "pictures", "problem")
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """What differs from the recipe.
+
+    Attributes:
+      stages: by the name of a stage, the keys of its line that are others; a key of None goes.
+      flags: of multi_stage_train.py.
+    """
+
+    stages: dict[str, dict[str, Optional[str]]] = dataclasses.field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+
+
+_TO_PROBE = {"epochs": None, "lr": None, "train": "probe"}
+CANDIDATES = {
+    "base": Candidate(),
+    "rate x 3": Candidate({"all": {"lr": "1e-3"}}),
+    "rate / 3": Candidate({"all": {"lr": "1e-4"}}),
+    "rate / 10": Candidate({"all": {"lr": "3e-5"}}),
+    "last 60 layers": Candidate({"all": {"train": "last:60"}}),
+    "last 20 layers": Candidate({"all": {"train": "last:20"}}),
+    "no weight decay": Candidate(flags=("--weight_decay=0",)),
+    "weight decay 0.05": Candidate(flags=("--weight_decay=0.05",)),
+    "layer decay 0.75": Candidate({"all": {"layer_decay": "0.75"}}),
+    "averaged weights": Candidate({"all": {"ema": "0.99"}}),
+    "crop": Candidate(flags=("--augment=crop", "--eval_resize=short:{resize}")),
+    "large crops": Candidate(flags=("--min_crop=0.4",)),
+    "no randaugment": Candidate(flags=("--randaugment=",)),
+    "randaugment 2:9": Candidate(flags=("--randaugment=2:9",)),
+    "no label smoothing": Candidate(flags=("--label_smoothing=0",)),
+    "mixup 0.2": Candidate(flags=("--mixup=0.2",)),
+    "dropout 0.3": Candidate(flags=("--dropout=0.3",)),
+    "3 x as long": Candidate({"all": {"epochs": "30"}}),
+    "batch 16": Candidate(flags=("--batch_size=16",)),
+    "probe first": Candidate({"head": _TO_PROBE}),
+    "probe first, rate / 3": Candidate({"head": _TO_PROBE, "all": {"lr": "1e-4"}}),
+}
+
+
+def recipe_stages() -> dict[str, dict[str, str]]:
+    """The stage lines of the recipe, key by key."""
+    with open(RECIPE, encoding="utf-8") as file:
+        lines = [line.strip().partition("=")[2] for line in file if line.startswith("--stage=")]
+    stages = [dict(part.split("=", 1) for part in line.split(",")) for line in lines]
+    return {stage["name"]: stage for stage in stages}
+
+
+def arguments(candidate: Optional[Candidate]) -> list[str]:
+    """Of multi_stage_train.py, after the recipe; None: the probe alone, in place of the recipe's stages."""
+    stages = recipe_stages()
+    size = FLAGS.size or int(next(iter(stages.values()))["size"])
+    found = [f"--model={FLAGS.model}"] if FLAGS.model else []
+    found += [f"--weights={FLAGS.weights}"] if FLAGS.weights else []
+    if candidate is None:
+        return [*found, f"--stage=name={PROBE},size={size},train=probe",
+                *(f"--stage=name={name},epochs=0,size={size},lr=0" for name in stages)]
+    for name, stage in stages.items():
+        keys = {**stage, "size": str(size), **candidate.stages.get(name, {})}
+        if keys["epochs"]:
+            keys["epochs"] = f"{float(keys['epochs']) * FLAGS.epochs_share:g}"
+        found.append("--stage=" + ",".join(f"{key}={value}" for key, value in keys.items() if value is not None))
+    return [*found, *(one.format(resize=size * 8 // 7) for one in candidate.flags)]
+
+
+def run(script: str, *given: str) -> int:
+    """One of the commands; its exit code. Ends this one where it was a mistake in the flags, or interrupted."""
+    code = subprocess.run([sys.executable, os.path.join(ROOT, script), *given], cwd=ROOT, check=False).returncode
+    if code in (command.USAGE_EXIT_CODE, command.INTERRUPTED_EXIT_CODE):
+        sys.exit(code)
+    return code
+
+
+def draw(labels: Sequence[Sequence[int]], count: Optional[int], seed: int) -> np.ndarray:
+    """Positions, ascending, of a random choice in which each class has `count` pictures, or all that it has (with several
+    labels a picture more, where another label wants the picture); None: all."""
+    if count is None:
+        return np.flatnonzero([len(one) > 0 for one in labels])
+    taken: collections.Counter = collections.Counter()
+    chosen = []
+    for position in np.random.default_rng(seed).permutation(len(labels)).tolist():
+        if any(taken[label] < count for label in labels[position]):
+            taken.update(labels[position])
+            chosen.append(position)
+    return np.array(sorted(chosen), np.int64)
+
+
+def prepare(name: str, folder: str, out_dir: str) -> None:
+    """The pictures of a competition's train, and for each size a table and records of it, where they do not stand."""
+    if all(files.exists(os.path.join(out_dir, size, "records", "dataset.json")) for size in FLAGS.sizes):
+        return
+    whole = os.path.join(out_dir, "records")
+    if run("create_tfrecords.py", f"--competition={name}", f"--data_dir={folder}", f"--out_dir={whole}"):
+        sys.exit(command.WORK_EXIT_CODE)
+    examples, labels_column = _unpack(whole, os.path.join(out_dir, "pictures"))
+    for size in FLAGS.sizes:
+        chosen = examples.iloc[draw(list(examples["labels"]), None if size == "all" else int(size), RECORD_SEED)]
+        table = chosen.assign(**{labels_column: ["|".join(f"c{label:05d}" for label in one) for one in chosen["labels"]]})
+        target = os.path.join(out_dir, size)
+        files.make_dirs(target)
+        files.write_whole(os.path.join(target, "table.csv"), table[["path", labels_column]].to_csv(index=False))
+        if run("create_tfrecords.py", "--competition=table", f"--data_dir={os.path.join(out_dir, 'pictures')}",
+               f"--table={os.path.join(target, 'table.csv')}", "--val_share=0", f"--folds={FOLDS}",
+               f"--out_dir={os.path.join(target, 'records')}"):
+            sys.exit(command.WORK_EXIT_CODE)
+
+
+def _unpack(records: str, folder: str):
+    """Writes the pictures of train as files; (its examples with the column path, the name of a table's column of labels)."""
+    import tensorflow as tf
+    from pipeline.records import dataset, input as inputs
+
+    data = dataset.load(records)
+    part = data.part("train")
+    files.make_dirs(folder)
+    for one in inputs.examples(part).as_numpy_iterator():
+        files.write_whole(os.path.join(folder, f"{one['row']}.jpg"), one["encoded"])
+    tf.keras.backend.clear_session()
+    examples = part.examples()
+    return examples.assign(path=[f"{row}.jpg" for row in examples["row"]]), "label" if data.task.exclusive else "labels"
+
+
+def results(path: str):
+    """A DataFrame of COLUMNS: what stands."""
+    import pandas as pd
+
+    content = files.read_if_there(path)
+    if content is None:
+        return pd.DataFrame(columns=COLUMNS)
+    return pd.read_csv(io.BytesIO(content), dtype={"size": str, "problem": str}, keep_default_na=False,
+                       na_values={"score": [""], "minutes": [""]})
+
+
+def note(path: str, row: dict[str, Any]) -> None:
+    import pandas as pd
+
+    before = results(path)
+    after = pd.DataFrame([row])[list(COLUMNS)]
+    files.write_whole(path, (pd.concat([before, after]) if len(before) else after).to_csv(index=False))
+
+
+def train(records: str, candidate: str, seed: int, model_dir: str) -> dict[str, Any]:
+    """Trains by folds and scores out of fold: metric, score, minutes, pictures and problem of a row."""
+    code = run("multi_stage_train.py", f"--flagfile={RECIPE}", f"--data_dir={records}", f"--model_dir={model_dir}", "--fold=all",
+               f"--random_seed={seed}", *arguments(None if candidate == PROBE else CANDIDATES[candidate]))
+    out = os.path.join(model_dir, "scores.json")
+    code = code or run("evaluate.py", f"--data_dir={records}", f"--out={out}",
+                       f"--predictions={os.path.join(model_dir, 'out_of_fold')}")
+    if code:
+        return {"metric": "", "score": None, "minutes": None, "pictures": 0, "problem": f"exit code {code}"}
+    scores = files.read_json(out)
+    metric = "f2" if "f2" in scores else "top1"
+    minutes = sum(files.read_json(os.path.join(model_dir, f"fold_{fold}", "result.json"))["minutes"] for fold in range(FOLDS))
+    return {"metric": metric, "score": scores[metric], "minutes": round(minutes, 2), "pictures": scores["examples"], "problem": ""}
+
+
+def work(sets: dict[str, str], names: Iterable[str], seeds: Sequence[int]) -> Iterator[tuple[str, str, str, int]]:
+    """(set, size, candidate, seed) in the order of training."""
+    for seed in seeds:
+        for name in names:
+            for one in sets:
+                for size in FLAGS.sizes:
+                    yield one, size, name, seed
+
+
+def carry_out(sets: dict[str, str], out_dir: str, items: Iterable[tuple[str, str, str, int]], started: float) -> bool:
+    """Trains what does not stand; whether all of it stands now."""
+    path = os.path.join(out_dir, "results.csv")
+    for one, size, name, seed in items:
+        table = results(path)
+        if len(table[(table["set"] == one) & (table["size"] == size) & (table["candidate"] == name) & (table["seed"] == seed)]):
+            continue
+        if FLAGS.max_minutes and time.monotonic() - started > FLAGS.max_minutes * 60:
+            return False
+        logging.info("%s, %s a class, %s, seed %d", one, size, name, seed)
+        model_dir = os.path.join(out_dir, "model")
+        if files.exists(model_dir):  # of one that was interrupted: whose it was is not known
+            shutil.rmtree(model_dir)
+        row = train(os.path.join(out_dir, one, size, "records"), name, seed, model_dir)
+        note(path, {"set": one, "size": size, "candidate": name, "seed": seed, **row})
+        shutil.rmtree(model_dir, ignore_errors=True)
+    return True
+
+
+def gains(table, seeds: Optional[Sequence[int]] = None):
+    """A DataFrame, a row a candidate that has a score wherever the probe has: for each set and size the mean score over the
+    seeds; mean and least gain over the probe; minutes in all, over seeds their mean. The best first."""
+    scored = table[table["score"].notna()]
+    scored = scored if seeds is None else scored[scored["seed"].isin(seeds)]
+    wide = scored.pivot_table(index="candidate", columns=["set", "size"], values="score", aggfunc="mean", sort=False)
+    wide.columns = [f"{one}, {size}" for one, size in wide.columns]
+    wide = wide[wide.notna().all(axis=1)]
+    if PROBE not in wide.index:
+        return wide.iloc[:0]
+    differences = wide - wide.loc[PROBE]
+    minutes = scored.groupby(["candidate", "seed"])["minutes"].sum().groupby("candidate").mean()
+    wide = wide.assign(**{"mean gain": differences.mean(axis=1), "least gain": differences.min(axis=1), "minutes": minutes})
+    return wide.sort_values("mean gain", ascending=False, kind="stable")
+
+
+def tell(table) -> None:
+    """Prints the table, and where candidates have several seeds the interval of their mean gain over the sets and sizes."""
+    found = gains(table, [0])
+    print("| candidate | " + " | ".join(found.columns) + " |")
+    print("|---" * (len(found.columns) + 1) + "|")
+    for name, row in found.iterrows():
+        cells = [f"{value:+.3f}" if "gain" in column else f"{value:.{1 if column == 'minutes' else 3}f}"
+                 for column, value in row.items()]
+        print(f"| {name} | {' | '.join(cells)} |")
+    seeds = table[(table["candidate"] != PROBE) & table["score"].notna()].groupby("candidate")["seed"].nunique()
+    for name in seeds[seeds > 1].index:
+        low, mean, high = interval_of_seeds(table, name)
+        print(f"{name}: {seeds[name]} seeds, mean gain over the probe {mean:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}")
+    sys.stdout.flush()
+
+
+def interval_of_seeds(table, name: str) -> tuple[float, float, float]:
+    """(low, mean, high): Student's 95 % interval, over the seeds, of a candidate's mean gain over the probe."""
+    from scipy import stats
+
+    probe = table[table["candidate"] == PROBE].set_index(["set", "size"])["score"]
+    ours = table[(table["candidate"] == name) & table["score"].notna()].set_index(["set", "size"])
+    means = (ours["score"] - probe.reindex(ours.index)).groupby(ours["seed"]).mean()
+    half = stats.t.ppf(0.975, len(means) - 1) * stats.sem(means)
+    return means.mean() - half, means.mean(), means.mean() + half
+
+
+def find_sets() -> dict[str, str]:
+    """Folder by competition. Raises UserError."""
+    sets = {}
+    for given in FLAGS.data_dir:
+        name, colon, folder = given.partition(":")
+        if not colon or not folder or name in sets:
+            raise UserError(f"--data_dir={given}: write COMPETITION:FOLDER, each competition once")
+        sets[name] = os.path.expanduser(folder)
+    for size in FLAGS.sizes:
+        if size != "all" and not (size.isdigit() and int(size) > 1):
+            raise UserError(f"--sizes={size}: write numbers of pictures a class, from 2 up, or all")
+    unknown = [name for name in FLAGS.candidates if name not in CANDIDATES]
+    if unknown:
+        raise UserError(f"--candidates: unknown {unknown[0]!r}; known: {', '.join(CANDIDATES)}")
+    return sets
+
+
+def main() -> None:
+    require("data_dir")
+    sets, started = find_sets(), time.monotonic()
+    out_dir = os.path.abspath(FLAGS.out_dir or os.path.join(ROOT, "runs", "small_sets"))
+    path = os.path.join(out_dir, "results.csv")
+    for name, folder in sets.items():
+        prepare(name, folder, os.path.join(out_dir, name))
+    names = [PROBE, *(FLAGS.candidates or CANDIDATES)]
+    whole = carry_out(sets, out_dir, work(sets, names, [0]), started)
+    if whole and FLAGS.seeds > 1:
+        best = [name for name in gains(results(path), [0]).index if name != PROBE][:BEST]
+        whole = carry_out(sets, out_dir, work(sets, best, range(1, FLAGS.seeds)), started)
+    tell(results(path))
+    if not whole:
+        print("not all is trained: the same command goes on")
+
+
+if __name__ == "__main__":
+    command.run(main)
