@@ -1,8 +1,8 @@
 """Reads iNaturalist's COCO-style JSON, of any year, into a table."""
 
+import codecs
 import dataclasses
 import hashlib
-import json
 import math
 import re
 from typing import Any, Iterable, Optional, Sequence
@@ -13,6 +13,7 @@ from dataset_tools import dates, files, places
 from dataset_tools.table import Example, MissingTable, Rejected, SPLITS, Table, make_examples
 from dataset_tools.unread import Unread
 from pipeline.errors import UserError
+from pipeline.files import parse_json
 from pipeline.records.schema import RANKS
 
 
@@ -80,7 +81,7 @@ def read_splits(data_dir: str, split_files: Sequence[SplitFile]) -> Table:
 def load_json(path: str) -> Any:
     """Raises UserError where the file is missing or no JSON."""
     try:
-        return json.loads(files.read_bytes(path).decode("utf-8-sig"))
+        return parse_json(files.read_bytes(path).removeprefix(codecs.BOM_UTF8))
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist") from error
     except OSError as error:

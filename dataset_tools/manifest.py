@@ -11,7 +11,7 @@ from dataset_tools import files, standing
 from dataset_tools.table import MISSING, Example, Rejected, trained_split
 from pipeline import files as whole_files, lock
 from pipeline.errors import UserError
-from pipeline.files import target_of
+from pipeline.files import parse_json, target_of
 from pipeline.records import schema
 
 UNFINISHED_FILE = "unfinished.json"  # in a folder that is being written: which of its files are ours
@@ -85,7 +85,7 @@ def find_finished(out_dir: str, settings: dict[str, Any]) -> Optional[schema.Man
         return None
     advice = "choose another --out_dir or delete it"
     try:
-        manifest = schema.Manifest.from_json(json.loads(files.read_bytes(path)))
+        manifest = schema.Manifest.from_json(parse_json(files.read_bytes(path)))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} is no manifest of shards; {advice}") from error
     there = {**_LATER_SETTINGS, **manifest.settings}

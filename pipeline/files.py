@@ -114,11 +114,22 @@ def write_json(path: str, value: Any) -> None:
     write_whole(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # as JSON escapes half of a character
+
+
+def parse_json(content: bytes) -> Any:
+    """Raises ValueError or RecursionError where it is no JSON, or has text that no file can be written with: half a character."""
+    value = json.loads(content)
+    if _SURROGATE.search(content):
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
+
+
 def read_json(path: str) -> Any:
     """Raises UserError naming the file when it isn't there or isn't JSON."""
     try:
         with open_file(path, "rb") as file:
-            return json.loads(file.read())
+            return parse_json(file.read())
     except FileNotFoundError:
         raise UserError(f"{path} does not exist") from None
     except (ValueError, RecursionError) as error:  # a hundred thousand brackets, say

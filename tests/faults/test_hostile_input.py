@@ -86,6 +86,22 @@ def test_manifests_that_lie(tmp_path, change):
         predicted_data.datasets.load(data.directory)
 
 
+def test_half_a_character_is_no_text(tmp_path):
+    """JSON can escape it, and no file can be written with it; a whole pair of halves is a character."""
+    raw = tiny_records.write_raw(tmp_path / "raw", train=6, val=3, test=2)
+    train = json.loads((raw / "train.json").read_text())
+    for name, code in (("moth \ud83e\udd8b", 0), ("moth \ud83e", 2)):
+        train["categories"][0]["name"] = name
+        (raw / "train.json").write_text(json.dumps(train))
+        done = raw_data.run_command("create_tfrecords.py", "--competition=inat2021", f"--data_dir={raw}", f"--out_dir={tmp_path}/r{code}")
+        assert done.returncode == code, done.stderr[-2000:]
+    raw_data.assert_one_line_mistake(done, "train.json is not valid JSON")
+    manifest = tmp_path / "r0/dataset.json"
+    manifest.write_text(manifest.read_text().replace("moth \U0001f98b", "moth \\ud83e"))
+    with pytest.raises(UserError, match="dataset.json is not valid JSON"):
+        predicted_data.datasets.load(str(tmp_path / "r0"))
+
+
 def test_arrays_are_never_unpickled(tmp_path):
     """As predictions of another program, and as our own."""
     exploit = np.array([[Exploit()]], dtype=object)
