@@ -11,7 +11,7 @@ from iterstrat.ml_stratifiers import MultilabelStratifiedKFold
 from sklearn.model_selection import StratifiedKFold
 
 from dataset_tools import duplicates, fingerprints, shard_plan, stratified_groups
-from dataset_tools.table import Example, Table, trained_split
+from dataset_tools.table import Example, Table, rows_of, trained_split
 from pipeline.errors import UserError
 
 COPIES, ROWS = METHODS = ("copies", "rows")
@@ -28,7 +28,7 @@ def divide(table: Table, data_dir: str, count: int, distance: int, seed: int, wo
     aside later included. Copies may then stand in several folds; how many do is told.
 
     Args:
-      table: its `group` column, where it has one, names what must stay together beyond copies.
+      table: its `group` column names what must stay together beyond copies.
       data_dir: where the pictures are.
       count: folds, at least 2.
       distance: of perceptual hashes of copies, in bits; duplicates.EXACT_ONLY: none are compared.
@@ -42,9 +42,9 @@ def divide(table: Table, data_dir: str, count: int, distance: int, seed: int, wo
     split = trained_split(table.examples["split"])
     in_order = table.examples[table.examples["split"] == split]
     frame = in_order.sort_values("id", kind="stable")
-    if by == ROWS and "group" in frame and frame["group"].astype(bool).any():
+    if by == ROWS and frame["group"].astype(bool).any():
         raise UserError(f"--folds_by={ROWS} would part the groups that {data_dir} names; leave it out")
-    examples = [Example(*one) for one in frame[list(Example._fields)].itertuples(index=False)]
+    examples = rows_of(frame)
     prints = fingerprints.take(data_dir, examples, workers)
     logging.info("looking for copies among %d pictures and dividing them into %d folds", len(prints), count)
     copies = duplicates.group(prints, distance)
@@ -57,7 +57,7 @@ def divide(table: Table, data_dir: str, count: int, distance: int, seed: int, wo
         fold_of = np.array([of_id[one.id] for one in examples], np.int64)
     elif usable.any():
         labels = [one.labels for one, use in zip(examples, usable) if use]
-        groups = list(frame["group"][usable]) if "group" in frame else None
+        groups = list(frame["group"][usable])
         fold_of[usable] = assign(labels, copies[usable], count, seed, groups, table.multi_label)
     groups_of_ids = _groups_of_ids(examples, copies)
     _tell(examples, groups_of_ids)

@@ -242,7 +242,10 @@ def class_infos(classes: Sequence[tuple[str, str]], rows: Sequence[Row],
 
 def write(out_dir: str, manifest: schema.Manifest, rows: Iterable[Row], rejected: Iterable[Rejected]) -> None:
     """Writes the three files, each whole or not at all, the manifest last; then the mark of `begin` goes."""
-    files.write_csv(files.join(out_dir, schema.EXAMPLES_FILE), schema.EXAMPLE_COLUMNS, map(_example_fields, rows))
+    rows = list(rows)
+    columns = schema.EXAMPLE_COLUMNS + (schema.GROUP_COLUMN,) * any(row.example.group for row in rows)
+    files.write_csv(files.join(out_dir, schema.EXAMPLES_FILE), columns,
+                    (_example_fields(row)[:len(columns)] for row in rows))
     files.write_csv(files.join(out_dir, schema.REJECTED_FILE), schema.REJECTED_COLUMNS,
                     ((*one[:3], _labels(one.labels), " ".join(one.reason.split())) for one in rejected))
     with files.replacing(files.join(out_dir, schema.DATASET_FILE)) as file:
@@ -269,4 +272,4 @@ def _number(value: float) -> str:
 def _example_fields(row: Row) -> tuple[object, ...]:
     one = row.example
     return (row.row, one.id, one.split, "" if row.fold is None else row.fold, _labels(one.labels),
-            _number(one.latitude), _number(one.longitude), _number(one.date), one.user)
+            _number(one.latitude), _number(one.longitude), _number(one.date), one.user, one.group)

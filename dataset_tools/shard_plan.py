@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from dataset_tools import files
-from dataset_tools.table import SPLITS, Example
+from dataset_tools.table import SPLITS, Example, rows_of
 
 _REMOTE_STATS = 64  # at a time: each waits for the network
 
@@ -36,8 +36,7 @@ class PlannedShard:
 
 def shuffle(examples: pd.DataFrame, split: str, seed: int) -> list[Example]:
     """The examples of one split in an order that depends on nothing but their ids, the split and the seed."""
-    rows = sorted(Example(*one) for one in
-                  examples.loc[examples["split"] == split, list(Example._fields)].itertuples(index=False))
+    rows = sorted(rows_of(examples[examples["split"] == split]))
     order = np.random.default_rng([seed, zlib.crc32(split.encode())]).permutation(len(rows))
     return [rows[i] for i in order]
 

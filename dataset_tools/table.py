@@ -11,7 +11,7 @@ from pipeline.errors import UserError
 
 MISSING = "missing"  # a reason to set a picture aside, which a later run looks at again
 SPLITS = ("train", "train_mini", "val", "test")  # rows are numbered in this order
-COLUMNS = ("id", "split", "path", "labels", "latitude", "longitude", "date", "user")
+COLUMNS = ("id", "split", "path", "labels", "latitude", "longitude", "date", "user", "group")
 
 
 class MissingTable(UserError):
@@ -29,6 +29,7 @@ class Example(NamedTuple):
     longitude: float = math.nan      # degrees
     date: float = math.nan           # fraction of the year
     user: str = ""
+    group: str = ""                  # what shares one never stands in two folds; empty: on its own
 
 
 class Rejected(NamedTuple):
@@ -45,8 +46,7 @@ class Rejected(NamedTuple):
 class Table:
     """A competition as read: its examples and classes.
 
-    `examples` has the columns of `Example` and maybe `group` (text; what shares one never stands in two folds; empty:
-    on its own); `classes` holds (source id, name) by class index; `rejected` what the competition's own files rule out
+    `examples` has the columns of `Example`; `classes` holds (source id, name) by class index; `rejected` what the competition's own files rule out
     (pictures without a label in train; with the split '' what is no picture at all). In an open set `known` says by class
     index whether it may be answered; the others are answered by `unknown_answer`.
     """
@@ -89,6 +89,11 @@ class Competition:
 def trained_split(splits: Iterable[str]) -> str:
     """The split that folds divide and classes are counted in: train, or train_mini where there is no train."""
     return "train" if "train" in set(splits) else "train_mini"
+
+
+def rows_of(frame: pd.DataFrame) -> list[Example]:
+    """The examples of (a part of) a `Table`'s data frame."""
+    return [Example(*one) for one in frame[list(Example._fields)].itertuples(index=False)]
 
 
 def make_examples(rows: Sequence[Example]) -> pd.DataFrame:

@@ -37,7 +37,7 @@ def _examples(directory: str, faults: Faults) -> list[_Line]:
     """The rows of examples.csv that can be used. Raises UserError where there are none or it is another table."""
     path = files.join(directory, schema.EXAMPLES_FILE)
     found, seen_rows, seen_ids = [], set(), set()
-    for number, one in enumerate(_table(path, schema.EXAMPLE_COLUMNS), 2):
+    for number, one in enumerate(_table(path, schema.EXAMPLE_COLUMNS, schema.GROUP_COLUMN), 2):
         if not one["row"].isdecimal() or not (one["fold"] or "0").isdecimal() or one["split"] not in SPLITS or not all(
                 label.isdecimal() for label in one["labels"].split()):
             faults.add(f"lines of {schema.EXAMPLES_FILE} that can't be read", f"line {number}: {','.join(one.values())}")
@@ -52,12 +52,12 @@ def _examples(directory: str, faults: Faults) -> list[_Line]:
     return found
 
 
-def _table(path: str, columns: Sequence[str]) -> list[_Line]:
+def _table(path: str, columns: Sequence[str], *maybe: str) -> list[_Line]:
     try:
         rows = files.read_csv(path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} can't be read: {error}") from error
-    if any(set(one) != set(columns) or None in one.values() for one in rows):
+    if any({*one} - {*maybe} != {*columns} or None in one.values() for one in rows):
         raise UserError(f"{path} is no table of create_tfrecords.py: its columns are not {', '.join(columns)}")
     return rows
 
@@ -102,10 +102,22 @@ def _check_tables(directory: str, whole: schema.Manifest, examples: Sequence[_Li
     if rejected != whole.rejected:
         faults.add(f"another number of pictures set aside than {schema.DATASET_FILE} tells", f"{rejected:,} instead of "
                    f"{whole.rejected:,}", abs(rejected - whole.rejected))
+    _check_groups([one for one in examples if one["labels"]], faults)
     folds = {one["id"]: one["fold"] for one in trained}
     for group in whole.duplicates if _keeps_copies(whole) else ():
         if len({folds[one] for one in group if one in folds}) > 1:
             faults.add("copies of a picture that stand in several folds", ", ".join(group[:4]))
+
+
+def _check_groups(labelled: Sequence[_Line], faults: Faults) -> None:
+    """A group that a table names stands in one split, and there in one fold."""
+    places: dict[str, set[tuple[str, str]]] = collections.defaultdict(set)
+    for one in labelled:
+        places[one.get(schema.GROUP_COLUMN, "")].add((one["split"], one["fold"]))
+    for group, found in places.items():
+        if group and len(found) > 1:
+            faults.add("groups that stand in several splits or folds", f"{group} in " + " and ".join(
+                f"{split}{', fold ' * bool(fold)}{fold}" for split, fold in sorted(found)))
 
 
 def _keeps_copies(whole: schema.Manifest) -> bool:

@@ -128,7 +128,7 @@ def _table(sheet: Sheet, columns: dict[str, str], rows: _Rows, splits: Sequence[
         logging.warning("%s: %r is the only label of train; is %s the column of the labels?", sheet.path, classes[0],
                         columns.get("labels") or columns["label"])
     index_of = {label: index for index, label in enumerate(classes)}
-    examples, groups, rejected = [], [], []
+    examples, rejected = [], []
     for row, split in enumerate(splits):
         labels = tuple(sorted(index_of[one] for one in rows.labels[row] if one in index_of))
         reason = _reason(split, rows.labels[row], index_of)
@@ -136,12 +136,11 @@ def _table(sheet: Sheet, columns: dict[str, str], rows: _Rows, splits: Sequence[
             rejected.append(Rejected(rows.ids[row], split, rows.paths[row], labels, reason))
             continue
         examples.append(Example(rows.ids[row], split, rows.paths[row], labels, *rows.places[row], rows.dates[row],
-                                rows.users[row]))
-        groups.append(rows.groups[row])
+                                rows.users[row], rows.groups[row]))
     if rejected:
         logging.warning("%s: %d rows are set aside: %s is %s", sheet.path, len(rejected), rejected[0].id, rejected[0].reason)
     ranks = table_labels.taxonomy(sheet, columns, rows.labels, data_dir)
-    return Table(make_examples(examples).assign(group=groups),
+    return Table(make_examples(examples),
                  [(one, ranks.get(one, {}).get("name") or one) for one in classes],
                  [{rank: text for rank, text in ranks.get(one, {}).items() if rank in RANKS} for one in classes],
                  multi_label="labels" in columns, rejected=tuple(rejected), unread=rows.unread)

@@ -21,6 +21,7 @@ COMPRESSIONS = ("", "GZIP", "ZLIB")  # of a shard, as TensorFlow names them
 # where unknown; latitude and longitude are degrees, `date` is the fraction of the year in [0, 1]; all may be empty.
 EXAMPLE_COLUMNS = ("row", "id", "split", "fold", "labels", "latitude", "longitude", "date", "user")
 RANKS = ("kingdom", "phylum", "class", "order", "family", "genus", "species")  # of ClassInfo.taxonomy
+GROUP_COLUMN = "group"  # after them, where a table names groups that stay in one split and fold
 REJECTED_COLUMNS = ("id", "split", "path", "labels", "reason")
 
 

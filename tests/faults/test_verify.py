@@ -9,11 +9,13 @@ import subprocess
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 
 from dataset_tools import adopt, build, verified_folder
 from pipeline.records import frames
+import own_table
 import raw_data
 import tiny_records
 
@@ -156,6 +158,25 @@ def test_a_picture_in_two_folds_and_one_in_two_splits(tmp_path):
     _, faults, remarks = verified_folder.verify(str(tmp_path / "r"), 1)
     assert any("stand in several folds: 1" in line for line in faults.lines())
     assert remarks == ["1 picture of test stands in train too, with the same bytes"]
+
+
+def test_groups_of_a_table_stand_in_one_fold_and_split(tmp_path):
+    own_table.make(tmp_path / "own", count=24)
+    made = raw_data.run_command("create_tfrecords.py", "--competition=table", f"--data_dir={tmp_path}/own",
+                                f"--out_dir={tmp_path}/r", "--folds=2")
+    assert made.returncode == 0, made.stderr[-2000:]
+    assert not lines(tmp_path / "r")
+    examples = pd.read_csv(tmp_path / "r/examples.csv", dtype=str, keep_default_na=False)
+    assert list(examples.columns)[-1] == "group"
+    told = {one["path"]: one["group"] for one in own_table.rows(24)}
+    assert dict(zip(examples["id"], examples["group"])) == {name: told[name] for name in examples["id"]}
+    trained = examples[examples["split"] == "train"]
+    moved = trained[trained["fold"] == "0"]["group"].iloc[0]
+    other = trained[trained["fold"] == "1"].index[0]
+    examples.loc[other, "group"] = moved
+    examples.to_csv(tmp_path / "r/examples.csv", index=False)
+    line, = lines(tmp_path / "r")
+    assert "groups that stand in several splits or folds: 1" in line and f"{moved} in train, fold 0 and train, fold 1" in line
 
 
 def test_adopted_shards_are_verified_where_they_lie(written, tmp_path):

@@ -21,7 +21,7 @@ from pipeline.answers import predictions
 from pipeline.models import classifier
 from pipeline.records import dataset
 from pipeline.runs import patterns
-from raw_data import assert_one_line, assert_one_line_mistake, run_command
+from raw_data import assert_one_line_mistake, run_command
 
 MODEL = "kecam/EfficientNetV2Tiny"
 SIZE = 32
