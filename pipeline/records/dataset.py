@@ -112,6 +112,16 @@ class Dataset:
             table = table[~table["row"].isin([str(row) for row in self.lost])]
         return table[columns]
 
+    def groups(self) -> pd.Series:
+        """Text by row (int64): the group that a table names for each example, '' for none (see schema.GROUP_COLUMN)."""
+        path = os.path.join(self.directory, schema.EXAMPLES_FILE)
+        with files.open_file(path, "r") as file:
+            there = schema.GROUP_COLUMN in pd.read_csv(file, nrows=0).columns
+        table = _read_table(path, ["row", *[schema.GROUP_COLUMN] * there])
+        with self.reading(schema.EXAMPLES_FILE):
+            rows = table["row"].to_numpy("int64")
+        return pd.Series(table[schema.GROUP_COLUMN].to_numpy() if there else "", rows)
+
     def rows(self) -> np.ndarray:
         """int64: the rows of all examples, in the order of examples.csv."""
         with self.reading(schema.EXAMPLES_FILE):

@@ -4,6 +4,8 @@ import warnings
 
 import numpy as np
 import pandas as pd
+import scipy.sparse
+import scipy.sparse.csgraph
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from pipeline.records import schema
@@ -14,18 +16,18 @@ PARTS = 3
 def divide(examples: pd.DataFrame, manifest: schema.Manifest, seed: int) -> np.ndarray:
     """int [n], the part of each picture, PARTS of them at most; all alike where nothing can be held out.
 
-    They are the folds that are left to train on, where these are two and more: folds keep together what belongs together,
-    groups too, which nothing else knows. Where there are none (or copies stand in several) the division is by label, and
-    copies that are known stay together.
+    They are the folds that are left to train on, where these are two and more: folds keep together what belongs together.
+    Where there are none (or copies stand in several) the division is by label, and groups and copies that are known stay
+    together.
 
     Args:
-      examples: the columns id, fold (−1: none) and labels of what is trained on, each with a label at least.
+      examples: the columns id, fold (−1: none), labels and group ('': none) of what is trained on, each with a label at least.
       seed: of the division by label.
     """
     folds, numbers = np.unique(examples["fold"].to_numpy(), return_inverse=True)
     if len(folds) > 1 and not manifest.parted_copies:
         return numbers % PARTS
-    return _by_label(_rarest(examples["labels"]), _groups(examples["id"], manifest), seed)
+    return _by_label(_rarest(examples["labels"]), _together(examples, manifest), seed)
 
 
 def _rarest(labels: pd.Series) -> np.ndarray:
@@ -34,10 +36,16 @@ def _rarest(labels: pd.Series) -> np.ndarray:
     return np.array([min(one, key=lambda label: (counts[label], label)) for one in labels])
 
 
-def _groups(ids: pd.Series, manifest: schema.Manifest) -> np.ndarray:
-    """int [n], the same for copies of one picture."""
-    group_of = {one: number for number, group in enumerate(manifest.duplicates) for one in group}
-    return np.array([group_of.get(one, len(manifest.duplicates) + position) for position, one in enumerate(ids)])
+def _together(examples: pd.DataFrame, manifest: schema.Manifest) -> np.ndarray:
+    """int [n], the same for copies of one picture and for members of a group."""
+    copies = {one: f"copies {number}" for number, group in enumerate(manifest.duplicates) for one in group}
+    bonds = [(position, bond) for position, (one, group) in enumerate(zip(examples["id"], examples["group"]))
+             for bond in (copies.get(one), f"group {group}" if group else None) if bond]
+    numbers, _ = pd.factorize(np.array([bond for _, bond in bonds], object))
+    nodes = len(examples) + len(bonds)  # pictures, then bonds
+    graph = scipy.sparse.coo_matrix((np.ones(len(bonds)), ([position for position, _ in bonds], len(examples) + numbers)),
+                                    (nodes, nodes))
+    return scipy.sparse.csgraph.connected_components(graph, directed=False)[1][:len(examples)]
 
 
 def _by_label(labels: np.ndarray, groups: np.ndarray, seed: int) -> np.ndarray:

@@ -39,7 +39,7 @@ def fit(run: Run, stage: Stage, data: datasets.Dataset, built: Classifier, strat
     labelled = np.array([len(one) > 0 for one in examples["labels"]])
     if not labelled.any():
         raise UserError(f"stage {stage.name}: no picture of {run.train_split} in {data.directory} has a label")
-    examples = examples[labelled]
+    examples = examples[labelled].assign(group=data.groups().reindex(rows).to_numpy()[labelled])
     fitted = probe.fit(found[labelled], _targets(examples["labels"], data), probe_parts.divide(
         examples, data.manifest, run.random_seed), data.task.activation)
     built.head.set_weights([fitted.linear.kernel.astype(np.float32), fitted.linear.bias.astype(np.float32)])

@@ -181,7 +181,7 @@ def test_from_layer_head_and_all(keras_tiny):
 def test_wrong_train_values(keras_tiny):
     built = keras_tiny
     for wrong in ("", "tail", "last", "last:", "last:0", "last:-3", "last:x", "from:", "all:1"):
-        with pytest.raises(UserError, match="known: head, all, last:N .*, from:LAYER"):
+        with pytest.raises(UserError, match="known: probe, head, all, last:N .*, from:LAYER"):
             needs_base_training(wrong)
     with pytest.raises(UserError, match="has 101 layers only"):
         set_trainable(built, "last:102")

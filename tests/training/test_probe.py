@@ -4,8 +4,10 @@ import csv
 import io
 import json
 import shutil
+import types
 
 import numpy as np
+import pandas as pd
 import PIL.Image
 import pytest
 import tensorflow as tf
@@ -21,6 +23,7 @@ from pipeline.answers import predictions
 from pipeline.models import classifier
 from pipeline.records import dataset
 from pipeline.runs import patterns
+from pipeline.training import probe_parts
 from raw_data import assert_one_line_mistake, run_command
 
 MODEL = "kecam/EfficientNetV2Tiny"
@@ -190,3 +193,17 @@ def test_several_labels_one_against_the_rest_on_two_replicas(tiny_multi_label_da
     done = run_command("evaluate.py", f"--data_dir={data.directory}", f"--predictions={tmp_path / 'model/fold_0/out_of_fold'}")
     assert done.returncode == 0, done.stderr
     assert "the probe has" not in done.stdout  # which is what is scored
+
+
+def test_groups_and_copies_are_held_out_together():
+    """Also where a picture is a copy of one and of a group with another; else every part has its share of each label."""
+    count = 60
+    examples = pd.DataFrame({
+        "id": [f"p{number}" for number in range(count)], "fold": -1, "labels": [[number % 2] for number in range(count)],
+        "group": [f"camera {number // 4}" if number < 40 else "" for number in range(count)]})
+    manifest = types.SimpleNamespace(duplicates=(("p3", "p50", "p59"),), parted_copies=0)
+    parts = probe_parts.divide(examples, manifest, seed=1)
+    assert (parts.reshape(-1, 4)[:10] == parts[:40:4, np.newaxis]).all() and parts[0] == parts[50] == parts[59]
+    assert np.bincount(parts).min() >= 16
+    alone = probe_parts.divide(examples.assign(group=""), types.SimpleNamespace(duplicates=(), parted_copies=0), seed=1)
+    assert np.bincount(alone).tolist() == [20] * 3
