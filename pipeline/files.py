@@ -114,7 +114,7 @@ def write_json(path: str, value: Any) -> None:
     write_whole(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
-_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")  # as JSON escapes half of a character
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]|\xed[\xa0-\xbf]")  # half of a character: escaped; as no UTF-8, which json takes
 
 
 def parse_json(content: bytes) -> Any:

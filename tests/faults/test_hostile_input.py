@@ -97,9 +97,11 @@ def test_half_a_character_is_no_text(tmp_path):
         assert done.returncode == code, done.stderr[-2000:]
     raw_data.assert_one_line_mistake(done, "train.json is not valid JSON")
     manifest = tmp_path / "r0/dataset.json"
-    manifest.write_text(manifest.read_text().replace("moth \U0001f98b", "moth \\ud83e"))
-    with pytest.raises(UserError, match="dataset.json is not valid JSON"):
-        predicted_data.datasets.load(str(tmp_path / "r0"))
+    whole = manifest.read_bytes()
+    for half in (b"\\ud83e", b"\xed\xa0\xbe"):
+        manifest.write_bytes(whole.replace("\U0001f98b".encode(), half))
+        with pytest.raises(UserError, match="dataset.json is not valid JSON"):
+            predicted_data.datasets.load(str(tmp_path / "r0"))
 
 
 def test_arrays_are_never_unpickled(tmp_path):
