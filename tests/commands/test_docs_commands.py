@@ -28,7 +28,7 @@ MAX_README_LINES = 150
 
 # What becomes smaller, in commands as in recipes: (pattern, what stands there instead).
 SMALLER = (
-    (r"--model=\S+", "--model=kecam/EfficientNetV2Tiny"),
+    (r"--model=\S+/\S+", "--model=kecam/EfficientNetV2Tiny"),
     (r"--weights=[^\s\"']+", "--weights=none"),
     (r"(?<=,)size=\d+", "size=32"),
     (r"(?<=,)train=(last|from):\w+", "train=last:6"),
