@@ -53,11 +53,17 @@ def open_file(path: str, mode: str = "rb"):
 
 
 def rename(source: str, target: str) -> None:
-    """Replaces `target`; for a folder, `target` must not exist."""
+    """Replaces `target`; for a folder, `target` must not exist.
+
+    What a local file holds is on the disk before the name is: where the power goes, a manifest does not name what was lost.
+    """
     if is_remote(source):
         _gfile().rename(source, target, overwrite=True)
-    else:
-        os.replace(source, target)
+        return
+    if os.path.isfile(source):
+        with open(source, "rb") as file:
+            os.fsync(file.fileno())
+    os.replace(source, target)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, also where several processes write the same one."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -59,3 +60,13 @@ def test_names_of_what_was_begun(tmp_path):
         assert files.target_of(temporary) == str(tmp_path / "a.csv")
         open(temporary, "w").close()
     assert files.target_of("a.csv.tmp") == "a.csv" and files.target_of("a.csv") is None
+
+
+def test_content_is_on_the_disk_before_the_name(tmp_path, monkeypatch):
+    order = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda number: (order.append(os.readlink(f"/proc/self/fd/{number}")), fsync(number)))
+    monkeypatch.setattr(os, "replace", lambda source, target: (order.append(target), replace(source, target)))
+    files.write_json(str(tmp_path / "run.json"), {"a": 1})
+    flushed, named = order
+    assert flushed.startswith(f"{tmp_path}/run.json.") and named == f"{tmp_path}/run.json"
