@@ -5,6 +5,8 @@ Imports no TensorFlow, so that predictions are corrected without it.
 
 import numpy as np
 
+from pipeline.errors import unknown
+
 POWERS = {"none": 0.0, "sqrt": 0.5, "full": 1.0}  # of --class_balance: an example weighs n^(−power)
 
 
@@ -13,6 +15,8 @@ def prior_power(class_balance: str, logit_adjust: float) -> float:
 
     An epoch shows n^(1 − POWERS[class_balance]), of which --logit_adjust=TAU leaves to the prior all but the share 1 − TAU.
     """
+    if class_balance not in POWERS:
+        raise unknown("class_balance", class_balance, POWERS)
     return (1 - POWERS[class_balance]) * (1 - logit_adjust)
 
 

@@ -141,6 +141,7 @@ def read(model_dir: str, program: str = CLASSIFIER_PROGRAM) -> dict[str, Any]:
     return record
 
 
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 # What of run.json is read by name, where it is told.
 _TYPES = {
     "same": {"model": str, "stages": dict[str, dict[str, Any]], "stage_order": list[str], "train_split": str, "precision": str,
@@ -164,6 +165,8 @@ def _wrong(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         for name, hint in _STAGE_TYPES.items():
             if name in stage and not json_types.is_of(stage[name], hint):
                 yield f"stage's {name}", stage[name]
+    if same.get("precision", PRECISIONS[0]) not in PRECISIONS:
+        yield "precision", same["precision"]
     order = same.get("stage_order", [])
     if any(name not in stages for name in order):
         yield "stage_order", order

@@ -5,6 +5,7 @@ from absl import flags
 from pipeline.devices import strategy_flags
 from pipeline.flag_help import heading
 from pipeline.flag_types import define_float, define_on_off, define_path
+from pipeline.runs.record import PRECISIONS
 from pipeline.runs.stages import STAGE_FLAGS
 
 INPUT_SCALINGS = ("01", "caffe", "raw", "tf", "tf128", "torch")
@@ -19,7 +20,6 @@ AUGMENT_ONS = ("host", "device")
 CLASS_BALANCES = ("none", "sqrt", "full")
 CACHES = ("none", "memory")
 ON_NAN = ("stop", "rollback")
-PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 def define() -> None:
