@@ -149,6 +149,10 @@ _TYPES = {
     "free": {"class_ids": list[str], "classes": str, "folds": int, "stage_dirs": list[str], "tta": str,
              "oof_tta": Optional[str], "scaling": str},
 }
+# What is told of what its models have seen (see seen): all of it, or nothing.
+_SEEN_TYPES = {"competition": str, "splits": list[str], "by_folds": bool, "division": str, "contents": str,
+               "ancestors": list[dict[str, Any]], "prior_power": Optional[float],
+               "class_counts": Optional[dict[str, list[float]]]}
 _STAGE_TYPES = {"size": int, "train": str, "eval_resize": str, "keep": str, "antialias": bool, "place_drop": float,
                 "freeze_place": bool}
 
@@ -165,6 +169,10 @@ def _wrong(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         for name, hint in _STAGE_TYPES.items():
             if name in stage and not json_types.is_of(stage[name], hint):
                 yield f"stage's {name}", stage[name]
+    for name, hint in _SEEN_TYPES.items() if "seen" in record else ():
+        told = record["seen"] if isinstance(record["seen"], dict) else {}
+        if name not in told or not json_types.is_of(told[name], hint):
+            yield f"seen's {name}", told.get(name)
     if same.get("precision", PRECISIONS[0]) not in PRECISIONS:
         yield "precision", same["precision"]
     order = same.get("stage_order", [])

@@ -46,7 +46,7 @@ class Seen:
         examples = part.identifiers()
         own = lines(part.data, examples)
         # Where ids begin anew in each split, the same one in another split is another picture.
-        key = "place" if self.summary["ids_by_split"] or ids_by_split(part.data) else "picture"
+        key = "place" if self.summary.get("ids_by_split") or ids_by_split(part.data) else "picture"
         return examples[np.isin(own[key], self.by(fold)[key])]
 
     def of_fold(self, fold: Optional[int]) -> dict[str, Any]:
@@ -123,7 +123,7 @@ def _is_told(model_dir: str) -> bool:
 def _with_ancestor(own: Seen, model_dir: str, theirs: Seen, inherited: np.ndarray) -> Seen:
     told = {key: theirs.summary[key] for key in ("competition", "splits", "division", "contents")}
     summary = {**own.summary, "ancestors": [{"model_dir": model_dir, **told}, *theirs.summary["ancestors"]],
-               "ids_by_split": own.summary["ids_by_split"] or theirs.summary["ids_by_split"]}
+               "ids_by_split": own.summary["ids_by_split"] or theirs.summary.get("ids_by_split", False)}
     return Seen(summary, np.concatenate([own.pictures, inherited]))
 
 

@@ -22,7 +22,19 @@ def test_digests_are_told_as_what_they_are_of():
     assert record.differences(of("a" * 64), of("a" * 64)) == []
 
 
-def test_a_precision_that_there_is_not(tmp_path):
-    (tmp_path / "run.json").write_text(json.dumps({"same": {"precision": "0"}, "free": {}}))
-    with pytest.raises(UserError, match="run.json was not written by .*, or was edited: its precision is '0'"):
+SEEN = {"competition": "folder", "splits": ["train"], "by_folds": False, "division": "d", "contents": "c", "ancestors": [],
+        "prior_power": None, "class_counts": {"-1": [2, 3]}}
+
+
+@pytest.mark.parametrize("changes, told", [
+    ({"same": {"precision": "0"}}, "its precision is '0'"),
+    ({"seen": {**SEEN, "ancestors": None}}, "its seen's ancestors is 'None'"),
+    ({"seen": {name: value for name, value in SEEN.items() if name != "splits"}}, "its seen's splits is 'None'"),
+    ({"seen": "train"}, "its seen's competition is 'None'")])
+def test_what_no_run_says(tmp_path, changes, told):
+    for found in ({"same": {}, "free": {}, "seen": SEEN}, {"same": {}, "free": {}, **changes}):
+        (tmp_path / "run.json").write_text(json.dumps(found))
+        if "seen" in found and found["seen"] == SEEN:
+            assert record.read(str(tmp_path)) == found
+    with pytest.raises(UserError, match=f"run.json was not written by .*, or was edited: {told}"):
         record.read(str(tmp_path))
