@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import logging as standard_logging
 import os
 from typing import Any, Iterator
 import uuid
@@ -38,12 +39,13 @@ def run_export(data_dir: str, request: Request) -> None:
 
 
 def _save(served: graph.Served, folder: str) -> None:
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.WARNING)  # it tells of every variable that it names anew
+    logger = logging.get_absl_logger()
+    level = logger.level  # which absl's own verbosity would not bring back where none was set
+    logger.setLevel(standard_logging.WARNING)  # it tells of every variable that it names anew
     try:
         tf.saved_model.save(served, folder, signatures=served.signatures)
     finally:
-        logging.set_verbosity(verbosity)
+        logger.setLevel(level)
 
 
 def _check_target(out: str) -> None:
