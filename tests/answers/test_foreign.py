@@ -124,7 +124,7 @@ def test_without_class_ids_the_columns_are_ours(case, caplog):
     ids, class_ids, logs = as_arrays(folder / "val")
     order = np.argsort(class_ids)
     np.savez(folder / "other.npz", ids=ids, log_probabilities=logs[:, order])
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="absl"):
         theirs = foreign.ForeignPredictions(str(folder / "other.npz"), data)
     ours = predictions.Predictions(str(folder / "val"))
     np.testing.assert_array_equal(rows_in_our_order(theirs, ours.ids), ours.rows(np.arange(COUNT)))

@@ -57,7 +57,7 @@ def test_library_model_to_ours_with_its_head(tiny_files, kind):
 def test_other_class_count_leaves_the_head_out_and_says_so(tiny_files, caplog):
     logging.use_absl_handler()
     random_head = build(TINY, 32, 6).head.get_weights()
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="absl"):
         built = build(TINY, 64, 6, weights=tiny_files[1])
     np.testing.assert_array_equal(built.head.kernel, random_head[0])
     stem = tiny_files[0].get_layer("stem_conv").get_weights()[0]

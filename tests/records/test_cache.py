@@ -75,7 +75,7 @@ def test_what_fits(data, caplog):
     part = data.part("train")
     size = sum(os.path.getsize(path) for path in part.paths)
     assert caches.encoded_bytes(part) == size
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", logger="absl")
     assert caches.make(part, "none", 0) is None and not caplog.records
     assert caches.make(part, "memory", 2 * size - 2) is None
     assert "--cache=memory: nothing is kept: the shards have 0.00" in caplog.text and "half of --ram_budget" in caplog.text
