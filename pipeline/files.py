@@ -53,17 +53,18 @@ def open_file(path: str, mode: str = "rb"):
 
 
 def rename(source: str, target: str) -> None:
-    """Replaces `target`; for a folder, `target` must not exist.
-
-    What a local file holds is on the disk before the name is: where the power goes, a manifest does not name what was lost.
-    """
+    """Replaces `target`; for a folder, `target` must not exist."""
     if is_remote(source):
         _gfile().rename(source, target, overwrite=True)
-        return
-    if os.path.isfile(source):
-        with open(source, "rb") as file:
+    else:
+        os.replace(source, target)
+
+
+def _flush(path: str) -> None:
+    """What a local file holds is on the disk: where the power goes, no manifest names what was lost."""
+    if not is_remote(path):
+        with open(path, "rb") as file:
             os.fsync(file.fileno())
-    os.replace(source, target)
 
 
 @contextlib.contextmanager
@@ -77,6 +78,7 @@ def replacing(path: str) -> Iterator[str]:
     try:
         with named_in_errors(path):
             yield temporary
+            _flush(temporary)
             rename(temporary, path)
     except BaseException:
         _try_to_remove(temporary)
