@@ -3,8 +3,8 @@
 from absl import flags
 
 from pipeline import command, flag_help
-from pipeline.answers import prior_flags
-from pipeline.flag_types import define_float, define_path, define_paths, require
+from pipeline.answers import answer_flags, prior_flags
+from pipeline.flag_types import define_path, define_paths, require
 
 FLAGS = flags.FLAGS
 
@@ -14,16 +14,7 @@ def define_flags() -> None:
     define_path("data_dir", "Folder of shards, as create_tfrecords.py makes it (local or gs://).")
     define_paths("predictions", "Folder of predict.py, or a glob; repeated. The networks that made them are exported, with "
                  "the same checkpoints, folds, views and size.")
-    flags.DEFINE_string("blend", "equal", "Weights of several predictions: equal, given (2:1), or oof: fitted on the same "
-                        "models' out-of-fold (or val) predictions.")
-    prior_flags.define()
-    flag_help.heading("Answers")
-    define_float("threshold", None, "Where a picture has several labels (imet2019): answer those of at least this "
-                 "probability. Default: fitted on the same models' out-of-fold (or val) predictions.", high=1.0)
-    flags.DEFINE_integer("min_samples", 0, "Where a picture has several labels: never answer those that fewer pictures of "
-                         "train have.", 0)
-    flags.DEFINE_enum("open_set", "first", ["first", "sum"], "Where some classes may only be answered as unknown "
-                      "(turtle_recall): unknown ranks as the first of them, or by the sum of their probabilities.")
+    answer_flags.define()
     flag_help.heading("What is written")
     define_path("out", "Folder of the export: a SavedModel, model.json, MODEL_CARD.md.")
     define_path("scores", "The scores that the model card tells: JSON of evaluate.py --out.")

@@ -5,9 +5,9 @@ from typing import Optional, Sequence
 from absl import flags
 
 from pipeline import command, flag_help
-from pipeline.answers import prior_flags
+from pipeline.answers import answer_flags, prior_flags
 from pipeline.errors import UserError
-from pipeline.flag_types import define_float, define_path, define_paths, require
+from pipeline.flag_types import define_path, define_paths, require
 
 FLAGS = flags.FLAGS
 
@@ -19,17 +19,8 @@ def define_flags() -> None:
                  "see docs/ensembles.md), or a glob; repeated. Several are averaged.")
     flags.DEFINE_string("split", None, "With files of another program: the split of their pictures. Default: the one that "
                         "has all their ids.")
-    flags.DEFINE_string("blend", "equal", "Weights of several predictions: equal, given (2:1), or oof: fitted on the same "
-                        "models' out-of-fold (or val) predictions.")
-    prior_flags.define()
-    flag_help.heading("Answers")
+    answer_flags.define()
     define_path("out", "The CSV.")
-    define_float("threshold", None, "Where a picture has several labels (imet2019): answer those of at least this "
-                 "probability. Default: fitted on the same models' out-of-fold (or val) predictions.", high=1.0)
-    flags.DEFINE_integer("min_samples", 0, "Where a picture has several labels: never answer those that fewer pictures of "
-                         "train have.", 0)
-    flags.DEFINE_enum("open_set", "first", ["first", "sum"], "Where some classes may only be answered as unknown "
-                      "(turtle_recall): unknown ranks as the first of them, or by the sum of their probabilities.")
     flag_help.usual("data_dir", "predictions", "out", "blend", "geo_prior")
 
 

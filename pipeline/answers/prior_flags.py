@@ -1,4 +1,4 @@
-"""The flags of evaluate.py and make_submission.py for what is known before the picture is seen."""
+"""The flags of evaluate.py, make_submission.py and export.py for what is known before the picture is seen."""
 
 import math
 

@@ -9,14 +9,13 @@ import tensorflow as tf
 from pipeline import files
 from pipeline.answers import predictions
 from pipeline.errors import UserError
+from pipeline.models.activation_map import PROBABILITIES
 from pipeline.ops import tta
 from pipeline.prediction import predict
 from pipeline.records import dataset as datasets
 from pipeline.runs import record as run_record, run as runs
-from pipeline.tasks.task import SIGMOID, SOFTMAX
+from pipeline.tasks.task import SOFTMAX
 from pipeline.training.step import apply
-
-_PROBABILITIES = {SOFTMAX: tf.nn.softmax, SIGMOID: tf.nn.sigmoid}  # by a task's activation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +65,7 @@ class Loaded:
     def one_view(self, image: tf.Tensor) -> tf.Tensor:
         """Probabilities [batch, classes] of float32 [batch, size, size, 3] without a place; plain operations alone."""
         logits = apply(self.model, {"image": image, "place": tf.zeros([image.shape[0], 3])}, training=False)
-        return _PROBABILITIES[self.activation](logits)
+        return PROBABILITIES[self.activation](logits)
 
 
 def of(one: predictions.Predictions) -> list[Network]:
