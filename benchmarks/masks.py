@@ -102,7 +102,7 @@ def interval_of_pictures(table) -> tuple[float, float]:
     from pipeline.metrics import intervals
 
     hits = [table.pivot(index="id", columns="seed", values=f"{way}_right").to_numpy().T for way in WAYS]
-    resampled = [intervals.resampled_top1(one.astype(bool)).mean(axis=1) for one in hits]
+    resampled = [intervals.resampled_means(one.astype(bool)).mean(axis=1) for one in hits]
     return intervals.interval(resampled[1] - resampled[0])
 
 

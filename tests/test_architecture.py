@@ -15,7 +15,7 @@ from conftest import ROOT
 
 # From the ground up; what lies in pipeline/ itself is the ground, which every room uses.
 ROOMS = ("metrics", "tasks", "pictures", "ops", "records", "models", "devices", "runs", "training", "geo", "answers",
-         "prediction", "evaluation", "export", "experiment", "preflight")
+         "prediction", "report", "evaluation", "export", "experiment", "preflight")
 # Beside the ground: what records look like and how they lie in files, and how a file becomes the picture of one (which whoever serves a model needs
 # to do in the same way, without TensorFlow).
 OPEN_TO_DATASET_TOOLS = ("pipeline.records.schema", "pipeline.records.frames", "pipeline.pictures.bad",

@@ -220,6 +220,10 @@ class PlacePrior:
         """Which of the prior's classes each of the predictions' is: int [classes]; None: they are the same."""
         return self._columns
 
+    def log_probabilities(self, places: np.ndarray) -> np.ndarray:
+        """Float [n, 3] as `beside` has them, all with a place → float32 [n, classes] of the predictions, finite."""
+        return self._align(self._look_up(places))
+
     def beside(self, chunks, places: np.ndarray) -> Iterator[PlacedChunk]:
         """Walks over a prediction's chunks; places: float [examples, 3] in the order of its ids."""
         start = 0

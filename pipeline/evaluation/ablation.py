@@ -103,7 +103,7 @@ def _model_of(member: predictions.Predictions) -> tuple[str, str, str]:
 
 def scores(lines: Mapping[str, Line], scored: Mapping[str, Scored]) -> dict[str, dict[str, Any]]:
     """For each line its scores, top1_interval, gain and gain_interval in top-1 over the first, and geo_exponent if any."""
-    resampled = intervals.resampled_top1(np.stack([one.hits for one in scored.values()]))
+    resampled = intervals.resampled_means(np.stack([one.hits for one in scored.values()]))
     first = next(iter(scored.values())).summary["top1"]
     found = {}
     for index, (name, one) in enumerate(scored.items()):

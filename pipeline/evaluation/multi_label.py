@@ -14,10 +14,11 @@ from pipeline import files
 from pipeline.answers import blend, fusion, predictions, priors as prior_layers, thresholds, unseen
 from pipeline.answers.example_table import ExampleTable
 from pipeline.errors import UserError
-from pipeline.evaluation import members as members_of, multi_label_report, probe
+from pipeline.evaluation import members as members_of, probe
 from pipeline.evaluation.request import Request
 from pipeline.metrics import multi_label, single_label as metrics
 from pipeline.records import dataset as datasets
+from pipeline.report import multi_label as report
 
 NEIGHBOURHOOD = 5  # thresholds on either side of the fitted one, that are told
 
@@ -99,6 +100,8 @@ def run(data: datasets.Dataset, members: Sequence[predictions.Predictions], tabl
         files.write_json(request.out, {**result, "weights": told, "lines": lines, "warnings": warnings, "probe": probes,
                                "curve": {"threshold": multi_label.THRESHOLDS.tolist(), **means}})
     if request.report:
-        multi_label_report.write(request.report, lines, blended, told_curve, data, thresholds.answerable(data, min_samples),
-                                 request.model_dirs, threshold, warnings)
+        report.write(request.report, report.Found(
+            lines=lines, probes=probes, predicted=blended, members=members, curve=curve, data=data,
+            allowed=thresholds.answerable(data, min_samples), threshold=threshold, told=result["threshold"],
+            model_dirs=request.model_dirs, warnings=warnings))
         print(f"report: {request.report}")

@@ -10,10 +10,11 @@ from pipeline import files
 from pipeline.answers import blend, predictions, priors as prior_layers, unseen
 from pipeline.answers.example_table import ExampleTable
 from pipeline.errors import UserError
-from pipeline.evaluation import ablation, members as members_of, probe, report, scoring, shot_groups
+from pipeline.evaluation import ablation, members as members_of, probe, scoring, shot_groups
 from pipeline.evaluation.request import Request
 from pipeline.metrics import single_label as metrics
 from pipeline.records import dataset as datasets
+from pipeline.report import single_label as report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Result:
       warnings: what takes worth from the scores.
       probes: probe.scores.
       data: what was predicted.
+      gains: int [classes], how many more pictures of a class are right with everything on top than without.
     """
 
     final: dict[str, float]
@@ -39,6 +41,7 @@ class Result:
     warnings: list[str]
     probes: dict[str, dict[str, Any]]
     data: datasets.Dataset
+    gains: np.ndarray
 
     def to_json(self) -> dict[str, Any]:
         return {**self.final, "weights": self.weights, "lines": self.members, "steps": self.steps,
@@ -73,8 +76,10 @@ def run(data: datasets.Dataset, members: Sequence[predictions.Predictions], tabl
     if request.out:
         files.write_json(request.out, result.to_json())
     if request.report:
-        report.write(request.report, result.tables(), list(lines.values())[-1].predicted, table.labels, data,
-                     request.model_dirs, warnings)
+        report.write(request.report, report.Found(
+            tables=result.tables(), steps=result.steps, probes=result.probes, predicted=list(lines.values())[-1].predicted,
+            members=members, table=table, model_dirs=request.model_dirs, warnings=warnings, prior=priors.geo,
+            gains=result.gains))
         print(f"report: {request.report}")
 
 
@@ -99,7 +104,13 @@ def _result(view: ablation.View, lines: Mapping[str, ablation.Line], request: Re
         weights={one.directory: round(float(weight), 4) for one, weight in zip(view.members, view.weights.told)},
         warnings=warnings,
         probes=probe.scores(view.members, table, lambda one: scoring.score(one, table).summary),
-        data=table.data)
+        data=table.data, gains=_gains(list(scored.values()), table))
+
+
+def _gains(scored: Sequence[scoring.Scored], table: ExampleTable) -> np.ndarray:
+    labels = np.fromiter(table.labels.values(), np.int64)
+    more = scored[-1].hits.astype(np.int64) - scored[0].hits
+    return np.bincount(labels, more, len(table.data.manifest.classes))
 
 
 def _steps(view: ablation.View, request: Request, table: ExampleTable,

@@ -1,4 +1,4 @@
-"""95 % bootstrap intervals of top-1, and of how much of it a step gains."""
+"""95 % bootstrap intervals of means over pictures (top-1, F2), and of how much a step gains."""
 
 import numpy as np
 
@@ -7,15 +7,15 @@ SEED = 0  # of the resampling alone: the same scores have the same intervals
 PERCENTILES = (2.5, 97.5)
 
 
-def resampled_top1(hits: np.ndarray) -> np.ndarray:
-    """Top-1 of RESAMPLES bootstrap samples over the examples: float64 [RESAMPLES, lines].
+def resampled_means(values: np.ndarray) -> np.ndarray:
+    """Means of RESAMPLES bootstrap samples over the examples: float64 [RESAMPLES, lines].
 
-    All lines see the same samples, so that their differences are paired. Which examples hit in which lines is all that
-    counts; so the numbers of each such pattern are drawn, which is the same as drawing the examples one by one.
+    All lines see the same samples, so that their differences are paired. Which examples have which values in which lines is
+    all that counts; so the numbers of each such pattern are drawn, which is the same as drawing the examples one by one.
 
-    Args: bool [lines, examples], at least one example.
+    Args: values: bool or float [lines, examples], at least one example.
     """
-    patterns, counts = np.unique(hits, axis=1, return_counts=True)
+    patterns, counts = np.unique(values, axis=1, return_counts=True)
     drawn = np.random.default_rng(SEED).multinomial(counts.sum(), counts / counts.sum(), size=RESAMPLES)
     return drawn @ patterns.T.astype(np.float64) / counts.sum()
 

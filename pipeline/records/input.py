@@ -77,7 +77,8 @@ def parse_record(kind: RecordKind, row: tf.Tensor, record: tf.Tensor, classes: O
     }
 
 
-def _parse(part: Part) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
+def parser(part: Part) -> Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]:
+    """(row by position, serialized record) → parse_record's, of this part."""
     kind, classes = part.data.record_kind, _classes_to_encode(part)
     return lambda row, record: parse_record(kind, row, record, classes)
 
@@ -108,7 +109,7 @@ def examples(part: Part) -> tf.data.Dataset:
     set_aside = sorted(row for shard in part.shards for row in shard.set_aside)
     if set_aside:  # adopted shards only, whose rows go by position; before the parsing, which they may not stand
         records = orders.without_rows(records, set_aside)
-    return records.map(_parse(part), num_parallel_calls=AUTOTUNE)
+    return records.map(parser(part), num_parallel_calls=AUTOTUNE)
 
 
 def train_examples(part: Part, seed: int, start: int = 0, class_balance: str = "none", host: Host = Host(),
@@ -124,7 +125,7 @@ def train_examples(part: Part, seed: int, start: int = 0, class_balance: str = "
     """
     balance = None if class_balance == "none" else balances.make(part, class_balance)
     order = orders.Order(part, seed, (epoch_size or part.size) // host.count, balance, host.index, host.count, cache)
-    parse = _parse(part)
+    parse = parser(part)
 
     def parsed(element: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         row, record = element.pop("row"), element.pop("record")

@@ -18,7 +18,7 @@ def test_intervals_equal_scipys_percentile_bootstrap(examples, share):
     hits = random_hits(examples, share)
     theirs = stats.bootstrap(hits.astype(float), np.mean, method="percentile", n_resamples=4000,
                              random_state=1).confidence_interval
-    low, high = intervals.interval(intervals.resampled_top1(hits)[:, 0])
+    low, high = intervals.interval(intervals.resampled_means(hits)[:, 0])
     tolerance = 0.15 * (theirs.high - theirs.low)
     assert low == pytest.approx(theirs.low, abs=tolerance) and high == pytest.approx(theirs.high, abs=tolerance)
 
@@ -26,7 +26,7 @@ def test_intervals_equal_scipys_percentile_bootstrap(examples, share):
 def test_differences_are_paired():
     first = random_hits(400, 0.6)[0]
     second = first | (np.arange(400) % 20 == 0)  # never worse
-    resampled = intervals.resampled_top1(np.stack([first, second]))
+    resampled = intervals.resampled_means(np.stack([first, second]))
     gain = (second.astype(float) - first)
     theirs = stats.bootstrap((gain,), np.mean, method="percentile", n_resamples=4000, random_state=1).confidence_interval
     low, high = intervals.interval(resampled[:, 1] - resampled[:, 0])
@@ -36,8 +36,8 @@ def test_differences_are_paired():
 
 def test_the_same_hits_have_the_same_interval():
     hits = random_hits(100, 0.4, 0.5)
-    np.testing.assert_array_equal(intervals.resampled_top1(hits), intervals.resampled_top1(hits))
-    assert intervals.interval(intervals.resampled_top1(np.ones((1, 5), bool))[:, 0]) == (1.0, 1.0)
+    np.testing.assert_array_equal(intervals.resampled_means(hits), intervals.resampled_means(hits))
+    assert intervals.interval(intervals.resampled_means(np.ones((1, 5), bool))[:, 0]) == (1.0, 1.0)
 
 
 def scored(hits):

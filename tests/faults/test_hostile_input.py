@@ -3,6 +3,7 @@
 import csv
 import json
 import pickle
+import re
 import struct
 import zipfile
 import zlib
@@ -15,8 +16,8 @@ import pytest
 from dataset_tools import build
 from pipeline.answers import foreign_arrays, predictions
 from pipeline.errors import UserError
-from pipeline.evaluation import report
 from pipeline.models import weights
+from pipeline.report import elements, page
 import predicted_data
 import raw_data
 import tiny_records
@@ -155,10 +156,18 @@ def test_weights_files_run_nothing(tmp_path):
 def test_names_with_markup_are_text(tmp_path):
     """In the report: tables, title and warnings."""
     frame = pd.DataFrame({"class": [MARKUP], "top1": [0.5]}, index=[MARKUP])
-    report.write_page(str(tmp_path / "report.html"), MARKUP, MARKUP,
-                      [report.table(frame), report.table(frame, index=True), *report.notes([MARKUP])])
-    page = (tmp_path / "report.html").read_text()
-    assert "<script" not in page and page.count("&lt;script&gt;") == 8  # title and split twice each
+    shot = elements.Shot("data:,", MARKUP, [MARKUP])
+    page.write(str(tmp_path / "report.html"), MARKUP, MARKUP, [elements.Section(MARKUP, [
+        elements.Table(frame), elements.Table(frame, index=True), elements.Note(MARKUP), elements.Heading(MARKUP),
+        elements.Cards([(MARKUP, MARKUP, MARKUP)]), elements.Figures([("", MARKUP)]), elements.Gallery([shot]),
+        elements.Pairs([(MARKUP, elements.Gallery([shot]), elements.Gallery([]))]), elements.Folded(MARKUP, []),
+        elements.PagedTable(frame, "names")])])
+    written = (tmp_path / "report.html").read_text()
+    harmless = written.replace('<script type="application/json" id="names">', "").replace("<script>// Tables", "")
+    # title and split twice each, a heading and its link, …
+    assert "<script" not in harmless and written.count("&lt;script&gt;") == 2 * 2 + 2 + 3 + 1 + 1 + 3 + 1 + 2 + 3 + 1 + 1
+    told = re.search(r'id="names">(.*?)</script>', written, re.DOTALL)[1]
+    assert json.loads(told) == {"columns": ["class", "top1"], "rows": [[MARKUP, 0.5]]}
 
 
 def test_a_table_of_one_fault_many_times_is_one_line(tmp_path):

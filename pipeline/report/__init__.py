@@ -1,0 +1,1 @@
+"""report.html: one page, with nothing outside it, of what a model scores, where it goes wrong and what it looks at."""
