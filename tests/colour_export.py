@@ -37,7 +37,8 @@ def network(views="none", place_input=False, multiplier=1.0, several=False):
             means += tf.constant([0.0, 2.0, 0.0]) * tf.cast(batch["place"][:, :1] > 0, tf.float32)
         return tf.math.log_sigmoid(means - 5.0) if several else tf.nn.log_softmax(means)
 
-    return Loaded(Network("run", None, ("run/best",), views, SIZE, record), types.SimpleNamespace(variables=[scale]), step)
+    classifier = types.SimpleNamespace(model=types.SimpleNamespace(variables=[scale]))
+    return Loaded(Network("run", None, ("run/best",), views, SIZE, record), classifier, step)
 
 
 def place_logs(latitude, longitude, date):

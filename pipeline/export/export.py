@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import logging as standard_logging
 import os
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator, Optional
 import uuid
 
 from absl import logging
@@ -13,7 +13,7 @@ import tensorflow as tf
 import pipeline
 from pipeline import command, files
 from pipeline.errors import UserError
-from pipeline.export import card, description as descriptions, graph, parts as of_parts, tflite
+from pipeline.export import card, description as descriptions, graph, look, parts as of_parts, tflite
 from pipeline.export.description import Description
 from pipeline.export.parts import Parts, Request
 from pipeline.records import dataset as datasets
@@ -30,7 +30,7 @@ def run_export(data_dir: str, request: Request) -> None:
     served = graph.Served(members, parts.on_top, parts.ranked)
     told = _describe(request, data, parts, scores)
     with _replacing_folder(request.out) as folder:
-        _save(served, folder)
+        _save(served, look.of(members), folder)
         if request.tflite:
             told = dataclasses.replace(told, tflite=tflite.write(folder, members, served, data))
         files.write_whole(os.path.join(folder, descriptions.CARD_FILE), card.text(told))
@@ -38,12 +38,15 @@ def run_export(data_dir: str, request: Request) -> None:
     print(f"export of {len(parts.flat)} network{'s' * (len(parts.flat) > 1)}: {request.out}")
 
 
-def _save(served: graph.Served, folder: str) -> None:
+def _save(served: graph.Served, looks: Optional[Callable], folder: str) -> None:
+    signatures = served.signatures
+    if looks:
+        signatures[look.SIGNATURE] = looks.get_concrete_function()
     logger = logging.get_absl_logger()
     level = logger.level  # which absl's own verbosity would not bring back where none was set
     logger.setLevel(standard_logging.WARNING)  # it tells of every variable that it names anew
     try:
-        tf.saved_model.save(served, folder, signatures=served.signatures)
+        tf.saved_model.save(served, folder, signatures=signatures)
     finally:
         logger.setLevel(level)
 

@@ -10,6 +10,7 @@ from pipeline import files
 from pipeline.answers import predictions
 from pipeline.errors import UserError
 from pipeline.models.activation_map import PROBABILITIES
+from pipeline.models.classifier import Classifier
 from pipeline.ops import tta
 from pipeline.prediction import predict
 from pipeline.records import dataset as datasets
@@ -53,14 +54,19 @@ class Loaded:
     """A network and its prediction step.
 
     Attributes:
+      classifier: with its model, base and head.
       step: {'image': uint8 [batch, crops, size, size, 3], 'place': float32 [batch, 3]} → float32 log-probabilities
         [batch, classes].
     """
 
     network: Network
-    model: tf.keras.Model
+    classifier: Classifier
     step: Callable[[dict[str, tf.Tensor]], tf.Tensor]
     activation: str = SOFTMAX
+
+    @property
+    def model(self) -> tf.keras.Model:
+        return self.classifier.model
 
     def one_view(self, image: tf.Tensor) -> tf.Tensor:
         """Probabilities [batch, classes] of float32 [batch, size, size, 3] without a place; plain operations alone."""
@@ -110,7 +116,7 @@ def load(network: Network, data: datasets.Dataset) -> Loaded:
     built = predict.load(list(network.paths), network.fold, network.size, data, request, network.record,
                          tf.distribute.get_strategy())
     step = predict.make_step(built.model, tta.parse(network.views), data.task.activation)
-    return Loaded(network, built.model, step, data.task.activation)
+    return Loaded(network, built, step, data.task.activation)
 
 
 def load_all(members: Sequence[Sequence[Network]], data: datasets.Dataset) -> list[list[Loaded]]:

@@ -57,7 +57,7 @@ def _drawing(history: pd.DataFrame, metric: str) -> str:
 
     figure, axes = figures.new()
     for number, (fold, one) in enumerate(history.groupby("fold")):
-        colour, label = f"C{number % 10}", "all" if fold < 0 else f"fold {fold}"
+        colour, label = f"C{number % 10}", None if fold < 0 else f"fold {fold}"
         for name, line in ((f"val_{metric}", "-"), (metric, "--")):
             if name in one and one[name].notna().any():
                 axes.plot(one["epoch"], one[name], line, marker=".", color=colour, label=label, alpha=0.85)

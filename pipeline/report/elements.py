@@ -53,9 +53,10 @@ class PagedTable:
 
     @property
     def data(self) -> dict[str, Any]:
-        """As JSON takes it: values as they sort, and as they are read where that is otherwise."""
+        """As JSON takes it; `decimals`: which columns are shares, all of them read with four digits."""
         rounded = self.frame.round(4)
-        return {"columns": list(rounded.columns), "rows": rounded.to_dict("split")["data"]}
+        return {"columns": list(rounded.columns), "decimals": [pd.api.types.is_float_dtype(one) for one in rounded.dtypes],
+                "rows": rounded.to_dict("split")["data"]}
 
     @property
     def first(self) -> "Table":

@@ -51,7 +51,7 @@ def _with_own_ids(text: str) -> str:
     return re.sub(r'(url\(#|xlink:href="#)', rf"\g<1>{mark}-", text)
 
 
-def png(figure, dots: int = 110) -> str:
+def png(figure, dots: int = 150) -> str:
     """A figure as an img element: for what has too many points to be drawn as lines."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dots, transparent=True)

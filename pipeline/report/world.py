@@ -11,6 +11,7 @@ from pipeline.report import figures
 
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _COLUMNS = 3
+_SIDE = 5.2             # inches, of a figure of twelve maps
 _CELLS = 72             # of a map, along the longer side
 _POINTS_AT_A_TIME = 1024  # of which the prior gives all classes
 _MARGIN = 5.0           # degrees around the records
@@ -84,8 +85,8 @@ def _panels(tallness: float) -> tuple[Any, Sequence[Any]]:
     from matplotlib.figure import Figure  # late, as in figures
 
     rows = len(MONTHS) // _COLUMNS
-    side = 7.0 / _COLUMNS
-    figure = Figure(figsize=(7.0, rows * (side * min(max(tallness, 0.4), 1.5) + 0.25)), layout="constrained")
+    side = _SIDE / _COLUMNS
+    figure = Figure(figsize=(_SIDE, rows * (side * min(max(tallness, 0.4), 1.5) + 0.25)), layout="constrained")
     figure.patch.set_alpha(0)
     return figure, figure.subplots(rows, _COLUMNS).ravel()
 

@@ -3,9 +3,12 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 
+import nbclient
+import nbformat
 import pytest
 
 import exported
@@ -38,18 +41,37 @@ def test_the_demo_from_nothing_to_a_scored_submission(tmp_path):
     assert steps["+ TTA"]["top1"] > steps["+ geo"]["top1"] - 0.02  # what views bring here is within the spread
     assert steps["+ TTA"]["top1"] == pytest.approx(top1)  # what was scored is what is submitted
     assert str(run_dir / "submission.csv") in done.stdout.splitlines()[-1]
-    assert (run_dir / "report.html").read_text(encoding="utf-8").count("<svg") == 2
+    report = (run_dir / "report.html").read_text(encoding="utf-8")
+    assert report.count("<svg") == 4  # steps, classes, two curves
+    assert "class activation maps" in report and "what the geo prior expects" in report
     records = run_dir / "records"
     ids, expected = exported.blended(records, [run_dir / "models" / "demo" / "predictions" / "test"],
                                      geo_prior=str(run_dir / "geo_prior"))
     found = exported.serve(run_dir / "export", *exported.pictures(records, ids))
     assert abs(found["probabilities"] - expected).max() < exported.CLOSE
+    _check_notebook(run_dir / "export", next((tmp_path / "roh daten").glob("public_test/*.jpg")), found["names"].astype(str))
     made = {path: path.stat().st_mtime_ns for path in run_dir.rglob("*") if path.suffix in (".index", ".npy")
             or "tfrecord" in path.name}
     again = run_script("run_inference.sh", *arguments)
     assert again.returncode == 0, again.stderr
     assert again.stdout.count(": up to date") == 10 and again.stderr == ""  # no process was started
     assert made == {path: path.stat().st_mtime_ns for path in made}
+
+
+def _check_notebook(export, photo, names) -> None:
+    """notebooks/identify.ipynb runs, names what the export knows, and shows where it looks."""
+    notebook = nbformat.read(REPOSITORY / "notebooks" / "identify.ipynb", as_version=4)
+    environment = {"FIELDMARK_EXPORT": str(export), "FIELDMARK_PHOTO": str(photo)}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3",
+                                resources={"metadata": {"path": str(REPOSITORY / "notebooks")}}).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    printed = "".join(one["text"] for one in outputs if one["output_type"] == "stream" and one["name"] == "stdout")
+    answers = re.findall(r"^[01]\.\d{3}  (.+)$", printed, re.MULTILINE)
+    assert photo.name in printed and len(answers) == 5 and set(answers) <= set(names.ravel())
+    assert any("image/png" in one.get("data", {}) for one in outputs)
 
 
 def test_scripts_tell_mistakes_in_one_line():

@@ -167,7 +167,7 @@ def test_names_with_markup_are_text(tmp_path):
     # title and split twice each, a heading and its link, …
     assert "<script" not in harmless and written.count("&lt;script&gt;") == 2 * 2 + 2 + 3 + 1 + 1 + 3 + 1 + 2 + 3 + 1 + 1
     told = re.search(r'id="names">(.*?)</script>', written, re.DOTALL)[1]
-    assert json.loads(told) == {"columns": ["class", "top1"], "rows": [[MARKUP, 0.5]]}
+    assert json.loads(told) == {"columns": ["class", "top1"], "decimals": [False, True], "rows": [[MARKUP, 0.5]]}
 
 
 def test_a_table_of_one_fault_many_times_is_one_line(tmp_path):

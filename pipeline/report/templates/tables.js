@@ -34,7 +34,7 @@ for (const holder of document.querySelectorAll(".paged")) {
     const order = typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b));
     return downwards ? -order : order;
   };
-  const shown = value => value === null ? "" : typeof value === "number" && !Number.isInteger(value) ? value.toFixed(4) : value;
+  const shown = (value, index) => value === null ? "" : source.decimals[index] ? value.toFixed(4) : value;
   const show = number => {
     const words = search.value.toLowerCase();
     rows = words ? source.rows.filter(row => row.some(cell => String(cell).toLowerCase().includes(words))) : [...source.rows];
@@ -45,7 +45,7 @@ for (const holder of document.querySelectorAll(".paged")) {
     body.replaceChildren();
     for (const row of rows.slice(page * perPage, (page + 1) * perPage)) {
       const line = make("tr", body);
-      for (const cell of row) make("td", line, shown(cell));
+      row.forEach((cell, index) => make("td", line, shown(cell, index)));
     }
   };
   search.addEventListener("input", () => show(0));
