@@ -176,7 +176,8 @@ def _merge(data: datasets.Dataset, model_dir: str, folds: Sequence[int], kind: s
     members = [predictions.Predictions(place) for place in places]
     out = os.path.join(model_dir, kind)
     views = sorted({member.meta["tta"] for member in members})  # a fold of another day may have had another --oof_tta
-    meta = {**members[0].meta, "fold": list(folds), "out_of_fold": True, "tta": " and ".join(views),
+    of_each = {name: [member.meta.get(name) for member in members] for name in ("checkpoint", "trained")}
+    meta = {**members[0].meta, **of_each, "fold": list(folds), "out_of_fold": True, "tta": " and ".join(views),
             "examples": sum(len(member.ids) for member in members),
             "seen": seen.together([member.meta.get("seen") for member in members], out_of_fold=True)}
     predictions.write(out, (chunk for member in members for chunk in member.chunks()),

@@ -46,10 +46,19 @@ np.save(sys.argv[3], found["probabilities"].numpy())
 
 
 def test_folds_and_views_and_what_is_told(way, tmp_path):
-    """One prediction: the mean of two folds by six views. Loaded by TensorFlow alone too, and exported anew in its place."""
+    """One prediction: the mean of two folds by six views, with the temperature that was fitted on what they held out. Loaded
+    by TensorFlow alone too, and exported anew in its place."""
+    data = f"--data_dir={way}/records"
+    exported.succeed("predict.py", data, f"--model_dir={way}/folds", "--split=train", f"--out={way}/folds/out_of_fold")
+    exported.succeed("evaluate.py", data, f"--predictions={way}/folds/out_of_fold", "--calibrate")
+    fitted = way / "folds" / "calibration.json"
+    temperature = json.loads(fitted.read_text())["temperature"]
+    assert abs(temperature - 1) > 0.1
     directory = export(way, "ex_folds", f"--predictions={way}/out/folds")
-    assert export(way, "ex_folds", f"--predictions={way}/out/folds", "--license=CC0 1.0") == directory
-    ids, expected = blended(way, "folds")
+    assert export(way, "ex_folds", f"--predictions={way}/out/folds", "--license=CC0 1.0",
+                  f"--calibration={fitted}") == directory
+    ids, expected = blended(way, "folds", calibration=str(fitted))
+    assert np.abs(expected - blended(way, "folds")[1]).max() > 10 * exported.CLOSE
     encoded, places = exported.pictures(way / "records", ids)
     found = exported.serve(directory, encoded, places)
     np.testing.assert_allclose(found["probabilities"], expected, atol=exported.CLOSE)
@@ -64,8 +73,9 @@ def test_folds_and_views_and_what_is_told(way, tmp_path):
         (0, "six", 32, 0.5), (1, "six", 32, 0.5)]
     assert (told["place"], told["date"], told["license"]) == (False, False, "CC0 1.0")
     assert told["seen"][0]["splits"] == ["train"] and told["versions"]["tensorflow"] == tf.__version__
-    assert told["classes"][2]["taxonomy"]["family"] == "Canidae"
+    assert told["classes"][2]["taxonomy"]["family"] == "Canidae" and told["on_top"]["temperature"] == temperature
     card = (directory / "MODEL_CARD.md").read_text()
+    assert f"temperature {temperature}" in card
     assert "Licence: CC0 1.0" in card and "The splits train." in card and "31 labels, 10 to 11 a class" in card
     assert [one.name for one in way.iterdir() if "tmp" in one.name] == []
 
