@@ -85,6 +85,8 @@ def read(path: str) -> Calibration:
         found = Calibration(**{**fields, "members": tuple(Fitted(**one) for one in fields["members"])})
         for one in (found, *found.members):
             json_types.check(one)
+        for one in found.members:
+            _trained(one.meta)
         if not (np.isfinite(found.temperature) and found.temperature > 0):
             raise TypeError(f"temperature is {found.temperature}")
     except (KeyError, TypeError) as error:

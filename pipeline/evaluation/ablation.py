@@ -18,7 +18,7 @@ from pipeline.metrics import intervals
 _OWN_COLUMNS = ("top1", "top1_interval", "gain", "gain_interval", "geo_exponent", "examples")
 PICTURE, TEMPERATURE, CORRECTION = "picture", "+ temperature", "+ prior correction"
 GEO, BOTH, TTA = "+ geo", "+ both", "+ TTA"
-FIT = "fit"  # the temperature; else a path
+FIT = object()  # of a temperature, in the place of a path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +45,8 @@ class View:
     """
 
     def __init__(self, members: Sequence[predictions.Predictions], blend_text: str, table: ExampleTable,
-                 calibration: Optional[str] = None):
-        """calibration: FIT, or a calibration.json, which is checked; None: no temperature. Raises UserError."""
+                 calibration: Any = None):
+        """calibration: FIT, or the path of a calibration.json, which is checked; None: no temperature. Raises UserError."""
         self.members = members
         self.weights = blend.for_scoring(members, blend_text, table)
         self._table = table
@@ -60,8 +60,8 @@ class View:
         if self.temperatures:
             self._temper(self.temperatures)
 
-    def _temperatures(self, calibration: Optional[str]) -> Optional[temperature.Temperatures]:
-        if calibration == FIT:
+    def _temperatures(self, calibration: Any) -> Optional[temperature.Temperatures]:
+        if calibration is FIT:
             return temperature.cross_fit(self.told, self._by_group, self._table)
         given = calibrations.temper(calibration, self.members, self.weights.told, self._table.data)
         return given and temperature.Temperatures(given.temperatures, dict.fromkeys(self._by_group, given.temperatures))

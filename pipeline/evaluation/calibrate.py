@@ -1,6 +1,6 @@
 """evaluate.py --calibrate and --calibration: which temperature a View gets, and what is told and written of it."""
 
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Mapping, Sequence
 
 from pipeline.answers import calibration as calibrations, predictions, unseen
 from pipeline.answers.example_table import ExampleTable
@@ -8,7 +8,7 @@ from pipeline.evaluation import ablation, certainty
 from pipeline.evaluation.request import Request
 
 
-def asked(request: Request, members: Sequence[predictions.Predictions]) -> Optional[str]:
+def asked(request: Request, members: Sequence[predictions.Predictions]) -> Any:
     """What of a temperature ablation.View is to have. Raises UserError where one can't be fitted on these predictions."""
     if not request.calibrate:
         return request.calibration

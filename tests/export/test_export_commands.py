@@ -93,7 +93,8 @@ def test_members_with_priors_places_and_an_open_set(way):
     records = exported.with_outside(way / "records", way / "open").name
     flags = [f"--predictions={way}/out/{name}" for name in ("folds", "place", "single")]
     scores = way / "scores.json"
-    raw_data.write(scores, {"top1": 0.5, "warnings": ["of few pictures"], "steps": {"all": {"top1_interval": [0.25, 0.75]}}})
+    raw_data.write(scores, {"top1": 0.5, "warnings": ["of few pictures"], "steps": {"all": {"top1_interval": [0.25, 0.75]}},
+                            "temperature": 1.25, "calibration": {"all": {"ece": 0.125, "ece_interval": [0.1, 0.2]}}})
     directory = export(way, "ex_all", *flags, "--blend=2:1:0", "--prior_correction=0.7", f"--geo_prior={way}/geo",
                        "--geo_exponent=1.5", "--open_set=sum", f"--scores={scores}", records=records)
     ids, expected = blended(way, "folds", "place", "single", blend="2:1:0", prior_correction=0.7, geo_prior=str(way / "geo"),
@@ -113,6 +114,8 @@ def test_members_with_priors_places_and_an_open_set(way):
     assert np.abs(nowhere["probabilities"] - expected)[1:].max() > 2 * exported.CLOSE
     card = (directory / "MODEL_CARD.md").read_text()
     assert "| top1 | 0.5000 | 0.2500 to 0.7500 |" in card and "Warning: of few pictures." in card and "`new_one`" in card
+    assert "| expected calibration error | 0.1250 | 0.1000 to 0.2000 |" in card
+    assert "The scores are with a temperature of 1.25, the model has no temperature." in card and "| temperature" not in card
     told = json.loads((directory / "model.json").read_text())
     assert (told["place"], told["date"], len(told["members"])) == (True, True, 3)  # single weighs nothing
 
