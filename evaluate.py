@@ -15,8 +15,12 @@ flags.DEFINE_string("split", None, "With files of another program: the split of 
                     "all their ids.")
 flags.DEFINE_string("blend", "equal", "Weights of several predictions: equal, given (2:1), or oof: fitted on the labels "
                     "and scored by cross-fitting.")
+define_path("calibration", "calibration.json: the temperature to put on the blend; with --calibrate where to write it. "
+            "Default of that: beside the first predictions' folder.")
 prior_flags.define()
 flag_help.heading("How they are scored")
+flags.DEFINE_boolean("calibrate", False, "Fit a temperature on these predictions, of pictures that no model has seen; "
+                     "scored by cross-fitting.")
 define_paths("without_tta", "Predictions of the same models by one view, or a glob; repeated. The priors' gains are told "
              "for these, and the last line of the table is all of it with --predictions.")
 flags.DEFINE_integer("min_samples", 0, "Where a picture has several labels: never answer those that fewer pictures of "
@@ -36,8 +40,9 @@ def main() -> None:
     from pipeline.evaluation import evaluate as evaluation
 
     evaluation.run_evaluation(FLAGS.data_dir, evaluation.Request(
-        predictions=FLAGS.predictions, split=FLAGS.split, blend=FLAGS.blend, without_tta=FLAGS.without_tta,
-        priors=prior_flags.request(), min_samples=FLAGS.min_samples, threshold=FLAGS.threshold, out=FLAGS.out,
+        predictions=FLAGS.predictions, split=FLAGS.split, blend=FLAGS.blend, calibrate=FLAGS.calibrate,
+        calibration=FLAGS.calibration, without_tta=FLAGS.without_tta, priors=prior_flags.request(),
+        min_samples=FLAGS.min_samples, threshold=FLAGS.threshold, out=FLAGS.out,
         report=FLAGS.report, model_dirs=FLAGS.model_dir))
 
 

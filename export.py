@@ -29,9 +29,9 @@ def main() -> None:
     from pipeline.export import export, parts  # late: TensorFlow takes seconds to import, a mistyped flag should not
 
     export.run_export(FLAGS.data_dir, parts.Request(
-        predictions=FLAGS.predictions, out=FLAGS.out, blend=FLAGS.blend, priors=prior_flags.request(),
-        threshold=FLAGS.threshold, min_samples=FLAGS.min_samples, open_set=FLAGS.open_set, scores=FLAGS.scores,
-        license=FLAGS.license, tflite=FLAGS.tflite))
+        predictions=FLAGS.predictions, out=FLAGS.out, blend=FLAGS.blend, calibration=FLAGS.calibration,
+        priors=prior_flags.request(), threshold=FLAGS.threshold, min_samples=FLAGS.min_samples, open_set=FLAGS.open_set,
+        scores=FLAGS.scores, license=FLAGS.license, tflite=FLAGS.tflite))
 
 
 if __name__ == "__main__":

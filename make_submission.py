@@ -26,7 +26,7 @@ def define_flags() -> None:
 
 def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text: str = "equal",
                     open_set: str = "first", priors_request=None, threshold: Optional[float] = None,
-                    min_samples: int = 0, split: Optional[str] = None) -> None:
+                    min_samples: int = 0, split: Optional[str] = None, calibration: Optional[str] = None) -> None:
     """Answers by the blend of the predictions, with the priors on top.
 
     Writes a row for every picture of their split, rejected ones included.
@@ -36,6 +36,7 @@ def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text
       threshold: where a picture has several labels, the least probability of an answer; None: thresholds.for_submission.
       min_samples: there, what fewer train pictures have is not answered.
       split: of files of another program among the predictions; None: the one that has their ids.
+      calibration: calibration.json, whose temperature is put on the blend.
     """
     from dataset_tools import competitions, submission
     from pipeline.answers import by_kind as answers, fusion, priors, ranking, unlabelled
@@ -45,7 +46,7 @@ def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text
     data = datasets.load(data_dir)
     competition = competitions.find(data.manifest.competition).of(data.task.exclusive)
     members = fusion.find(patterns, data=data, split=split)
-    predicted = unlabelled.combine(members, blend_text, priors_request or priors.Request(), data)
+    predicted = unlabelled.combine(members, blend_text, priors_request or priors.Request(), data, calibration)
     possible = ranking.count_answers(data)
     asked = Asked(competition.submission.answers_for(possible), open_set, threshold, min_samples)
     ids, rows, common = answers.of(data.task).answer(data, predicted, asked)
@@ -68,7 +69,7 @@ def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text
 def main() -> None:
     require("data_dir", "predictions", "out")
     make_submission(FLAGS.data_dir, FLAGS.predictions, FLAGS.out, FLAGS.blend, FLAGS.open_set, prior_flags.request(),
-                    FLAGS.threshold, FLAGS.min_samples, FLAGS.split)
+                    FLAGS.threshold, FLAGS.min_samples, FLAGS.split, FLAGS.calibration)
 
 
 if __name__ == "__main__":

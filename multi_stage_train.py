@@ -76,8 +76,28 @@ def _run_folds(resolved: list[stages.Stage], folds: Sequence[int]) -> None:
     if FLAGS.training_files:
         _adopt_records()
         sixth_place.check_counts(FLAGS.data_dir)
+    if FLAGS.dry_run:
+        _print_plan_of_folds(resolved, folds)
+        return
     fold_runs.run_folds(FLAGS.data_dir, FLAGS.model_dir, folds, sys.argv,
                         lambda data, fold: seen_checks.check_start(make_run(resolved, fold), data))
+
+
+def _print_plan_of_folds(resolved: list[stages.Stage], folds: Sequence[int]) -> None:
+    """What stands of each, and the plan of the first that is to be trained: those of the others differ by some examples."""
+    from pipeline.experiment import fold_runs
+    from pipeline.records import dataset
+    from pipeline.runs import seen_checks
+    from pipeline.training import train
+
+    data = dataset.load(FLAGS.data_dir)
+    folds = fold_runs.chosen(data, folds)
+    for fold in folds:
+        seen_checks.check_start(make_run(resolved, fold), data)
+    told, left = fold_runs.told(FLAGS.model_dir, folds)
+    if left:
+        train.run_training(make_run(resolved, left[0]))
+    print(told)
 
 
 def _predict_probe(run: "runs.Run") -> None:

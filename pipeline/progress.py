@@ -57,15 +57,18 @@ def _tqdm() -> Optional[Callable]:
 
 
 @contextlib.contextmanager
-def progress(total: int, description: str, unit: str) -> Iterator:
+def progress(total: int, description: str, unit: str, leave: bool = True) -> Iterator:
     """Yields an object whose `update(n)` tells that n more of `total` units are done.
 
     In a terminal a tqdm bar on stderr with rate and ETA; elsewhere, and where there is no tqdm, absl log lines with the
     same, at most every `LOG_SECONDS`, and one at the end of what took longer than `SHORT_SECONDS` and did not fail.
+
+    Args: leave: the bar stays when it is full; False: the caller tells what came of it in its place.
     """
     bar_of = _tqdm() if sys.stderr.isatty() else None
     if bar_of:
-        with bar_of(total=total, desc=description, unit=f" {unit}", dynamic_ncols=True) as bar:
+        with bar_of(total=total, desc=description, unit=f" {unit}", dynamic_ncols=True,
+                    leave=leave) as bar:
             yield bar
         return
     lines = _LogLines(total, description, unit)

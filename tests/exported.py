@@ -3,7 +3,7 @@
 import json
 import pathlib
 import shutil
-from typing import Sequence
+from typing import Optional, Sequence
 
 import numpy as np
 
@@ -97,13 +97,13 @@ def serve(directory: pathlib.Path, encoded: Sequence[bytes], places: np.ndarray)
     return {name: one.numpy() for name, one in found.items()}
 
 
-def blended(records: pathlib.Path, members: Sequence[pathlib.Path], blend: str = "equal",
+def blended(records: pathlib.Path, members: Sequence[pathlib.Path], blend: str = "equal", calibration: Optional[str] = None,
             **on_top) -> tuple[list[str], np.ndarray]:
     """(ids, probabilities [ids, classes]) by predict.py's predictions and fusion, as make_submission.py has them."""
     from pipeline.answers import fusion, priors, unlabelled
     from pipeline.records import dataset as datasets
 
     found = fusion.find([str(one) for one in members])
-    predicted = unlabelled.combine(found, blend, priors.Request(**on_top), datasets.load(str(records)))
+    predicted = unlabelled.combine(found, blend, priors.Request(**on_top), datasets.load(str(records)), calibration)
     chunks = list(predicted.chunks())
     return [one for ids, _ in chunks for one in ids], np.concatenate([np.exp(logs) for _, logs in chunks])

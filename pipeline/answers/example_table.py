@@ -57,11 +57,21 @@ class ExampleTable:
         return self._examples[["latitude", "longitude", "date"]].reindex(ids).to_numpy(np.float64)
 
     def groups(self, ids: Sequence[str]) -> np.ndarray:
-        """Int [ids]: the folds of the examples, or, where they have none or one alone, a stable division of the ids."""
+        """Int [ids]: the folds of the examples, or, where they have none or one alone, a stable division of the ids.
+
+        Copies of a picture, and what a table names as one group, are in one group, as they are in one fold.
+        """
         folds = self._examples["fold"].reindex(ids, fill_value=-1).to_numpy()
         if folds.min() >= 0 and folds.min() < folds.max():
             return folds
-        return np.array([zlib.crc32(one.encode()) % CROSS_FIT_GROUPS for one in ids])
+        bonds = self._bonds()
+        return np.array([zlib.crc32(bonds.get(one, one).encode()) % CROSS_FIT_GROUPS for one in ids])
+
+    def _bonds(self) -> dict[str, str]:
+        """By id of those that belong together: the first of copies, or the name of a group, which wins."""
+        bonds = {one: copies[0] for copies in self.data.manifest.duplicates for one in copies}
+        named = self.data.groups().reindex(self._examples["row"], fill_value="")
+        return {**bonds, **{one: name for one, name in zip(self._examples["id"], named) if name}}
 
     def check(self, predicted: predictions.Predictions) -> None:
         """Raises UserError where predictions can't be scored by this table.

@@ -1,7 +1,7 @@
 """Predictions combined: the mean of several models' probabilities, aligned by id and class."""
 
 import contextlib
-from typing import Iterator, Optional, Sequence
+from typing import Callable, Iterator, Optional, Sequence
 
 import numpy as np
 
@@ -62,10 +62,11 @@ class Blend:
       weights: [members], or [examples, members] in the order of the first member's ids; each row sums to 1. None: equal.
       log_priors: float32 [classes] for each member, in the order of the first one's classes: its probabilities are divided
         by exp of it, and renormalized, before they are blended. None: they are blended as they are.
+      temper: puts a temperature on the blend, see temperature.Temper; None: none.
     """
 
     def __init__(self, members: Sequence[predictions.Predictions], weights: Optional[np.ndarray] = None,
-                 log_priors: Optional[Sequence[np.ndarray]] = None):
+                 log_priors: Optional[Sequence[np.ndarray]] = None, temper: Optional[Callable] = None):
         first = members[0]
         _check_splits(members)
         self.ids = first.ids
@@ -80,6 +81,7 @@ class Blend:
         if weights is None:
             weights = np.full(len(members), 1 / len(members))
         self.weights = weights
+        self.temper = temper
         self._log_priors = log_priors
         log_weights = np.log(weights, where=weights > 0, out=np.full_like(weights, _NO_WEIGHT, np.float32))
         self._log_weights = np.broadcast_to(log_weights, (len(self.ids), len(members)))
@@ -105,7 +107,7 @@ class Blend:
                     part = log_space.normalize(part - self._log_priors[index])
                 part += log_weights[:, np.newaxis]
                 total = part if total is None else log_space.add(total, part)
-            yield [self.ids[i] for i in chunk], total
+            yield [self.ids[i] for i in chunk], total if self.temper is None else self.temper(total, chunk)
 
     def truth_probabilities(self, labels: Sequence[Sequence[int]], task: Task,
                             positions: Optional[np.ndarray] = None) -> np.ndarray:

@@ -82,12 +82,13 @@ def for_submission(blended: fusion.Blend, data: datasets.Dataset, allowed: np.nd
     labels = labels_by_id(data, labelled[0].meta["split"]) if labelled else {}  # none in records of the test pictures alone
     if labels:
         how_made.tell_differences("--threshold", labelled, blended.members)
-        return curve(fusion.Blend(labelled, blended.weights), labels, allowed).best_threshold()
+        return curve(fusion.Blend(labelled, blended.weights, temper=blended.temper), labels, allowed).best_threshold()
     for one in blended.members:
         if not one.meta.get("threshold"):
             raise UserError(f"--threshold: {one.directory} tells none, and its model has no predictions of pictures with "
                             "labels to fit one on; give one, such as --threshold=0.2")
-    return float(np.mean([one.meta["threshold"] for one in blended.members]))
+    mean = float(np.mean([one.meta["threshold"] for one in blended.members]))
+    return blended.temper.probability(mean) if blended.temper else mean
 
 
 def _labelled_alike(members: Sequence[predictions.Predictions]) -> Optional[list[predictions.Predictions]]:

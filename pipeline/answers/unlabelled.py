@@ -3,12 +3,14 @@
 Weights and exponents that are to be fitted are fitted on predictions of the same models whose labels are known.
 """
 
-from typing import Sequence
+from typing import Optional, Sequence
 
 import numpy as np
 
-from pipeline.answers import blend, fusion, geo_exponent, how_made, predictions, priors as prior_layers
+from pipeline.answers import (blend, calibration as calibrations, fusion, geo_exponent, how_made, predictions,
+                              priors as prior_layers)
 from pipeline.answers.example_table import ExampleTable
+from pipeline.answers.temperature import Temper
 from pipeline.errors import UserError
 from pipeline.records import dataset as datasets
 
@@ -36,8 +38,8 @@ def blend_weights(members: Sequence[predictions.Predictions], text: str, data: d
 
 
 def fitted_exponent(members: Sequence[predictions.Predictions], weights: np.ndarray, priors: prior_layers.Priors,
-                    data: datasets.Dataset) -> float:
-    """The exponent of --geo_exponent=fit for a blend by these weights [members]. Raises UserError."""
+                    data: datasets.Dataset, temper: Optional[Temper] = None) -> float:
+    """The exponent of --geo_exponent=fit for a blend by these weights [members] and this temperature. Raises UserError."""
     # Val first: the geo prior, which knows no folds, was trained on the places of train.
     flag = f"--geo_exponent={prior_layers.FIT}"
     labelled = [labelled_of(member, flag, (blend.VAL, predictions.OUT_OF_FOLD)) for member in members]
@@ -46,23 +48,26 @@ def fitted_exponent(members: Sequence[predictions.Predictions], weights: np.ndar
     for warning in prior_layers.warnings_of(table.split):
         print(f"warning: {warning}")
     fitter = geo_exponent.Fitter(priors.correct, priors.geo, table)
-    return fitter.on_all(fusion.Blend(labelled, weights))
+    return fitter.on_all(fusion.Blend(labelled, weights, temper=temper))
 
 
 def combine(members: Sequence[predictions.Predictions], blend_text: str, request: prior_layers.Request,
-            data: datasets.Dataset):
-    """The blend of the members with the priors on top. Raises UserError."""
+            data: datasets.Dataset, calibration: Optional[str] = None):
+    """The blend of the members with the temperature of a calibration.json and the priors on top. Raises UserError."""
     weights = blend_weights(members, blend_text, data)
-    blended = fusion.Blend(members, weights)
+    temper = calibrations.temper(calibration, members, weights, data)
+    blended = fusion.Blend(members, weights, temper=temper)
     if blended.class_ids != data.class_ids:
         raise UserError(f"--predictions: their classes are not those of {data.directory}")
+    if temper:
+        print(f"temperature {temper.temperatures:.3f} on the blend ({calibration})")
     if not data.task.exclusive:
         prior_layers.refuse(request, data)
         return blended
     priors = prior_layers.Priors(request, data)
     exponent = request.geo_exponent
     if exponent == prior_layers.FIT and priors.geo:
-        exponent = fitted_exponent(members, weights, priors, data)
+        exponent = fitted_exponent(members, weights, priors, data, temper)
     places = ExampleTable(data, blended.meta["split"]).places(blended.ids)
     if priors.geo:
         placed = prior_layers.has_place(places).sum()

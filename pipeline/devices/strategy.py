@@ -128,11 +128,15 @@ def _several_hosts(config: dict[str, Any]) -> tf.distribute.Strategy:
 
 def log(strategy: tf.distribute.Strategy, batch_sizes: Sequence[int]) -> None:
     """Says where the work is done."""
+    logging.info("%s", describe(strategy, batch_sizes))
+
+
+def describe(strategy: tf.distribute.Strategy, batch_sizes: Sequence[int]) -> str:
+    """Where the work is done, and in which batches."""
     replicas = strategy.num_replicas_in_sync
     sizes = list(dict.fromkeys(batch_sizes))
-    logging.info("%s: %d replica(s) on %s, %d host(s); batch %s, of which each replica sees %s", _name(strategy), replicas,
-                 _devices(strategy), hosts.count(strategy), "/".join(map(str, sizes)),
-                 "/".join(str(size // replicas) for size in sizes))
+    return (f"{_name(strategy)}: {replicas} replica(s) on {_devices(strategy)}, {hosts.count(strategy)} host(s); batch "
+            f"{'/'.join(map(str, sizes))}, of which each replica sees {'/'.join(str(size // replicas) for size in sizes)}")
 
 
 def _name(strategy: tf.distribute.Strategy) -> str:

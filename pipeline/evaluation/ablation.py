@@ -1,21 +1,24 @@
-"""What each step on top of the pictures brings: picture alone, + prior correction, + geo, + both, + TTA."""
+"""What each step on top of the pictures brings: picture alone, + temperature, + prior correction, + geo, + both, + TTA."""
 
 import dataclasses
 import os
-from typing import Any, Callable, Mapping, Optional, Sequence
+from typing import Any, Callable, Mapping, Optional, Sequence, Union
 
 import numpy as np
 import pandas as pd
 
 from pipeline import files
-from pipeline.answers import blend, fusion, geo_exponent, predictions, priors as prior_layers
+from pipeline.answers import (blend, calibration as calibrations, fusion, geo_exponent, predictions, priors as prior_layers,
+                              temperature)
 from pipeline.answers.example_table import ExampleTable
 from pipeline.errors import UserError
 from pipeline.evaluation.scoring import Scored
 from pipeline.metrics import intervals
 
 _OWN_COLUMNS = ("top1", "top1_interval", "gain", "gain_interval", "geo_exponent", "examples")
-PICTURE, CORRECTION, GEO, BOTH, TTA = "picture", "+ prior correction", "+ geo", "+ both", "+ TTA"
+PICTURE, TEMPERATURE, CORRECTION = "picture", "+ temperature", "+ prior correction"
+GEO, BOTH, TTA = "+ geo", "+ both", "+ TTA"
+FIT = object()  # of a temperature, in the place of a path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,21 +35,54 @@ class Line:
 
 
 class View:
-    """The blend of several models, ready to be scored with and without priors."""
+    """The blend of several models, ready to be scored with and without a temperature and priors.
 
-    def __init__(self, members: Sequence[predictions.Predictions], blend_text: str, table: ExampleTable):
+    Attributes:
+      picture: the blend as it is; weights that are fitted are cross-fitted.
+      blended: with its temperature, cross-fitted where it is fitted; `picture` where none was asked for.
+      told: by the weights and temperature that a submission has.
+      temperatures: of `blended`; None: none.
+    """
+
+    def __init__(self, members: Sequence[predictions.Predictions], blend_text: str, table: ExampleTable,
+                 calibration: Any = None):
+        """calibration: FIT, or the path of a calibration.json, which is checked; None: no temperature. Raises UserError."""
         self.members = members
         self.weights = blend.for_scoring(members, blend_text, table)
         self._table = table
-        self._as_told = self.blended = fusion.Blend(members, self.weights.told)
-        self._by_group = dict.fromkeys(self.weights.by_group, self.blended)
+        self.told = self.picture = fusion.Blend(members, self.weights.told)
+        self._by_group = dict.fromkeys(self.weights.by_group, self.picture)
         if blend_text == blend.FITTED:
-            self.blended = fusion.Blend(members, self.weights.by_example(self.weights.by_group))
+            self.picture = fusion.Blend(members, self.weights.by_example(self.weights.by_group))
             self._by_group = {group: fusion.Blend(members, one) for group, one in self.weights.by_group.items()}
+        self.blended = self.picture
+        self.temperatures = self._temperatures(calibration)
+        if self.temperatures:
+            self._temper(self.temperatures)
+
+    def _temperatures(self, calibration: Any) -> Optional[temperature.Temperatures]:
+        if calibration is FIT:
+            return temperature.cross_fit(self.told, self._by_group, self._table)
+        given = calibrations.temper(calibration, self.members, self.weights.told, self._table.data)
+        return given and temperature.Temperatures(given.temperatures, dict.fromkeys(self._by_group, given.temperatures))
+
+    def _temper(self, found: temperature.Temperatures) -> None:
+        task = self._table.data.task
+
+        def tempered(blended: fusion.Blend, temperatures: Union[float, np.ndarray]) -> fusion.Blend:
+            return fusion.Blend(blended.members, blended.weights, temper=temperature.Temper(task, temperatures))
+
+        self.blended = tempered(self.picture, self.weights.by_example(found.by_group))
+        self.told = tempered(self.told, found.told)
+        made = {key: tempered(*key) for key in ((one, found.by_group[group]) for group, one in self._by_group.items())}
+        self._by_group = {group: made[one, found.by_group[group]] for group, one in self._by_group.items()}
 
     def lines(self, priors: prior_layers.Priors) -> dict[str, Line]:
-        """PICTURE and, where they were asked for, CORRECTION, GEO and BOTH; the last has everything."""
-        lines = {PICTURE: Line(self.blended)}
+        """PICTURE and, where they were asked for, TEMPERATURE, CORRECTION, GEO and BOTH, which are with the temperature; the
+        last has everything."""
+        lines = {PICTURE: Line(self.picture)}
+        if self.temperatures:
+            lines[TEMPERATURE] = Line(self.blended)
         if priors.corrects:
             lines[CORRECTION] = Line(priors.correct(self.blended))
         if priors.geo:
@@ -65,7 +101,7 @@ class View:
         if told == prior_layers.FIT:
             # Where the weights are fitted, a group's exponent comes from blends that its labels had no part in either.
             fitter = geo_exponent.Fitter(layer, priors.geo, self._table)
-            told = fitter.on_all(self._as_told)
+            told = fitter.on_all(self.told)
             scoring = self.weights.by_example(
                 {group: fitter.without(group, blended) for group, blended in self._by_group.items()})
         return Line(priors.fuse(layer(self.blended), self._table.places(self.blended.ids), scoring), told)

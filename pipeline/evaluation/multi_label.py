@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from pipeline import files
-from pipeline.answers import blend, fusion, predictions, priors as prior_layers, thresholds, unseen
+from pipeline.answers import blend, calibration as calibrations, predictions, priors as prior_layers, thresholds, unseen
 from pipeline.answers.example_table import ExampleTable
 from pipeline.errors import UserError
-from pipeline.evaluation import members as members_of, probe
+from pipeline.evaluation import ablation, calibrate, certainty, members as members_of, probe
 from pipeline.evaluation.request import Request
 from pipeline.metrics import multi_label, single_label as metrics
 from pipeline.records import dataset as datasets
@@ -66,19 +66,19 @@ def run(data: datasets.Dataset, members: Sequence[predictions.Predictions], tabl
         unseen.require(members, "--threshold is missing")
     elif not np.isclose(multi_label.THRESHOLDS, threshold).any():
         raise UserError(f"--threshold={threshold:g}: give hundredths, from 0.01 to 0.99")
-    weights = blend.for_scoring(members, request.blend, table)
-    blended = told_blend = fusion.Blend(members, weights.told)
-    if request.blend == blend.FITTED:
-        blended = fusion.Blend(members, weights.by_example(weights.by_group))
-    curve = _curve(blended, data, min_samples)
-    told_curve = curve if blended is told_blend else _curve(told_blend, data, min_samples)
+    view = ablation.View(members, request.blend, table, calibrate.asked(request, members))
+    curve = _curve(view.blended, data, min_samples)
+    told_curve = curve if view.blended is view.told else _curve(view.told, data, min_samples)
     result = summary(curve, threshold)
     if threshold is None:
         result["threshold"] = told_curve.best_threshold()
     lines = {**members_of.lines(members, lambda one: score(one, data, min_samples, threshold)),
              blend.title(members, request.blend): result}
-    told = {one.directory: round(float(weight), 4) for one, weight in zip(members, weights.told)}
+    told = {one.directory: round(float(weight), 4) for one, weight in zip(members, view.weights.told)}
     warnings = unseen.warnings(members, data)
+    if not request.calibrate:
+        warnings += calibrations.warnings(request.calibration, table.split, data)
+    measured = calibrate.scores({ablation.PICTURE: view.picture}, table, view)
     members_of.print_heading(table, result["examples"])
     frame = pd.DataFrame.from_dict(lines, orient="index").drop(columns="examples")
     print(frame.to_string(float_format="{:.4f}".format))
@@ -91,17 +91,25 @@ def run(data: datasets.Dataset, members: Sequence[predictions.Predictions], tabl
     probe.print_lines(probes, {"f2": "F2"})
     if threshold is None:
         _print_neighbourhood(told_curve)
+    calibrated = certainty.frame(measured)
+    if calibrated is not None:
+        print(f"\nCalibration (of the most probable label)\n{calibrated.to_string(float_format='{:.4f}'.format)}")
+    for sentence in calibrate.told(measured, view):
+        print(sentence)
     for warning in warnings:
         print(f"warning: {warning}")
     if len(members) > 1:
         print("weights: " + ", ".join(f"{weight:.3f} {directory}" for directory, weight in told.items()))
+    calibrate.write(measured, view, table, request)
     if request.out:
         means = {name: values.tolist() for name, values in told_curve.means().items()}
         files.write_json(request.out, {**result, "weights": told, "lines": lines, "warnings": warnings, "probe": probes,
+                               "temperature": view.temperatures and view.temperatures.told, "calibration": measured,
                                "curve": {"threshold": multi_label.THRESHOLDS.tolist(), **means}})
     if request.report:
         report.write(request.report, report.Found(
-            lines=lines, probes=probes, predicted=blended, members=members, curve=curve, data=data,
+            lines=lines, probes=probes, predicted=view.blended, members=members, curve=curve, data=data,
             allowed=thresholds.answerable(data, min_samples), threshold=threshold, told=result["threshold"],
-            model_dirs=request.model_dirs, warnings=warnings))
+            reliability=certainty.bins(measured), notes=calibrate.told(measured, view), model_dirs=request.model_dirs,
+            warnings=warnings))
         print(f"report: {request.report}")

@@ -13,6 +13,8 @@ class Request:
     predictions: Sequence[str]            # folders or globs, or files of another program
     split: Optional[str] = None           # of such files; None: the one that has their ids
     blend: str = blend.EQUAL
+    calibrate: bool = False               # fit a temperature
+    calibration: Optional[str] = None     # calibration.json: to write where calibrate, else to apply
     without_tta: Sequence[str] = ()       # folders or globs: the same models by one view
     priors: prior_layers.Request = prior_layers.Request()
     out: Optional[str] = None             # JSON

@@ -1,16 +1,16 @@
 """Scores where one class alone is right: of each member, their blend, and each step on top of it."""
 
 import dataclasses
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping, Optional, Sequence
 
 import numpy as np
 import pandas as pd
 
 from pipeline import files
-from pipeline.answers import blend, predictions, priors as prior_layers, unseen
+from pipeline.answers import blend, calibration as calibrations, predictions, priors as prior_layers, unseen
 from pipeline.answers.example_table import ExampleTable
 from pipeline.errors import UserError
-from pipeline.evaluation import ablation, members as members_of, probe, scoring, shot_groups
+from pipeline.evaluation import ablation, calibrate, certainty, members as members_of, probe, scoring, shot_groups
 from pipeline.evaluation.request import Request
 from pipeline.metrics import single_label as metrics
 from pipeline.records import dataset as datasets
@@ -29,6 +29,8 @@ class Result:
       weights: of the blend, by the members' folders.
       warnings: what takes worth from the scores.
       probes: probe.scores.
+      certainty: certainty.scores, of the blend without and with its temperature, and of everything: with reliability's bins.
+      temperature: that a submission has; None: none.
       data: what was predicted.
       gains: int [classes], how many more pictures of a class are right with everything on top than without.
     """
@@ -40,12 +42,15 @@ class Result:
     weights: dict[str, float]
     warnings: list[str]
     probes: dict[str, dict[str, Any]]
+    certainty: dict[str, dict[str, Any]]
+    temperature: Optional[float]
     data: datasets.Dataset
     gains: np.ndarray
 
     def to_json(self) -> dict[str, Any]:
         return {**self.final, "weights": self.weights, "lines": self.members, "steps": self.steps,
-                "long_tail": self.long_tail, "warnings": self.warnings, "probe": self.probes}
+                "long_tail": self.long_tail, "warnings": self.warnings, "probe": self.probes,
+                "temperature": self.temperature, "calibration": self.certainty}
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Heading → table for people; of one member alone the steps say all."""
@@ -54,7 +59,8 @@ class Result:
             tables = {"Predictions and their blend": scoring.told_once(_frame(self.members), self.data), **tables}
         if self.long_tail:
             tables["Top-1 by the number of train pictures"] = shot_groups.frame(self.long_tail)
-        return tables
+        calibration = certainty.frame(self.certainty)
+        return tables if calibration is None else {**tables, "Calibration": calibration}
 
 
 def run(data: datasets.Dataset, members: Sequence[predictions.Predictions], table: ExampleTable, request: Request) -> None:
@@ -68,18 +74,21 @@ def run(data: datasets.Dataset, members: Sequence[predictions.Predictions], tabl
     priors = prior_layers.Priors(request.priors, data)
     if priors.geo and priors.exponent == prior_layers.FIT:
         unseen.require(members, f"--geo_exponent={prior_layers.FIT}")
-    view = ablation.View(members, request.blend, table)
+    view = ablation.View(members, request.blend, table, calibrate.asked(request, members))
     lines = _steps(view, request, table, priors)
     warnings = unseen.warnings(members, data) + (prior_layers.warnings_of(table.split) if priors.geo else [])
+    if not request.calibrate:
+        warnings += calibrations.warnings(request.calibration, table.split, data)
     result = _result(view, lines, request, table, warnings)
-    _print(result, table, priors)
+    _print(result, table, priors, calibrate.told(result.certainty, view))
+    calibrate.write(result.certainty, view, table, request)
     if request.out:
         files.write_json(request.out, result.to_json())
     if request.report:
         report.write(request.report, report.Found(
             tables=result.tables(), steps=result.steps, probes=result.probes, predicted=list(lines.values())[-1].predicted,
             members=members, table=table, model_dirs=request.model_dirs, warnings=warnings, prior=priors.geo,
-            gains=result.gains))
+            gains=result.gains, reliability=certainty.bins(result.certainty), notes=calibrate.told(result.certainty, view)))
         print(f"report: {request.report}")
 
 
@@ -94,7 +103,7 @@ def fold_scores(predicted, data: datasets.Dataset) -> dict[str, float]:
 def _result(view: ablation.View, lines: Mapping[str, ablation.Line], request: Request, table: ExampleTable,
             warnings: list[str]) -> Result:
     scored = {name: scoring.score(line.predicted, table) for name, line in lines.items()}
-    picture = scoring.score(view.blended, table) if request.without_tta else scored[ablation.PICTURE]
+    picture = scoring.score(view.picture, table) if request.without_tta else scored[ablation.PICTURE]
     return Result(
         final=list(scored.values())[-1].summary,
         members={**members_of.lines(view.members, lambda one: scoring.score(one, table).summary),
@@ -104,6 +113,8 @@ def _result(view: ablation.View, lines: Mapping[str, ablation.Line], request: Re
         weights={one.directory: round(float(weight), 4) for one, weight in zip(view.members, view.weights.told)},
         warnings=warnings,
         probes=probe.scores(view.members, table, lambda one: scoring.score(one, table).summary),
+        certainty=calibrate.scores({name: one.predicted for name, one in lines.items()}, table, view),
+        temperature=view.temperatures and view.temperatures.told,
         data=table.data, gains=_gains(list(scored.values()), table))
 
 
@@ -120,7 +131,8 @@ def _steps(view: ablation.View, request: Request, table: ExampleTable,
         return view.lines(priors)
     one_view = ablation.of_same_models(view.members, request.without_tta)
     table.check(one_view[0])
-    return {**ablation.View(one_view, request.blend, table).lines(priors), ablation.TTA: view.everything(priors)}
+    of_one = ablation.View(one_view, request.blend, table, calibrate.asked(request, one_view))
+    return {**of_one.lines(priors), ablation.TTA: view.everything(priors)}
 
 
 def _long_tail(scored: Mapping[str, scoring.Scored], table: ExampleTable) -> dict[str, dict[str, Any]]:
@@ -135,7 +147,7 @@ def _frame(lines: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(lines, orient="index").drop(columns="examples")
 
 
-def _print(result: Result, table: ExampleTable, priors: prior_layers.Priors) -> None:
+def _print(result: Result, table: ExampleTable, priors: prior_layers.Priors, of_calibration: Sequence[str]) -> None:
     members_of.print_heading(table, result.final["examples"])
     for heading, frame in result.tables().items():
         print(f"\n{heading}\n{frame.to_string(float_format='{:.4f}'.format)}")
@@ -146,6 +158,8 @@ def _print(result: Result, table: ExampleTable, priors: prior_layers.Priors) -> 
         print(f"\nthe competition's own {metric}{over}: {score:.4f}")
     if len(result.weights) > 1:
         print("weights: " + ", ".join(f"{weight:.3f} {name}" for name, weight in result.weights.items()))
+    for sentence in of_calibration:
+        print(sentence)
     if priors.geo:
         placed = prior_layers.has_place(table.places(list(table.labels))).sum()
         told = {name: one["geo_exponent"] for name, one in result.steps.items() if "geo_exponent" in one}

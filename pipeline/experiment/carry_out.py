@@ -22,7 +22,7 @@ from pipeline.runs import record as run_record, run as runs
 UNTIL = EXPORT, SUBMISSION, MODELS = ("export", "submission", "models")
 _ASSUMED_SPLITS = ("train", "val", "test")  # of records that are not made yet
 # Flags of make_submission.py that evaluate.py has too: given to the one alone, the scores are of something else.
-_SCORED_TOO = ("blend", "geo_prior", "geo_exponent", "prior_correction", "threshold", "min_samples")
+_SCORED_TOO = ("blend", "calibration", "geo_prior", "geo_exponent", "prior_correction", "threshold", "min_samples")
 _OTHER_FLAGS = ("a model that has begun is trained on with its own flags alone (views and devices may differ): give others "
                 "another RUN_DIR, or the recipe another name")
 

@@ -18,7 +18,7 @@ from pipeline.errors import UserError, WorkError
 from pipeline.evaluation import by_kind as evaluation
 from pipeline.experiment import processes
 from pipeline.records import dataset as datasets
-from pipeline.runs import run as runs, seen
+from pipeline.runs import record as run_record, run as runs, seen
 
 RESULT_FILE = "result.json"       # in a fold's directory: its line of the table
 FAILED_FILE = "failed.json"       # there too: why its process ended before it had one
@@ -40,11 +40,7 @@ def run_folds(data_dir: str, model_dir: str, folds: Sequence[int], arguments: Se
     Raises UserError where a fold doesn't exist; WorkError where one died, after all others were tried.
     """
     data = datasets.load(data_dir)
-    count = data.manifest.folds
-    folds = list(folds) or list(range(count))
-    if not folds or max(folds) >= count:
-        has = f"folds 0 to {count - 1}" if count else "no folds"
-        raise UserError(f"--fold: {data_dir} has {has} (create_tfrecords.py --folds makes them)")
+    folds = chosen(data, folds)
     for fold in folds:
         check(data, fold)
     command.begin_work()
@@ -61,6 +57,24 @@ def run_folds(data_dir: str, model_dir: str, folds: Sequence[int], arguments: Se
     if died:
         told = "; ".join(f"fold {fold} died: {why}" for fold, why in died.items())
         raise WorkError(f"{told}; the same command trains what is left")
+
+
+def chosen(data: datasets.Dataset, folds: Sequence[int]) -> list[int]:
+    """The folds that are asked for; empty: all. Raises UserError where one doesn't exist."""
+    count = data.manifest.folds
+    folds = list(folds) or list(range(count))
+    if not folds or max(folds) >= count:
+        has = f"folds 0 to {count - 1}" if count else "no folds"
+        raise UserError(f"--fold: {data.directory} has {has} (create_tfrecords.py --folds makes them)")
+    return folds
+
+
+def told(model_dir: str, folds: Sequence[int]) -> tuple[str, list[int]]:
+    """A line of what stands of the folds, for --dry_run; and those that have not finished."""
+    finished = _results(model_dir, folds)
+    begun = run_record.begun_folds(model_dir) if run_record.has_started(model_dir) else []
+    states = [f"{fold} {'finished: skipped' if fold in finished else 'goes on' if fold in begun else 'to do'}" for fold in folds]
+    return f"folds: {', '.join(states)}", [fold for fold in folds if fold not in finished]
 
 
 def _why(model_dir: str, fold: int, code: int) -> str:
@@ -176,7 +190,8 @@ def _merge(data: datasets.Dataset, model_dir: str, folds: Sequence[int], kind: s
     members = [predictions.Predictions(place) for place in places]
     out = os.path.join(model_dir, kind)
     views = sorted({member.meta["tta"] for member in members})  # a fold of another day may have had another --oof_tta
-    meta = {**members[0].meta, "fold": list(folds), "out_of_fold": True, "tta": " and ".join(views),
+    of_each = {name: [member.meta.get(name) for member in members] for name in ("checkpoint", "trained")}
+    meta = {**members[0].meta, **of_each, "fold": list(folds), "out_of_fold": True, "tta": " and ".join(views),
             "examples": sum(len(member.ids) for member in members),
             "seen": seen.together([member.meta.get("seen") for member in members], out_of_fold=True)}
     predictions.write(out, (chunk for member in members for chunk in member.chunks()),

@@ -15,7 +15,8 @@ from pipeline.records import boxes as boxes_of, schema
 RECORDS, GEO_PRIOR = "records", "geo_prior"
 SUBMISSION, SCORES, REPORT, TEST_SCORES = "submission.csv", "scores.json", "report.html", "test_scores.json"
 EXPORT = "export"
-_OF_EXPORT = ("threshold", "min_samples", "open_set")  # of make_submission.py and export.py, beside the priors
+# Of make_submission.py and export.py, beside the priors.
+_OF_EXPORT = ("calibration", "threshold", "min_samples", "open_set")
 ONE_VIEW = "test_one_view"  # predictions of test by one view, so that the scores tell what the views bring
 
 
@@ -194,5 +195,7 @@ def _on_top(settings: Settings, predicted: Sequence[str], with_geo: bool, *flags
 
 
 def _read_by_answers(settings: Settings, predicted: Sequence[str], with_geo: bool) -> tuple[str, ...]:
+    flags = flag_text.settled([*settings.passed_on["prior_flags"], *settings.passed_on["submission_flags"]])
     return (f"records:{settings.records}", *(f"predictions:{one}" for one in predicted),
-            *([f"geo_prior:{settings.geo_prior_dir}"] if with_geo else []))
+            *([f"geo_prior:{settings.geo_prior_dir}"] if with_geo else []),
+            *([f"file:{flags['calibration']}"] if flags.get("calibration") else []))

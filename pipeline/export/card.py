@@ -1,6 +1,6 @@
 """The model card of an export: what it is, what it has learnt from, how good it is, and what it can't."""
 
-from typing import Any, Iterator, Mapping
+from typing import Any, Iterator, Mapping, Optional
 
 from pipeline.export.description import Description
 
@@ -11,7 +11,7 @@ _FEW = 10     # pictures of a class in train
 def text(told: Description) -> str:
     """Markdown."""
     sections = {"Answers": _answers(told), "Learnt from": _learnt_from(told), "Networks": _networks(told),
-                "Scores": _scores(told.scores), "Limits": _limits(told)}
+                "Scores": _scores(told.scores, told.on_top.get("temperature")), "Limits": _limits(told)}
     head = [f"# {told.competition}: {len(told.classes):,} classes", "",
             f"Licence: {told.license or 'not stated (export.py --license says it)'}", ""]
     body = [line for heading, lines in sections.items() for line in (f"## {heading}", "", *lines, "")]
@@ -68,8 +68,8 @@ def _networks(told: Description) -> Iterator[str]:
     yield f"On top: {', '.join(on_top)}. Made with {', '.join(f'{name} {one}' for name, one in told.versions.items())}."
 
 
-def _scores(scores: Mapping[str, Any]) -> Iterator[str]:
-    numbers = {name: value for name, value in scores.items() if isinstance(value, float)}
+def _scores(scores: Mapping[str, Any], temperature: Optional[float]) -> Iterator[str]:
+    numbers = {name: value for name, value in scores.items() if isinstance(value, float) and name != "temperature"}
     if not numbers:
         yield "None were given (export.py --scores=scores.json, which evaluate.py --out writes)."
         return
@@ -79,9 +79,21 @@ def _scores(scores: Mapping[str, Any]) -> Iterator[str]:
     for name, value in numbers.items():
         bounds = intervals.get(name)
         yield f"| {name} | {value:.4f} | {'{:.4f} to {:.4f}'.format(*bounds) if bounds else ''} |"
+    for last in list((scores.get("calibration") or {}).values())[-1:]:
+        bounds = last.get("ece_interval")
+        told = "{:.4f} to {:.4f}".format(*bounds) if bounds else ""
+        yield f"| expected calibration error | {last['ece']:.4f} | {told} |"
+    scored_with = scores.get("temperature")
+    if scored_with != temperature:
+        yield ""
+        yield f"The scores are with {_temperature(scored_with)}, the model has {_temperature(temperature)}."
     for warning in scores.get("warnings") or ():
         yield ""
         yield f"Warning: {warning}."
+
+
+def _temperature(value: Optional[float]) -> str:
+    return f"a temperature of {value:.4g}" if value else "no temperature"
 
 
 def _intervals(scores: Mapping[str, Any]) -> dict[str, list[float]]:

@@ -1,6 +1,6 @@
 """JPEG bytes, latitude, longitude and date → probabilities and answers, as one graph that TensorFlow alone serves.
 
-The same functions as predict.py's are in it (tta.host_views, make_step), and the formulas of answers.fusion and
+The same functions as predict.py's are in it (tta.host_views, make_step), and the formulas of answers.fusion, tasks and
 answers.priors, in the same space: logarithms.
 """
 
@@ -13,6 +13,7 @@ import tensorflow as tf
 from pipeline.answers.predictions import LOWEST
 from pipeline.export.networks import Loaded
 from pipeline.export.ranked import Ranked
+from pipeline.metrics import log_space
 from pipeline.ops import seeds, tta
 
 BYTES, LATITUDE, LONGITUDE, DATE = "image_bytes", "latitude", "longitude", "date"
@@ -45,6 +46,8 @@ class OnTop:
       exponent: its power.
       date: whether it takes one.
       place_variables: what it is made of.
+      temperature: of the blend, under all else; None: none.
+      exclusive: whether its classes exclude each other.
     """
 
     log_prior: Optional[np.ndarray] = None
@@ -52,6 +55,8 @@ class OnTop:
     exponent: float = 1.0
     date: bool = False
     place_variables: Sequence[tf.Variable] = ()
+    temperature: Optional[float] = None
+    exclusive: bool = True
 
 
 def normalize(logs: tf.Tensor) -> tf.Tensor:
@@ -132,7 +137,7 @@ def _by_picture(members: Sequence[Member], image_bytes: tf.Tensor, latitude: tf.
             made[key] = made[key] if key in made else pictures(image_bytes, *key)
 
     def blended(places: tf.Tensor) -> tf.Tensor:
-        logs = _blend(members, made, places)
+        logs = _tempered(_blend(members, made, places), on_top)
         return logs if on_top.log_prior is None else normalize(logs - on_top.log_prior)
 
     placed = blended(place)
@@ -152,6 +157,17 @@ def _blend(members: Sequence[Member], made: dict[tuple, tf.Tensor], places: tf.T
             logs = normalize(logs - member.log_prior)
         parts.append(logs + np.log(np.float32(member.weight)))
     return parts[0] if len(parts) == 1 else tf.reduce_logsumexp(tf.stack(parts), axis=0)
+
+
+def _tempered(logs: tf.Tensor, on_top: OnTop) -> tf.Tensor:
+    """As Task.temper of the task's kind."""
+    if on_top.temperature is None:
+        return logs
+    temperature = np.float32(on_top.temperature)
+    if on_top.exclusive:
+        return normalize(logs / temperature)
+    rest = tf.math.log(-tf.math.expm1(tf.minimum(logs, np.float32(log_space.BELOW_CERTAIN))))
+    return tf.math.log_sigmoid((logs - rest) / temperature)
 
 
 def _mean(logs: list[tf.Tensor]) -> tf.Tensor:

@@ -6,7 +6,9 @@ from typing import Optional, Sequence
 import numpy as np
 import tensorflow as tf
 
-from pipeline.answers import fusion, predictions, priors as prior_layers, thresholds, unlabelled
+from pipeline.answers import (calibration as calibrations, fusion, predictions, priors as prior_layers, thresholds,
+                              unlabelled)
+from pipeline.answers.temperature import Temper
 from pipeline.errors import UserError
 from pipeline.export import graph, networks as of_networks
 from pipeline.export.ranked import Ranked
@@ -20,6 +22,7 @@ class Request:
     predictions: Sequence[str]
     out: str
     blend: str = "equal"
+    calibration: Optional[str] = None  # calibration.json
     priors: prior_layers.Request = prior_layers.Request()
     threshold: Optional[float] = None
     min_samples: int = 0
@@ -55,17 +58,19 @@ class Parts:
 
 def choose(request: Request, data: datasets.Dataset) -> Parts:
     """Raises UserError for what of the request can't be exported."""
-    members, weights = _weighed(request, data)
+    members, weights, temper = _weighed(request, data)
     networks = [of_networks.of(one) for one in members]
     for one, found in zip(members, networks):
         _tell(one, found)
-    ranked = _ranked(members, weights, request, data)
+    ranked = _ranked(fusion.Blend(members, np.array(weights), temper=temper), request, data)
+    of_blend = graph.OnTop(temperature=temper and temper.temperatures, exclusive=data.task.exclusive)
     if not data.task.exclusive:
         prior_layers.refuse(request.priors, data)
-        return Parts(members, weights, networks, None, graph.OnTop(), ranked)
+        return Parts(members, weights, networks, None, of_blend, ranked)
     priors = prior_layers.Priors(request.priors, data)
     before, after = priors.log_priors(members)
-    return Parts(members, weights, networks, before, _on_top(members, weights, priors, after, data), ranked)
+    on_top = dataclasses.replace(of_blend, log_prior=after)
+    return Parts(members, weights, networks, before, _with_places(on_top, members, weights, priors, temper, data), ranked)
 
 
 def load(parts: Parts, data: datasets.Dataset) -> list[graph.Member]:
@@ -76,14 +81,17 @@ def load(parts: Parts, data: datasets.Dataset) -> list[graph.Member]:
             for one, networks, weight, prior in zip(parts.members, loaded, parts.weights, before)]
 
 
-def _weighed(request: Request, data: datasets.Dataset) -> tuple[list[predictions.Predictions], list[float]]:
+def _weighed(request: Request, data: datasets.Dataset,
+             ) -> tuple[list[predictions.Predictions], list[float], Optional[Temper]]:
+    """The members that weigh something, their weights, and the temperature on their blend."""
     found = fusion.find(request.predictions)
     weights = unlabelled.blend_weights(found, request.blend, data)
     fusion.Blend(found, weights)  # for its mistakes: other ids, classes or splits
     if set(found[0].class_ids) != set(data.class_ids):
         raise UserError(f"--predictions: their classes are not those of {data.directory}")
+    temper = calibrations.temper(request.calibration, found, weights, data)
     taken = [(one, float(weight)) for one, weight in zip(found, weights) if weight > 0]
-    return [one for one, _ in taken], [weight for _, weight in taken]
+    return [one for one, _ in taken], [weight for _, weight in taken], temper
 
 
 def _tell(one: predictions.Predictions, networks: Sequence[of_networks.Network]) -> None:
@@ -100,24 +108,24 @@ def _columns(one: predictions.Predictions, data: datasets.Dataset) -> Optional[n
     return None if np.array_equal(found, np.arange(len(found))) else found
 
 
-def _on_top(members: Sequence[predictions.Predictions], weights: Sequence[float], priors: prior_layers.Priors,
-            log_prior: Optional[np.ndarray], data: datasets.Dataset) -> graph.OnTop:
+def _with_places(on_top: graph.OnTop, members: Sequence[predictions.Predictions], weights: Sequence[float],
+                 priors: prior_layers.Priors, temper: Optional[Temper], data: datasets.Dataset) -> graph.OnTop:
     if not priors.geo:
-        return graph.OnTop(log_prior)
+        return on_top
     exponent = priors.exponent
     if exponent == prior_layers.FIT:
-        exponent = unlabelled.fitted_exponent(members, np.array(weights), priors, data)
+        exponent = unlabelled.fitted_exponent(members, np.array(weights), priors, data, temper)
     prior, columns = priors.geo.prior, priors.geo.columns
 
     def place_logs(latitude: tf.Tensor, longitude: tf.Tensor, date: tf.Tensor) -> tf.Tensor:
         logs = prior.in_graph(latitude, longitude, date)
         return logs if columns is None else tf.gather(logs, columns, axis=1)
 
-    return graph.OnTop(log_prior, place_logs, exponent, prior.date_input, prior.variables)
+    return dataclasses.replace(on_top, place_logs=place_logs, exponent=exponent, date=prior.date_input,
+                               place_variables=prior.variables)
 
 
-def _ranked(members: Sequence[predictions.Predictions], weights: Sequence[float], request: Request,
-            data: datasets.Dataset) -> Ranked:
+def _ranked(blended: fusion.Blend, request: Request, data: datasets.Dataset) -> Ranked:
     """The rule of the answers. Raises UserError where a threshold is wanted and none is known."""
     classes, unknown = data.manifest.classes, data.manifest.unknown_answer
     ids, names = ((*(getattr(one, what) for one in classes), unknown) for what in ("source_id", "name"))
@@ -129,5 +137,5 @@ def _ranked(members: Sequence[predictions.Predictions], weights: Sequence[float]
         return Ranked(ids, names, known, request.open_set)
     allowed, threshold = thresholds.answerable(data, request.min_samples), request.threshold
     if threshold is None:
-        threshold = thresholds.for_submission(fusion.Blend(members, np.array(weights)), data, allowed)
+        threshold = thresholds.for_submission(blended, data, allowed)
     return Ranked(ids, names, known, request.open_set, threshold, allowed)

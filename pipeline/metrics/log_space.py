@@ -2,6 +2,9 @@
 
 import numpy as np
 
+# The largest logarithm of a probability below 1 that float16, as predictions lie on disk, can tell from 0.
+BELOW_CERTAIN = -2.0 ** -24
+
 
 def rank_classes(logs: np.ndarray) -> np.ndarray:
     """Whether each row [n, classes] holds numbers that rank its classes: bool [n].
@@ -38,3 +41,8 @@ def normalize(logs: np.ndarray) -> np.ndarray:
     shifted = logs - logs.max(axis=1, keepdims=True)  # before the sum, which would be rounded away beside −60,000
     shifted -= np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return shifted
+
+
+def log_rest(logs: np.ndarray) -> np.ndarray:
+    """log(1 − p) of logarithms of p, elementwise; finite, since what is rounded to 1 is taken for BELOW_CERTAIN."""
+    return np.log(-np.expm1(np.minimum(logs, logs.dtype.type(BELOW_CERTAIN))))

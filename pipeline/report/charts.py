@@ -1,12 +1,13 @@
 """The drawings of a page."""
 
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from pipeline.metrics import multi_label
 from pipeline.report import figures
+from pipeline.report.elements import Figures, Note, Section
 
 _SIZES = 8  # groups of classes, by how many train pictures they have
 _CROWD = 2000  # points that are drawn as pixels
@@ -24,6 +25,14 @@ def steps(found: Mapping[str, Mapping[str, Any]]) -> str:
                       color=figures.INK)
     axes.set(yticks=places, yticklabels=list(found), xlabel="top-1, with its 95 % interval", ylim=(-0.6, len(found) - 0.2))
     return figures.svg(figure)
+
+
+def certainty(bins: Mapping[str, pd.DataFrame], notes: Sequence[str]) -> list[Section]:
+    """The section of the reliability diagram; none without bins."""
+    if not bins:
+        return []
+    return [Section("Is it as sure as it is right?", [*map(Note, notes), Figures([
+        (reliability(bins), "each point as many pictures as the next")])])]
 
 
 def reliability(bins: Mapping[str, pd.DataFrame]) -> str:

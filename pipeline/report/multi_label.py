@@ -24,6 +24,8 @@ class Found:
       allowed: bool [classes], the labels that may be answered.
       threshold: that was given; None: it is fitted, and scored by cross-fitting.
       told: the threshold that a submission uses.
+      reliability: of the most probable label; by what was done, frames of confidence and accuracy.
+      notes: what is told beside that drawing.
     """
 
     lines: Mapping[str, Mapping[str, float]]
@@ -37,6 +39,8 @@ class Found:
     told: float
     model_dirs: Sequence[str]
     warnings: Sequence[str] = ()
+    reliability: Mapping[str, pd.DataFrame] = dataclasses.field(default_factory=dict)
+    notes: Sequence[str] = ()
 
 
 def write(path: str, found: Found) -> None:
@@ -51,6 +55,7 @@ def write(path: str, found: Found) -> None:
                            Table(lines, index=True)]),
         Section("Thresholds", [Note("on the pictures of the curve itself"),
                                Figures([(charts.thresholds(found.curve, found.told), "means at every threshold")])]),
+        *charts.certainty(found.reliability, found.notes),
         Section("Labels", [Note(f"each picture's answers {_how(found)}; worst first, a heading sorts"),
                            PagedTable(classes.by_label(outcomes.counts, data), "labels")]),
         *mistakes.of_labels(outcomes.pictures, data, split, found.members),

@@ -53,7 +53,7 @@ def write(path: str, found: Found) -> None:
     page.write(path, data.manifest.competition, split, [
         _headline(found, outcomes),
         Section("Scores", [*_steps(found), *_named(found.tables)]),
-        *_reliability(found),
+        *charts.certainty(found.reliability, found.notes),
         *mistakes.sections(chosen, pictures.read(data, split, chosen.ids), found.members, data),
         _classes(outcomes, found),
         *_maps(found, outcomes),
@@ -86,13 +86,6 @@ def _steps(found: Found) -> list[Any]:
 
 def _named(tables: Mapping[str, pd.DataFrame]) -> list[Any]:
     return [one for heading, frame in tables.items() for one in (Heading(heading), Table(frame, index=True))]
-
-
-def _reliability(found: Found) -> list[Section]:
-    if not found.reliability:
-        return []
-    return [Section("Is it as sure as it is right?", [*map(Note, found.notes), Figures([
-        (charts.reliability(found.reliability), "points of equally many pictures")])])]
 
 
 def _classes(outcomes: pd.DataFrame, found: Found) -> Section:

@@ -167,6 +167,17 @@ def _kept_epochs(stage_dir: str) -> list[str]:
     return sorted((os.path.basename(path)[len("epoch-"):-len(".index")] for path in paths), key=float)
 
 
+def steps_done(stage_dir: str) -> Optional[int]:
+    """How many steps of a stage its newest whole checkpoint holds, without the network that it is of; None: there is none."""
+    folder = os.path.join(stage_dir, LAST)
+    for name in saved.names(folder):
+        path = os.path.join(folder, name)
+        if saved.fault(path) is None:
+            with patterns.plain_path(path) as plain:
+                return int(tf.train.load_variable(plain, "steps/.ATTRIBUTES/VARIABLE_VALUE"))
+    return None
+
+
 def choose(stage_dir: str, wanted: str) -> list[str]:
     """The checkpoints of a stage that --checkpoint means: best, last, or those of kept epochs (18:21:24).
 

@@ -74,15 +74,20 @@ def claim(model_dir: str, same: dict[str, Any], free: dict[str, Any], program: s
 
     Raises UserError naming every difference, or the other program that has trained here.
     """
+    check_same(model_dir, same, program)
     path = os.path.join(model_dir, RUN_FILE)
+    files.make_dirs(model_dir)
+    files.write_json(path, {"program": program, "same": same, "free": free, **({"seen": seen} if seen else {}),
+                            "versions": _versions(), "git": _git_revision()})
+
+
+def check_same(model_dir: str, same: dict[str, Any], program: str = CLASSIFIER_PROGRAM) -> None:
+    """Raises UserError where another run than that of `same`, as `claim` has it, has begun in the directory."""
     if has_started(model_dir, program):
         different = differences(read(model_dir, program)["same"], same)
         if different:
             raise UserError(f"--model_dir: {model_dir} holds another run: {'; '.join(different)}. "
                             "Use another --model_dir, or the old flags")
-    files.make_dirs(model_dir)
-    files.write_json(path, {"program": program, "same": same, "free": free, **({"seen": seen} if seen else {}),
-                            "versions": _versions(), "git": _git_revision()})
 
 
 def last_stage(record: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The class of which every kind of task is one object; what a room needs beyond it stands in its own table by kind."""
 
-from typing import Any, Mapping, Sequence, TypeVar
+from typing import Any, Mapping, Sequence, TypeVar, Union
 
 import numpy as np
 
@@ -44,6 +44,20 @@ class Task:
         A blend's weights minimize the mean of −log of its own; a blend gives to each part the blend of what its members do.
 
         Args: float [n, classes], natural logarithms; the class indices of each picture, at least one.
+        """
+        raise NotImplementedError
+
+    def temper(self, log_probabilities: np.ndarray, temperature: Union[float, np.ndarray]) -> np.ndarray:
+        """Log-probabilities [n, classes] of the logits divided by a temperature, one or [n, 1]; above 1 they are less sure.
+
+        (Guo et al. 2017.) What a picture's best class is stays as it was. float32 stays float32.
+        """
+        raise NotImplementedError
+
+    def log_losses(self, log_probabilities: np.ndarray, labels: Sequence[Sequence[int]]) -> np.ndarray:
+        """What temperatures make small: float64 [n], −log of what is given to the truth, or the mean of that over its parts.
+
+        Args: as `truth_probabilities`, which underflows where this does not.
         """
         raise NotImplementedError
 

@@ -196,7 +196,8 @@ def _define_run() -> None:
                          "run to run, more slowly.")
     flags.DEFINE_integer("max_steps", 0, "Cut every stage (and its validation) to this many steps, for trying out; "
                          "0: all.", 0)
-    flags.DEFINE_boolean("dry_run", False, "Print the plan (stages, steps, sizes) and stop. (Records named by "
+    flags.DEFINE_boolean("dry_run", False, "Print the plan (data, devices, and a table of the stages: steps, rates, parameters, "
+                         "memory, what would be skipped) and stop. (Records named by "
                          "--training_files are adopted first: their number is a part of the plan.)")
     flags.DEFINE_integer("skip_bad_records", 0, "Pass over so many records at most whose checksum is wrong, in training and "
                          "validation; the shards are then looked through once, before the first step. 0: the first one ends "

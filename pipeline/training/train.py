@@ -3,7 +3,7 @@
 import contextlib
 import os
 import time
-from typing import Optional
+from typing import Any, Optional
 
 from absl import logging
 import numpy as np
@@ -16,8 +16,8 @@ from pipeline.records import class_balance, dataset as datasets, input as inputs
 from pipeline.runs import checkpoint, record as run_record, run as runs, seen
 from pipeline.runs.run import Plan, Run
 from pipeline.runs.stages import Stage
-from pipeline.training import (bad_records, callbacks, fitting, optimizers, patience, probe_stage, run_checks, schedules, trainable,
-                               watch)
+from pipeline.training import (bad_records, callbacks, fitting, optimizers, patience, plan_table, probe_stage, run_checks,
+                               schedules, trainable, watch)
 from pipeline.training.replica_values import ReplicaValues, of_replicas
 from pipeline.training.weight_average import WeightAverage
 
@@ -132,13 +132,25 @@ def _train_stage_into(folder: str, run: Run, stage: Stage, data: datasets.Datase
     fitting.Fitting(run, stage, plan, data, model, factor, waiting, checkpoints, [
         callbacks.LogLearningRate(factor.rate),
         watch.Watch(model, built.model, plan, checkpoints, sums, run.save_minutes),
-        callbacks.Progress(f"stage {stage.name}", plan, stage.batch_size),
+        callbacks.Progress(_title(run, stage), plan, stage.batch_size, _later_pictures(run, stage, data)),
         tf.keras.callbacks.CSVLogger(os.path.join(folder, fitting.HISTORY_FILE), append=True),
         tf.keras.callbacks.TensorBoard(os.path.join(folder, "tensorboard"), write_graph=False),
         *waiting.values(),
         checkpoints,
     ], folder).fit()
     _mark_done(folder, stage, plan, checkpoints, factor, time.monotonic() - started)
+
+
+def _title(run: Run, stage: Stage) -> str:
+    return f"stage {stage.name}" + ("" if run.fold is None else f", fold {run.fold}")
+
+
+def _later_pictures(run: Run, stage: Stage, data: datasets.Dataset) -> float:
+    """What the stages after it have to train on, as so many of this stage's pictures; of another size they take longer by
+    their pixels, if what is trained were the same."""
+    later = [one for one in run.stages[run.stages.index(stage) + 1:]
+             if not one.is_probe and not runs.is_done(runs.stage_dir(run, one))]
+    return sum(runs.plan_stage(run, one, data).steps * one.batch_size * (one.size / stage.size) ** 2 for one in later)
 
 
 def _mark_done(folder: str, stage: Stage, plan: Plan, checkpoints: checkpoint.StageCheckpoints, factor: fitting.RateFactor,
@@ -175,7 +187,8 @@ def run_training(run: Run) -> None:
         data = bad_records.passed_over(run, data, strategy)
     run_checks.check(run, data)
     if run.dry_run:
-        _log_plan(run, data, strategy)
+        run_record.check_same(run.model_dir, _same(run, data))
+        print(plan_table.text(run, data, strategy))
         return
     with contextlib.ExitStack() as stack:
         folder = runs.fold_dir(run.model_dir, run.fold)  # folds may be trained side by side
@@ -198,13 +211,18 @@ def _train_stages(run: Run, data: datasets.Dataset, strategy: tf.distribute.Stra
                             os.path.join(run.model_dir, bad_records.FILE))
 
 
-def _claim(run: Run, data: datasets.Dataset) -> None:
-    """Makes the model directory this run's, or finds that it is another's."""
+def _same(run: Run, data: datasets.Dataset) -> dict[str, Any]:
+    """What must not differ between two starts in a model directory."""
     held_out = runs.held_out_part(run, data)
     contents = {split: data.identity(split) for split in {run.train_split, held_out.split if held_out else run.train_split}}
-    has_seen = seen.of_run(run, data)
     boxes = run.boxes and {"name": run.boxes, "digest": data.boxes(run.boxes).digest}
-    run_record.claim(run.model_dir, {**run.identity(), **optimizers.own_lamb(run.stages), "boxes": boxes, "dataset": contents}, {
+    return {**run.identity(), **optimizers.own_lamb(run.stages), "boxes": boxes, "dataset": contents}
+
+
+def _claim(run: Run, data: datasets.Dataset) -> None:
+    """Makes the model directory this run's, or finds that it is another's."""
+    has_seen = seen.of_run(run, data)
+    run_record.claim(run.model_dir, _same(run, data), {
         "data_dir": run.data_dir,
         "class_ids": data.class_ids,
         "classes": data.classes_digest(),

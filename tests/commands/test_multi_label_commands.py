@@ -6,7 +6,8 @@ import re
 
 import numpy as np
 import pytest
-from sklearn.metrics import fbeta_score
+from scipy import special
+from sklearn.metrics import fbeta_score, log_loss
 
 import multi_label_raw
 from pipeline.answers import predictions
@@ -151,6 +152,31 @@ def test_the_threshold_of_predictions_that_stand_alone(whole_way, tmp_path):
 
     assert "from a probability of 0.3\n" in submitted("a", "b").stdout
     assert_one_line_mistake(submitted("a", "none"), "--threshold", f"{tmp_path}/none")
+
+
+def test_a_temperature_lies_under_the_threshold(whole_way, tmp_path):
+    folder, attributes, _ = whole_way
+    done = run_command("evaluate.py", f"--data_dir={folder}/records", f"--predictions={folder}/model/out_of_fold",
+                       "--calibrate", f"--calibration={tmp_path}/c.json", f"--out={tmp_path}/scores.json")
+    assert done.returncode == 0, done.stderr
+    fitted, scores = (json.loads((tmp_path / name).read_text()) for name in ("c.json", "scores.json"))
+    ids, probabilities, truth = read_predictions(folder / "model" / "out_of_fold", attributes)
+    logits, temperature = special.logit(probabilities), fitted["temperature"]
+    folds = dataset.load(str(folder / "records")).examples("train").set_index("id")["fold"].loc[ids].to_numpy()
+    by_fold = np.array([fitted["by_group"][str(one)] for one in folds])[:, np.newaxis]
+    for line, tempered in (("picture", logits), ("+ temperature", logits / by_fold)):
+        found = scores["calibration"][line]
+        assert found["log_loss"] == pytest.approx(log_loss(truth.ravel(), special.expit(tempered).ravel()), abs=1e-5)
+        sure = special.expit(tempered).max(axis=1)
+        assert sum(one["count"] * one["confidence"] for one in found["bins"]) == pytest.approx(sure.sum(), rel=1e-4)
+    losses = [log_loss(truth.ravel(), special.expit(logits / temperature * by).ravel()) for by in (0.98, 1, 1.02)]
+    assert min(losses) == losses[1] and abs(temperature - 1) > 0.02
+
+    done = submit(folder, tmp_path / "s.csv", f"--calibration={tmp_path}/c.json")
+    assert done.returncode == 0, done.stderr
+    every = [f2_at(special.expit(logits / temperature), truth, one) for one in multi_label.THRESHOLDS]
+    assert f"from a probability of {(np.argmax(every) + 1) / 100:.4g}\n" in done.stdout
+    assert "there --tta=none, here --tta=flip" in done.stdout and scores["threshold"] == (np.argmax(every) + 1) / 100
 
 
 def test_several_members_are_told_apart(whole_way, tmp_path):

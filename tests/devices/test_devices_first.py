@@ -75,8 +75,12 @@ def test_a_dry_run_on_replicas_adopts_records_and_looks_layers_up(tmp_path):
     """A single shard is read in the command's own process."""
     write_records(tmp_path / "records")
     one = f"--training_files={tmp_path}/records/inat_train.record-00000-*"
-    told = train(ON_REPLICAS, one, *SOLUTION, "--num_training_instances=8", f"--model_dir={tmp_path}/m", "--dry_run")
-    assert "stage fixres: train=last:6, 32 px" in told and "8 examples of 3 classes" in told
+    done = run_command("multi_stage_train.py", one, *SOLUTION, "--num_training_instances=8", f"--model_dir={tmp_path}/m",
+                       "--dry_run", "--virtual_replicas=8")
+    assert done.returncode == 0, done.stderr
+    told = [line.split() for line in done.stdout.splitlines()]
+    assert ["fixres", "last:6", "32"] in [line[:3] for line in told] and ["classes:", "3,"] in [line[:2] for line in told]
+    assert "records: 8 examples to train on" in done.stdout and "MirroredStrategy: 8 replica(s) on CPU" in done.stdout
     assert (tmp_path / "m" / "records" / "dataset.json").exists() and not steps_done(tmp_path / "m")
 
 

@@ -46,10 +46,19 @@ np.save(sys.argv[3], found["probabilities"].numpy())
 
 
 def test_folds_and_views_and_what_is_told(way, tmp_path):
-    """One prediction: the mean of two folds by six views. Loaded by TensorFlow alone too, and exported anew in its place."""
+    """One prediction: the mean of two folds by six views, with the temperature that was fitted on what they held out. Loaded
+    by TensorFlow alone too, and exported anew in its place."""
+    data = f"--data_dir={way}/records"
+    exported.succeed("predict.py", data, f"--model_dir={way}/folds", "--split=train", f"--out={way}/folds/out_of_fold")
+    exported.succeed("evaluate.py", data, f"--predictions={way}/folds/out_of_fold", "--calibrate")
+    fitted = way / "folds" / "calibration.json"
+    temperature = json.loads(fitted.read_text())["temperature"]
+    assert abs(temperature - 1) > 0.1
     directory = export(way, "ex_folds", f"--predictions={way}/out/folds")
-    assert export(way, "ex_folds", f"--predictions={way}/out/folds", "--license=CC0 1.0") == directory
-    ids, expected = blended(way, "folds")
+    assert export(way, "ex_folds", f"--predictions={way}/out/folds", "--license=CC0 1.0",
+                  f"--calibration={fitted}") == directory
+    ids, expected = blended(way, "folds", calibration=str(fitted))
+    assert np.abs(expected - blended(way, "folds")[1]).max() > 10 * exported.CLOSE
     encoded, places = exported.pictures(way / "records", ids)
     found = exported.serve(directory, encoded, places)
     np.testing.assert_allclose(found["probabilities"], expected, atol=exported.CLOSE)
@@ -64,8 +73,9 @@ def test_folds_and_views_and_what_is_told(way, tmp_path):
         (0, "six", 32, 0.5), (1, "six", 32, 0.5)]
     assert (told["place"], told["date"], told["license"]) == (False, False, "CC0 1.0")
     assert told["seen"][0]["splits"] == ["train"] and told["versions"]["tensorflow"] == tf.__version__
-    assert told["classes"][2]["taxonomy"]["family"] == "Canidae"
+    assert told["classes"][2]["taxonomy"]["family"] == "Canidae" and told["on_top"]["temperature"] == temperature
     card = (directory / "MODEL_CARD.md").read_text()
+    assert f"temperature {temperature}" in card
     assert "Licence: CC0 1.0" in card and "The splits train." in card and "31 labels, 10 to 11 a class" in card
     assert [one.name for one in way.iterdir() if "tmp" in one.name] == []
 
@@ -98,7 +108,8 @@ def test_members_with_priors_places_and_an_open_set(way):
     records = exported.with_outside(way / "records", way / "open").name
     flags = [f"--predictions={way}/out/{name}" for name in ("folds", "place", "single")]
     scores = way / "scores.json"
-    raw_data.write(scores, {"top1": 0.5, "warnings": ["of few pictures"], "steps": {"all": {"top1_interval": [0.25, 0.75]}}})
+    raw_data.write(scores, {"top1": 0.5, "warnings": ["of few pictures"], "steps": {"all": {"top1_interval": [0.25, 0.75]}},
+                            "temperature": 1.25, "calibration": {"all": {"ece": 0.125, "ece_interval": [0.1, 0.2]}}})
     directory = export(way, "ex_all", *flags, "--blend=2:1:0", "--prior_correction=0.7", f"--geo_prior={way}/geo",
                        "--geo_exponent=1.5", "--open_set=sum", f"--scores={scores}", records=records)
     ids, expected = blended(way, "folds", "place", "single", blend="2:1:0", prior_correction=0.7, geo_prior=str(way / "geo"),
@@ -118,6 +129,8 @@ def test_members_with_priors_places_and_an_open_set(way):
     assert np.abs(nowhere["probabilities"] - expected)[1:].max() > 2 * exported.CLOSE
     card = (directory / "MODEL_CARD.md").read_text()
     assert "| top1 | 0.5000 | 0.2500 to 0.7500 |" in card and "Warning: of few pictures." in card and "`new_one`" in card
+    assert "| expected calibration error | 0.1250 | 0.1000 to 0.2000 |" in card
+    assert "The scores are with a temperature of 1.25, the model has no temperature." in card and "| temperature" not in card
     told = json.loads((directory / "model.json").read_text())
     assert (told["place"], told["date"], len(told["members"])) == (True, True, 3)  # single weighs nothing
 

@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from scipy import special
 
 import colour_export
 import raw_data
 from pipeline.answers import open_set
 from pipeline.export import graph
 from pipeline.metrics import log_space, multi_label
+from pipeline.tasks import registry as tasks
 
 NAN = float("nan")
 JPEGS = [raw_data.encode(raw_data.pixels(seed), quality=95) for seed in range(5)]
@@ -57,6 +59,20 @@ def test_members_are_blended_corrected_and_placed():
     np.testing.assert_allclose(found["probabilities"], np.exp(expected), atol=0.02)
     np.testing.assert_allclose(found["probabilities_without_place"], np.exp(pictures), atol=0.02)
     np.testing.assert_array_equal(found["classes"], np.argsort(-found["probabilities"], axis=1))
+
+
+def test_the_temperature_lies_on_the_blend_and_under_the_correction():
+    members = [graph.Member([colour_export.network("none", multiplier=by)], weight) for by, weight in ((1, 0.6), (2, 0.4))]
+    after = np.float32([0.0, 0.6, -0.4])
+    found = serve(members, graph.OnTop(after, temperature=1.7))
+    picture = np.log(0.6 * np.exp(normal(logits())) + 0.4 * np.exp(normal(2 * logits())))
+    np.testing.assert_allclose(found["probabilities"], np.exp(normal(normal(picture / 1.7) - after)), atol=0.02)
+
+    logs = np.float32([[-0.001, -3.0, 0.0, -60_000.0], [-0.7, -1e-7, -20.0, -2.0]])
+    of_labels = graph._tempered(tf.constant(logs), graph.OnTop(temperature=1.7, exclusive=False)).numpy()
+    np.testing.assert_allclose(of_labels, tasks.MULTI_LABEL.temper(logs, 1.7), rtol=1e-4, atol=1e-6)
+    expected = special.expit(special.logit(np.exp(logs.astype(np.float64))[0, :2]) / 1.7)
+    np.testing.assert_allclose(np.exp(of_labels[0, :2]), expected, rtol=1e-3)
 
 
 def test_a_network_that_takes_places_is_asked_without_them_too():
