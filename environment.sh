@@ -5,8 +5,8 @@
 #   pinned   Python 3.11 or 3.10, requirements.txt         (TensorFlow 2.15.1; the lane of published figures, and of TPUs)
 #   modern   Python 3.13 or 3.12, requirements-modern.txt  (TensorFlow 2.21.0 with tf-keras)
 # A .venv that stands keeps its lane. Else the pinned one is taken where there is a Python for it, else the modern one;
-# LANE=pinned or LANE=modern asks for one, and makes .venv anew where it is the other's. FIELDMARK_VENV=FOLDER is taken instead of
-# .venv, so that both lanes may stand side by side.
+# LANE=pinned or LANE=modern asks for one, and makes .venv anew where it is the other's. FIELDMARK_VENV=FOLDER is taken instead
+# of .venv, so that both lanes may stand side by side.
 # Its file `complete` tells what is installed, and is written last: an install that was cut off is made again.
 
 : "${FIELDMARK_VENV:=.venv}"

@@ -1,4 +1,5 @@
-"""environment.sh and .ci/run: when .venv is made, added to and made anew, told by a stand-in for Python that notes what it is asked."""
+"""environment.sh and .ci/run: when .venv is made, added to and made anew, told by a stand-in for Python that notes
+what it is asked."""
 
 import os
 import shutil
