@@ -98,12 +98,14 @@ def test_records_and_the_rest_of_a_run(made):
     versions = [json.loads((folder / "model" / "run.json").read_text())["versions"]["tensorflow"] for folder in made]
     assert versions[0] != versions[1] == tf.__version__  # of whoever went on
     whole = checkpoint_of(of_this / "whole")
-    assert any("velocit" in name or "_v" in name for name in whole)
+    assert sum(name.startswith("optimizer/") for name in whole) > 100  # Adam's means and squares go on too
     for folder in made:
         found = checkpoint_of(folder / "model")
         assert found.keys() == whole.keys()
-        for name, value in whole.items():
-            np.testing.assert_allclose(found[name], value, rtol=0.01, atol=1e-4, err_msg=name)
+        for name, value in whole.items():  # half a step of Adam's; where a gradient is rounding alone, so is its sign
+            np.testing.assert_allclose(found[name], value, rtol=0.01, atol=5e-4, err_msg=name)
+        distances = [np.linalg.norm(found[name] - value) / np.linalg.norm(value) for name, value in whole.items() if value.any()]
+        assert np.median(distances) < 0.002  # seen: 0.000001 and 0.00007
 
 
 def test_predictions_submissions_exports_and_answers(made, lanes):
