@@ -5,9 +5,11 @@
 #   pinned   Python 3.11 or 3.10, requirements.txt         (TensorFlow 2.15.1; the lane of published figures, and of TPUs)
 #   modern   Python 3.13 or 3.12, requirements-modern.txt  (TensorFlow 2.21.0 with tf-keras)
 # A .venv that stands keeps its lane. Else the pinned one is taken where there is a Python for it, else the modern one;
-# LANE=pinned or LANE=modern asks for one, and makes .venv anew where it is the other's.
-# .venv/complete tells what is installed, and is written last: an install that was cut off is made again.
+# LANE=pinned or LANE=modern asks for one, and makes .venv anew where it is the other's. FIELDMARK_VENV=FOLDER is taken instead
+# of .venv, so that both lanes may stand side by side.
+# Its file `complete` tells what is installed, and is written last: an install that was cut off is made again.
 
+: "${FIELDMARK_VENV:=.venv}"
 pinned_pythons="3.11 3.10"
 modern_pythons="3.13 3.12"
 
@@ -37,7 +39,7 @@ python_of() {
 
 choose_lane() {
   local standing
-  standing=$(sed -n '1s/^lane //p' .venv/complete 2>/dev/null || true)
+  standing=$(sed -n '1s/^lane //p' "$FIELDMARK_VENV/complete" 2>/dev/null || true)
   case "${LANE:-}" in
     pinned | modern) ;;
     "") if [[ -n "$standing" ]]; then LANE=$standing
@@ -53,40 +55,44 @@ make_environment() {
     echo "no Python for the $LANE lane found (pinned: 3.11, 3.10; modern: 3.13, 3.12); install one, or set PYTHON=…" >&2
     exit 2
   fi
-  echo "making .venv with $("$python" --version), $LANE lane …" >&2
-  rm -rf .venv
-  "$python" -m venv .venv
+  if [[ "$FIELDMARK_VENV" != .venv && -e "$FIELDMARK_VENV" && ! -e "$FIELDMARK_VENV/pyvenv.cfg" ]]; then
+    echo "FIELDMARK_VENV=$FIELDMARK_VENV is no environment of Python: name another folder" >&2
+    exit 2
+  fi
+  echo "making $FIELDMARK_VENV with $("$python" --version), $LANE lane …" >&2
+  rm -rf "$FIELDMARK_VENV"
+  "$python" -m venv "$FIELDMARK_VENV"
   install_lane
-  recipe_of "$LANE" > .venv/complete
+  recipe_of "$LANE" > "$FIELDMARK_VENV/complete"
 }
 
 install_packages() {
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check "$@"
+  "$FIELDMARK_VENV/bin/python" -m pip install --quiet --disable-pip-version-check "$@"
 }
 
 # Where tensorflow-addons alone can't be had, the rest is installed: what is taken of it has a form of our own.
 install_lane() {
   local requirements constraints
   requirements=$(requirements_of "$LANE") constraints=$(constraints_of "$LANE")
-  if install_packages --requirement "$requirements" --constraint "$constraints" 2> .venv/install.log; then
+  if install_packages --requirement "$requirements" --constraint "$constraints" 2> "$FIELDMARK_VENV/install.log"; then
     return
   fi
-  cat .venv/install.log >&2
-  if ! grep -q tensorflow-addons .venv/install.log; then exit 1; fi
+  cat "$FIELDMARK_VENV/install.log" >&2
+  if ! grep -q tensorflow-addons "$FIELDMARK_VENV/install.log"; then exit 1; fi
   echo "without tensorflow-addons, which can't be installed here …" >&2
-  grep -v ^tensorflow-addons "$requirements" > .venv/without-addons.txt
-  grep -v ^tensorflow-addons "$constraints" > .venv/constraints.txt
-  install_packages --requirement .venv/without-addons.txt --constraint .venv/constraints.txt
+  grep -v ^tensorflow-addons "$requirements" > "$FIELDMARK_VENV/without-addons.txt"
+  grep -v ^tensorflow-addons "$constraints" > "$FIELDMARK_VENV/constraints.txt"
+  install_packages --requirement "$FIELDMARK_VENV/without-addons.txt" --constraint "$FIELDMARK_VENV/constraints.txt"
 }
 
 # For run_tests.sh: what only the tests need, put into .venv as it stands.
 add_test_packages() {
-  if [[ -z "$environment_is_ours" ]] || cmp -s requirements-test.txt .venv/complete-test; then
+  if [[ -z "$environment_is_ours" ]] || cmp -s requirements-test.txt "$FIELDMARK_VENV/complete-test"; then
     return
   fi
-  echo "adding the tests' packages to .venv …" >&2
+  echo "adding the tests' packages to $FIELDMARK_VENV …" >&2
   install_packages --requirement requirements-test.txt --constraint "$(constraints_of "$LANE")"
-  cp requirements-test.txt .venv/complete-test
+  cp requirements-test.txt "$FIELDMARK_VENV/complete-test"
 }
 
 environment_is_ours=
@@ -96,8 +102,8 @@ if [[ -n "${PYTHON:-}" ]]; then
 else
   environment_is_ours=yes
   choose_lane
-  if ! cmp -s <(recipe_of "$LANE") .venv/complete; then
+  if ! cmp -s <(recipe_of "$LANE") "$FIELDMARK_VENV/complete"; then
     make_environment
   fi
-  PYTHON=$PWD/.venv/bin/python
+  PYTHON=$(cd "$FIELDMARK_VENV" && pwd)/bin/python
 fi

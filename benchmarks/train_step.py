@@ -12,7 +12,7 @@ import dataclasses
 import statistics
 import tempfile
 import time
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 from unittest import mock
 
 from absl import flags
@@ -94,8 +94,8 @@ def make_meter(batch: Any, steps: int, samples: list[tuple[Sample, Sample]]) -> 
     return Meter()
 
 
-def measure(model_dir: str) -> tuple[int, list[tuple[Sample, Sample]]]:
-    """(pictures a measurement, the pairs)."""
+def measure(model_dir: str, watchers: Sequence[Any] = ()) -> tuple[int, list[tuple[Sample, Sample]]]:
+    """(pictures a measurement, the pairs). `watchers`: Keras callbacks that are told of the steps too."""
     from pipeline.ops import mixing
     from pipeline.records import dataset, input as inputs, training_picture
     from pipeline.runs import run as runs
@@ -116,7 +116,7 @@ def measure(model_dir: str) -> tuple[int, list[tuple[Sample, Sample]]]:
     meter, fit = make_meter(batch, FLAGS.steps, samples), TrainableClassifier.fit
 
     def metered(model: Any, *arguments: Any, callbacks: Any, **options: Any) -> Any:
-        return fit(model, *arguments, callbacks=[*callbacks, meter], **options)
+        return fit(model, *arguments, callbacks=[*callbacks, meter, *watchers], **options)
 
     with mock.patch.object(TrainableClassifier, "fit", metered):
         train.run_training(dataclasses.replace(run, stages=(stage,)))

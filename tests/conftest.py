@@ -4,6 +4,8 @@ import pathlib
 
 import pytest
 
+import pipeline  # noqa: F401  (before a test imports TensorFlow: it settles what tf.keras is, in what tests start too)
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SAMPLES = ROOT.parent / "shared"  # small real competitions and weights, beside the checkout where they are at hand
 

@@ -43,7 +43,7 @@ def _give_places(raw: pathlib.Path) -> None:
 def make(folder: pathlib.Path) -> pathlib.Path:
     """records/ in two folds, geo/ (a geo prior), folds/ and place/ (models), and their predictions of test under out/:
     folds (six views), single (fold 0 by one view), place (rot45, of a network that takes places)."""
-    raw = _write_raw(folder / "raw")
+    raw = write_raw(folder / "raw")
     succeed("create_tfrecords.py", "--competition=inat2021", f"--data_dir={raw}", f"--out_dir={folder}/records", "--folds=2",
             "--workers=1")
     data = f"--data_dir={folder}/records"
@@ -61,7 +61,8 @@ def make(folder: pathlib.Path) -> pathlib.Path:
     return folder
 
 
-def _write_raw(raw: pathlib.Path) -> pathlib.Path:
+def write_raw(raw: pathlib.Path) -> pathlib.Path:
+    """31 train, 6 val and COUNT test pictures with places, in iNat 2021's layout."""
     tiny_records.write_raw(raw, train=31, val=6, test=COUNT)
     _give_places(raw)
     return raw

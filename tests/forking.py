@@ -19,10 +19,11 @@ from typing import Mapping, Optional, Sequence
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Of TensorFlow's what a command of ours sets before it imports it; Keras, which TensorFlow imports when it is first asked for.
+# Of TensorFlow's what commands of ours set before they import it; Keras, which TensorFlow imports when it is first asked for.
 SERVER = """
-import importlib, json, os, runpy, signal, sys
+import importlib, importlib.util, json, os, runpy, signal, sys
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["TF_USE_LEGACY_KERAS"] = "1" if importlib.util.find_spec("tf_keras") else "0"
 import numpy, pandas, sklearn.linear_model, sklearn.model_selection, PIL.Image, absl.app, absl.logging
 absl.app.define_help_flags()
 of_a_command = set(absl.flags.FLAGS)
@@ -72,15 +73,16 @@ if asked:
 class Server:
     """One that forks commands; it ends with the process that made it, whose pipe it reads."""
 
-    def __init__(self, imports: Sequence[str] = ()):
+    def __init__(self, imports: Sequence[str] = (), python: str = sys.executable):
         """`imports`: modules of the project that are imported once too, for commands that come by the hundred."""
-        self._process = subprocess.Popen([sys.executable, "-c", SERVER, *imports], stdin=subprocess.PIPE, bufsize=0,
+        self._python = python
+        self._process = subprocess.Popen([python, "-c", SERVER, *imports], stdin=subprocess.PIPE, bufsize=0,
                                          stdout=subprocess.PIPE, cwd=ROOT)
         self.lock = threading.Lock()
 
     def run(self, command: Sequence[str], cwd: Path = ROOT, environment: Mapping[str, str] = os.environ,
             timeout: float = 300) -> subprocess.CompletedProcess:
-        """As subprocess.run([sys.executable, *command], capture_output=True, text=True, …), for one thread at a time."""
+        """As subprocess.run([python, *command], capture_output=True, text=True, …), for one thread at a time."""
         with tempfile.TemporaryDirectory() as folder:
             streams = {name: os.path.join(folder, name) for name in ("stdout", "stderr")}
             for path in streams.values():
@@ -89,7 +91,7 @@ class Server:
             self._process.stdin.write(json.dumps(asked).encode() + b"\n")
             code = self._wait(int(self._process.stdout.readline()), command, timeout)
             told = {name: Path(path).read_text(encoding="utf-8", errors="replace") for name, path in streams.items()}
-        return subprocess.CompletedProcess([sys.executable, *command], code, **told)
+        return subprocess.CompletedProcess([self._python, *command], code, **told)
 
     def _wait(self, pid: int, command: Sequence[str], timeout: float) -> int:
         if not select.select([self._process.stdout], [], [], timeout)[0]:

@@ -1,5 +1,6 @@
 """The benchmarks run and tell their table; how fast is for a machine that does nothing else."""
 
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -111,6 +112,40 @@ def test_training_beside_the_bare_step_wants_data():
     done = subprocess.run([sys.executable, "-m", "benchmarks.train_step"], cwd=REPOSITORY, capture_output=True, text=True,
                           timeout=300)
     assert_one_line_mistake(done, "--data_dir")
+
+
+def hardware(tmp_path, *flags):
+    """(what is printed, what is written) of two rows at most."""
+    out = tmp_path / "hardware.json"
+    done = subprocess.run([
+        sys.executable, "-m", "benchmarks.hardware", "--size=32", "--batch_size=8", "--steps=2", "--repeats=2", "--jit=off",
+        "--augment_on=host", f"--out={out}", *flags], cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout, json.loads(out.read_text())
+
+
+@pytest.mark.slow
+def test_what_the_machine_does(tmp_path):
+    """The two rows of a CPU: the reference, and bfloat16, whose 8 bits of mantissa are what it is off by."""
+    printed, told = hardware(tmp_path, "--model=kecam/EfficientNetV2Tiny", "--precision=float32", "--precision=mixed_bfloat16")
+    rows = [line.strip("| ").split(" | ") for line in printed.splitlines() if line.startswith("| CPU")]
+    assert [row[:4] for row in rows] == [["CPU", "host", "off", precision] for precision in ("float32", "mixed_bfloat16")]
+    for row, one in zip(rows, told["rows"], strict=True):
+        rates = [one["rates"]["bare"], one["rates"]["training"]]
+        assert [float(rate) for rate in row[4:6]] == pytest.approx(rates, abs=0.06) and min(rates) > 0
+        assert row[6] == f"{one['peak_bytes'] / 2**20:.0f} (process)" and 2**27 < one["peak_bytes"] < 2**34
+        assert one["loss"] == pytest.approx(told["rows"][0]["loss"], rel=0.02) and not one["skipped"]
+    assert rows[0][7] == "it is the CPU's" and told["rows"][0]["off_by"] == 0
+    assert 2**-16 < told["rows"][1]["off_by"] < 0.5 and rows[1][7] == f"{told['rows'][1]['off_by']:.1e}"
+    assert told["machine"]["TensorFlow"] == importlib.metadata.version("tensorflow")
+    assert "- TPU: none was named (--tpu)" in printed and told["missing"]
+
+
+@pytest.mark.slow
+def test_what_the_machine_can_not_do_is_told(tmp_path):
+    printed, told = hardware(tmp_path, "--model=kecam/NoSuchNet", "--precision=float32")
+    assert "| CPU | host | off | float32 | – | – | – | – |" in printed.splitlines()
+    assert "unknown model 'kecam/NoSuchNet'" in printed.splitlines()[-1] and told["missing"][-1] in printed
 
 
 @pytest.mark.slow

@@ -61,7 +61,7 @@ def test_map_class_and_score_are_numpys(name, changes):
         for i in range(2):
             for j in range(2):
                 around = grid[centres[i] - 1:centres[i] + 1, centres[j] - 1:centres[j] + 1].mean()
-                assert around == pytest.approx(expected[i, j], rel=0.02, abs=0.02 * np.abs(expected).max())
+                assert around == pytest.approx(expected[i, j], rel=0.02, abs=0.02 * float(np.abs(expected).max()))
 
 
 def test_the_evidences_mean_is_the_logit_beyond_the_mean_of_all():

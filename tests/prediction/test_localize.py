@@ -127,7 +127,7 @@ def test_prediction_takes_the_models_own_boxes(coarse, fine, tmp_path):
     for one in got.ids:
         with Image.open(f"{data.directory}/../raw/val/{one}.jpg") as picture:
             sides = table.loc[one, boxes.SIDES].to_numpy(float) * np.array([40, 30, 40, 30])
-            images.append(np.asarray(picture.crop(np.round(sides).astype(int)).resize((32, 32), Image.Resampling.BILINEAR)))
+            images.append(np.asarray(picture.crop(np.round(sides).astype(int).tolist()).resize((32, 32), Image.Resampling.BILINEAR)))
     logs = tf.nn.log_softmax(model({"image": np.stack(images)}, training=False))
     np.testing.assert_allclose(got.rows(np.arange(len(got.ids))), logs, atol=0.02)
     assert got.meta["boxes"] == "coarse"
