@@ -30,10 +30,13 @@ flags.DEFINE_string("tta", None, "Test-time views to average: none, flip, six (w
                     "picture's mask, of a model with --boxes whose masks localize.py kept). Default: the recipe's.")
 flags.DEFINE_integer("size", None, "Pixels, height = width. Default: the last stage's.", 1)
 flags.DEFINE_integer("batch_size", 32, "Pictures a step, over all replicas; each goes through in all its views.", 1)
+flags.DEFINE_integer("neighbours", 0, "Answer by so many of the train pictures (of a fold: of those that it was trained on) "
+                     "that are nearest, by the cosine of what the network makes of them, instead of by the head; 0: don't. "
+                     "evaluate.py and make_submission.py blend it with the head's predictions as with another model's.", 0)
 strategy_flags.define()
-define_path("out", "Folder of the predictions. Default: MODEL_DIR/predictions/SPLIT.")
+define_path("out", "Folder of the predictions. Default: MODEL_DIR/predictions/SPLIT, with --neighbours SPLIT_neighbours.")
 sixth_place_flags.define_prediction()
-flag_help.usual("data_dir", "model_dir", "split", "out", "tta")
+flag_help.usual("data_dir", "model_dir", "split", "out", "tta", "neighbours")
 
 
 def _adopt_records() -> None:
@@ -41,6 +44,12 @@ def _adopt_records() -> None:
     from dataset_tools import adopt
 
     adopt.adopt([f"test={FLAGS.test_files}"], FLAGS.data_dir, "inat2021", FLAGS.num_classes, workers=os.cpu_count() or 1)
+
+
+def _suffix() -> str:
+    from pipeline.answers import predictions
+
+    return predictions.NEIGHBOURS if FLAGS.neighbours else ""
 
 
 def main() -> None:
@@ -52,7 +61,7 @@ def main() -> None:
         name = hashlib.sha256(FLAGS.test_files.encode()).hexdigest()[:8]  # other files of a second call get another folder
         FLAGS.data_dir = os.path.join(FLAGS.model_dir, f"records_test_{name}")
     require("data_dir")
-    out = FLAGS.out or os.path.join(FLAGS.model_dir, "predictions", FLAGS.split.replace("+", "_"))
+    out = FLAGS.out or os.path.join(FLAGS.model_dir, "predictions", FLAGS.split.replace("+", "_") + _suffix())
     folds = parse_folds(FLAGS.fold)
     from pipeline.answers import priors  # late: TensorFlow takes seconds to import, a mistyped flag should not
     from pipeline.prediction import predict
@@ -61,7 +70,7 @@ def main() -> None:
     request = predict.Request(
         model_dir=FLAGS.model_dir, split=FLAGS.split, out=out, folds=() if folds == ALL_FOLDS else folds, tta=FLAGS.tta,
         size=FLAGS.size, batch_size=FLAGS.batch_size, tpu=FLAGS.tpu, virtual_replicas=FLAGS.virtual_replicas,
-        checkpoint=FLAGS.checkpoint, average=FLAGS.average)
+        checkpoint=FLAGS.checkpoint, average=FLAGS.average, neighbours=FLAGS.neighbours)
     predict.make_devices(request)  # first: reading records and a geo prior is computing already
     if FLAGS.test_files:
         _adopt_records()

@@ -147,14 +147,22 @@ def fit_and_cross_fit(members: Sequence[predictions.Predictions], labels: Mappin
 VAL = os.path.join("predictions", "val")  # of a model directory, where predict.py puts it
 
 
-def labelled_of(model_dir: str, places: Sequence[str] = (predictions.OUT_OF_FOLD, VAL),
+def labelled_of(member: predictions.Predictions, places: Sequence[str] = (predictions.OUT_OF_FOLD, VAL),
                 ) -> Optional[predictions.Predictions]:
-    """A model's predictions whose labels are known and whose pictures it has not seen: the first of `places` in its
-    directory that is there."""
+    """Predictions of a member's model, made as the member was (by its head, or by as many neighbours), whose labels are
+    known and whose pictures it has not seen: the first of `places` in its directory that is there."""
+    model_dir, neighbours = member.meta["model_dir"], member.meta.get("neighbours")
     for place in places if model_dir else ():  # another program's predictions have none
-        directory = os.path.join(model_dir, place)
+        directory = os.path.join(model_dir, _of_neighbours(place, member) if neighbours else place)
         if files.exists(os.path.join(directory, predictions.META_FILE)):
             found = predictions.Predictions(directory)
-            if not unseen.seen_pictures(found):
+            if found.meta.get("neighbours") == neighbours and not unseen.seen_pictures(found):
                 return found
     return None
+
+
+def _of_neighbours(place: str, member: predictions.Predictions) -> str:
+    """Where predict.py --neighbours puts what stands at a place."""
+    if place == predictions.OUT_OF_FOLD:  # which nothing but predict.py makes: of the split that was trained on
+        place = os.path.join("predictions", "_".join((member.meta.get("seen") or {}).get("splits", ["train"])))
+    return place + predictions.NEIGHBOURS

@@ -19,4 +19,5 @@ def _how_made(one: predictions.Predictions) -> dict[str, str]:
     meta = one.meta
     models = len(meta["fold"]) if isinstance(meta.get("fold"), list) and not meta.get("out_of_fold") else 1
     return {"views": f"--tta={meta.get('tta')}", "size": f"{meta.get('size')} px",
-            "average": f"--average={meta.get('average')}", "models": f"{models} model(s) a picture"}
+            "average": f"--average={meta.get('average')}", "models": f"{models} model(s) a picture",
+            "neighbours": f"--neighbours={meta.get('neighbours', 0)}"}

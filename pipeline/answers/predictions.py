@@ -16,6 +16,7 @@ from pipeline.errors import UserError
 from pipeline.metrics import log_space
 
 OUT_OF_FOLD = "out_of_fold"  # folder of a model directory: what each of its folds predicts of the pictures it held out
+NEIGHBOURS = "_neighbours"  # what the default folders of predict.py --neighbours end with
 PROBE = "probe"  # folder there, and of each fold's: what a probe that is not the last stage predicts of what is held out
 # Values worked on at a time: as float32 they stay in a core's cache, which is three times as fast as 1,024 rows of
 # 10,000 classes through memory.
@@ -29,7 +30,7 @@ HEADER_ERRORS = (OSError, ValueError, TypeError, SyntaxError, EOFError, Recursio
 # Of meta.json, what is read of it, if it is told; the first two always are.
 _META = {"class_ids": list[str], "split": str, "model_dir": str, "dataset": dict[str, Any], "examples": int,
          "tta": Optional[str], "fold": Union[None, int, list[int]], "threshold": Optional[float], "out_of_fold": bool,
-         "seen": Optional[dict[str, Any]]}
+         "seen": Optional[dict[str, Any]], "neighbours": int}
 
 
 def _checked(meta: Any, path: str) -> dict[str, Any]:

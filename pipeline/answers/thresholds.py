@@ -66,7 +66,7 @@ def refresh(directory: str, data: datasets.Dataset) -> None:
     if labels and not unseen.seen_pictures(one):
         threshold = one.meta["threshold"] or curve(one, labels, answerable(data, 0)).best_threshold()
     else:
-        labelled = blend.labelled_of(one.meta["model_dir"])
+        labelled = blend.labelled_of(one)
         threshold = labelled.meta["threshold"] if labelled else None
     if threshold != one.meta["threshold"]:
         files.write_json(os.path.join(directory, predictions.META_FILE), {**one.meta, "threshold": threshold})
@@ -93,7 +93,7 @@ def for_submission(blended: fusion.Blend, data: datasets.Dataset, allowed: np.nd
 
 def _labelled_alike(members: Sequence[predictions.Predictions]) -> Optional[list[predictions.Predictions]]:
     """The members' models' predictions with labels; None unless all have them, of the same pictures."""
-    found = [blend.labelled_of(one.meta["model_dir"]) for one in members]
+    found = [blend.labelled_of(one) for one in members]
     if None in found or any(fusion.of_other_splits(one, found[0]) or set(one.ids) != set(found[0].ids) for one in found):
         return None
     return found

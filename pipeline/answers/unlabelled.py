@@ -21,7 +21,11 @@ def labelled_of(member: predictions.Predictions, flag: str, places: Sequence[str
         raise UserError(f"{flag}: {member.directory} was made by another program, of whose model nothing with labels is "
                         "known to fit on; give numbers")
     model_dir = member.meta["model_dir"]
-    found = blend.labelled_of(model_dir, places)
+    found = blend.labelled_of(member, places)
+    neighbours = member.meta.get("neighbours")
+    if found is None and neighbours:
+        raise UserError(f"{flag}: {model_dir} has no predictions by {neighbours} neighbours of pictures with labels that "
+                        f"it has not seen: predict.py --split=train (or val) --neighbours={neighbours} makes some, without --out")
     if found is None:
         raise UserError(f"{flag}: {model_dir} has no out-of-fold predictions and none of val that it has not seen; train it "
                         "by --fold=all, or predict val into its predictions/val")

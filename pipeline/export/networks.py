@@ -12,7 +12,7 @@ from pipeline.errors import UserError
 from pipeline.models.activation_map import PROBABILITIES
 from pipeline.models.classifier import Classifier
 from pipeline.ops import tta
-from pipeline.prediction import predict
+from pipeline.prediction import loading, predict
 from pipeline.records import dataset as datasets
 from pipeline.runs import record as run_record, run as runs
 from pipeline.tasks.task import SOFTMAX
@@ -80,6 +80,9 @@ def of(one: predictions.Predictions) -> list[Network]:
     meta, where = one.meta, f"--predictions: {one.directory}"
     if one.of_another_program:
         raise UserError(f"{where} was made by another program, whose model can't be exported")
+    if meta.get("neighbours"):
+        raise UserError(f"{where} are votes of the nearest train pictures (--neighbours), which an export does not hold "
+                        "yet: leave them out")
     if meta.get("boxes"):
         raise UserError(f"{where} is of pictures within boxes of localize.py ({meta['boxes']}), which a served model is not "
                         "given: export a model of whole pictures")
@@ -112,8 +115,7 @@ def _network(meta: dict[str, Any], fold: Optional[int], paths: tuple[str, ...], 
 
 def load(network: Network, data: datasets.Dataset) -> Loaded:
     """The network as predict.py has it. Its precision becomes Keras' global policy."""
-    request = predict.Request(network.model_dir, split="", out="")
-    built = predict.load(list(network.paths), network.fold, network.size, data, request, network.record,
+    built = loading.load(list(network.paths), network.fold, network.size, data, predict.Request.batch_size, network.record,
                          tf.distribute.get_strategy())
     step = predict.make_step(built.model, tta.parse(network.views), data.task.activation)
     return Loaded(network, built, step, data.task.activation)

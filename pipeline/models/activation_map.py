@@ -1,7 +1,8 @@
 """Class activation maps: where in a picture a classifier sees the class that it answers.
 
 Zhou et al. 2016, "Learning Deep Features for Discriminative Localization": behind global average pooling a class's logit is
-the mean over all places of (features · the class's weights), plus its bias; the shares of the places are the map.
+the mean over all places of (features · the class's weights), plus its bias; the shares of the places are the map. (Behind
+GeM a place has a share of what is pooled too: pooling.GeM.shares.)
 
 Unlike theirs, the weights are taken less the mean of all classes': what is added to every logit changes no probability, but
 where it is negative it hides the object. (On pictures padded onto plain canvases twice as wide and high the boxes' mean IoU
@@ -12,7 +13,8 @@ from typing import Callable, Sequence
 
 import tensorflow as tf
 
-from pipeline.models import zoo
+from pipeline.errors import UserError
+from pipeline.models import pooling, zoo
 from pipeline.models.classifier import Classifier
 from pipeline.tasks.task import SIGMOID, SOFTMAX
 
@@ -24,12 +26,17 @@ class MapModel:
     """A classifier that also returns the feature map that its head judges the mean of."""
 
     def __init__(self, classifier: Classifier, name: str):
-        """name: the classifier's in the zoo. Raises UserError for a network without a feature map."""
+        """name: the classifier's in the zoo. Raises UserError for a network without a feature map, or with a head of
+        cosines."""
+        if classifier.top.arcface:
+            raise UserError("a network that was trained with --loss=arcface has no activation maps here: take one with "
+                            "another --loss")
         model = classifier.model
         self._scaling = model.get_layer("scaling")
         self._base = zoo.with_feature_map(name, classifier.base)
         others = {key: tensor for key, tensor in model.input.items() if key != "image"}
-        self._rest = tf.keras.Model({"features": model.get_layer("pool").input, **others}, model.output)
+        self._pool = model.get_layer(pooling.NAME)
+        self._rest = tf.keras.Model({"features": self._pool.input, **others}, model.output)
         self._head = classifier.head
 
     def __call__(self, features: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
@@ -43,7 +50,9 @@ class MapModel:
         # Behind the picture's features the head may have weights for the place where it was taken.
         kernel = self._head.kernel[:feature_map.shape[-1]]
         weights = tf.gather(kernel - tf.reduce_mean(kernel, axis=1, keepdims=True), classes, axis=1)
-        return tf.einsum("bhwc,cb->bhw", tf.cast(feature_map, tf.float32), weights)
+        # A network that pools itself takes the mean.
+        shares = self._pool.shares(feature_map) if isinstance(self._pool, pooling.ChannelDropoutPooling) else feature_map
+        return tf.einsum("bhwc,cb->bhw", tf.cast(shares, tf.float32), weights)
 
 
 def make_step(models: Sequence[MapModel],

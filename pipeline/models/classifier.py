@@ -1,4 +1,4 @@
-"""The classifier: scaling → base → pooling → our head, and which of its layers train."""
+"""The classifier: scaling → base → pooling (→ embedding) → our head, and which of its layers train."""
 
 import difflib
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from typing import Optional
 import tensorflow as tf
 
 from pipeline.errors import UserError
-from pipeline.models import draws, weights as weights_from, zoo
+from pipeline.models import arcface, draws, pooling, weights as weights_from, zoo
 from pipeline.models.scaling import Scaling
+from pipeline.models.top import ArcFace, Top
 from pipeline.models.trained_layers import PROBE, parse_train
 
 PLACE_UNITS = 4  # iNat 2021, sixth place: two Dense(4)
-_POOL = -1  # the number of the pooling among the layers that draw: none of draws.by_step's
 HEAD_INITS = {
     "glorot": tf.keras.initializers.GlorotUniform,
     # He et al. 2015, as PyTorch's kaiming_normal_: standard deviation √(2 / features).
@@ -24,14 +24,21 @@ HEAD_INITS = {
 class Classifier:
     """model: {"image": [B, size, size, 3], "place": [B, 3] where asked for} → [B, num_classes] float32 logits.
 
-    base ("base", a nested model without a top), head ("head", Dense) and place ("place_branch", a nested model, or
-    None) are its parts: tf.train.Checkpoint(base=…, head=…) of one size restores at another.
+    base ("base", a nested model without a top), head ("head", a Dense, or arcface.CosineHead) and place ("place_branch", a
+    nested model, or None) are its parts: tf.train.Checkpoint(base=…, head=…) of one size restores at another. top: what
+    stands on the base.
     """
 
     model: tf.keras.Model
     base: tf.keras.Model
-    head: tf.keras.layers.Dense
+    head: tf.keras.layers.Layer
     place: Optional[tf.keras.Model] = None
+    top: Top = Top()
+
+    @property
+    def likeness(self) -> tf.Tensor:
+        """What tells how much alike pictures are, [B, D] float32: the embedding, or where there is none what was pooled."""
+        return self.model.get_layer(arcface.EMBEDDING if self.top.arcface else pooling.NAME).output
 
 
 @tf.keras.utils.register_keras_serializable(package="fieldmark")
@@ -49,31 +56,6 @@ class KnownPlace(tf.keras.layers.Layer):
         return tf.where(place[:, 2:3] > 0, place[:, :2], 0.0)
 
 
-@tf.keras.utils.register_keras_serializable(package="fieldmark")
-class ChannelDropoutPooling(tf.keras.layers.GlobalAveragePooling2D):
-    """[B, h, w, C] → [B, C], the mean over all places; in training of a map whose channels are dropped whole.
-
-    Each channel of each picture becomes 0 with probability `rate`, the others are divided by 1 − rate (Tompson et al. 2015,
-    PyTorch's dropout2d). The mean of a channel that is 0 everywhere is 0, so the means are dropped, which are fewer.
-    """
-
-    def __init__(self, rate: float = 0.0, seed: int = 0, **kwargs):
-        super().__init__(**kwargs)
-        self.rate, self.seed = rate, seed
-
-    def call(self, features: tf.Tensor, training: Optional[bool] = None) -> tf.Tensor:
-        means = super().call(features)
-        if not (training and self.rate):
-            return means
-        seed = draws.layer_seed(_POOL)
-        if seed is None:
-            return tf.nn.dropout(means, self.rate, seed=self.seed)
-        return tf.nn.experimental.stateless_dropout(means, self.rate, seed)
-
-    def get_config(self) -> dict:
-        return {**super().get_config(), "rate": self.rate, "seed": self.seed}
-
-
 def build(
     name: str,
     size: int,
@@ -86,6 +68,7 @@ def build(
     scaling: Optional[str] = None,
     channel_dropout: float = 0.0,
     head_init: str = "glorot",
+    top: Top = Top(),
 ) -> Classifier:
     """A classifier of pictures of size × size px.
 
@@ -95,13 +78,15 @@ def build(
     weights: "none", the library's own name, or a path to an .h5 file (`weights.resolve`).
     base_training: False calls the whole base in inference mode, so that BatchNorm's statistics stay and its dropout is
         off even where its layers train (see `needs_base_training`).
-    dropout: share of the pooled features (and of what the place adds) that each training step drops before the head.
+    dropout: share of the pooled features (and of what the place adds) that each training step drops before the head, or
+        before the embedding.
     seed: all initial values depend on it alone: tf.keras.utils.set_random_seed(seed) is called here, since the
         libraries' initializers have no seeds of their own. That resets the global generators of Python, NumPy and
         TensorFlow.
     scaling: a mode of scaling.MODES (or one's own, scaling.of_pixels) instead of the one that belongs to the weights.
     channel_dropout: share of the last feature map's channels that each training step drops whole, for each picture its own.
     head_init: of the head's kernel, a key of HEAD_INITS.
+    top: pooling and head.
     """
     spec = zoo.find(name)
     source = weights_from.resolve(name, spec, weights)
@@ -119,32 +104,31 @@ def build(
     image = tf.keras.Input((size, size, 3), dtype="float32", name="image")
     pixels = scaling_layer(image)
     features = base(pixels) if base_training else base(pixels, training=False)
-    features = _pool(features, channel_dropout, seed)
+    features = pooling.pool(features, top.pool, channel_dropout, seed)
     inputs, place_branch = {"image": image}, None
     if place_input:
         inputs["place"] = tf.keras.Input((3,), dtype="float32", name="place")
         place_branch = _place_branch()
         joined = tf.keras.layers.Concatenate(dtype="float32", name="features_and_place")
         features = joined([features, place_branch(inputs["place"])])
-    head = tf.keras.layers.Dense(
-        num_classes, dtype="float32", name="head", kernel_initializer=HEAD_INITS[head_init](seed)
-    )
+    head = _head(num_classes, head_init, seed, top.arcface)
     # There at a rate of 0 too, so that a checkpoint fits whatever the rate was.
     features = tf.keras.layers.Dropout(dropout, seed=seed, dtype="float32", name="dropout")(features)
+    if top.arcface:
+        features = arcface.embed(features, top.arcface, seed)
     model = tf.keras.Model(inputs, head(features), name="classifier")
     draws.by_step(model)
     if source.path is not None:
-        zoo.load_file(name, source.path, base, head)
-    return Classifier(model, base, head, place_branch)
+        zoo.load_file(name, source.path, base, None if top.arcface else head)
+    return Classifier(model, base, head, place_branch, top)
 
 
-def _pool(features: tf.Tensor, channel_dropout: float, seed: int) -> tf.Tensor:
-    """[B, h, w, C] or [B, C] in the compute dtype → [B, C] float32."""
-    if features.shape.rank == 4:
-        return ChannelDropoutPooling(channel_dropout, seed, dtype="float32", name="pool")(features)
-    if channel_dropout:
-        raise UserError("--channel_dropout: this network ends in features without a map; give --dropout, which drops them")
-    return tf.keras.layers.Activation("linear", dtype="float32", name="pool")(features)
+def _head(num_classes: int, head_init: str, seed: int, arcface_settings: Optional[ArcFace]) -> tf.keras.layers.Layer:
+    initializer = HEAD_INITS[head_init](seed)
+    if arcface_settings:
+        return arcface.CosineHead(num_classes, arcface_settings.scale, arcface_settings.subcentres, initializer,
+                                  dtype="float32", name="head")
+    return tf.keras.layers.Dense(num_classes, dtype="float32", name="head", kernel_initializer=initializer)
 
 
 def _place_branch() -> tf.keras.Model:

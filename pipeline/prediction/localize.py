@@ -18,7 +18,7 @@ from pipeline.devices import strategy as strategies
 from pipeline.errors import UserError, WorkError
 from pipeline.models import activation_map
 from pipeline.ops import tta
-from pipeline.prediction import map_to_box, predict
+from pipeline.prediction import loading, map_to_box
 from pipeline.progress import progress
 from pipeline.records import boxes as boxes_of, damage, dataset as datasets, input as inputs, masks
 from pipeline.runs import checkpoint, record as run_record, run as runs, seen_checks
@@ -173,7 +173,7 @@ class _Maps:
         if fold not in self._models:
             path = checkpoint.find(runs.last_stage_dir(self._model_dir, fold), run_record.keep(self._record))
             with self._strategy.scope():
-                classifier = predict.load_classifier(self._record, path, self._size)
+                classifier = loading.load_classifier(self._record, path, self._size)
                 self._models[fold] = activation_map.MapModel(classifier, self._record["same"]["model"])
         return self._models[fold]
 

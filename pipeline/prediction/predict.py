@@ -6,6 +6,7 @@ import os
 from typing import Any, Callable, Optional, Sequence
 
 from absl import logging
+import numpy as np
 import tensorflow as tf
 
 from pipeline import command, files, lock
@@ -14,7 +15,7 @@ from pipeline.devices import strategy as strategies
 from pipeline.errors import UserError
 from pipeline.models import classifier as classifiers
 from pipeline.ops import tta
-from pipeline.prediction import weight_mean
+from pipeline.prediction import likeness, loading
 from pipeline.progress import progress
 from pipeline.records import damage, dataset as datasets, input as inputs
 from pipeline.runs import checkpoint, record as run_record, run as runs, seen, seen_checks
@@ -38,6 +39,7 @@ class Request:
     virtual_replicas: int = 0
     checkpoint: Optional[str] = None   # best, last or kept epochs (18:21:24); None: what the run keeps
     average: str = "probabilities"     # or weights: how several epochs become one prediction
+    neighbours: int = 0                # train pictures that vote; 0: the head answers
 
 
 LOG_PROBABILITIES = {SOFTMAX: tf.nn.log_softmax, SIGMOID: tf.math.log_sigmoid}  # by a task's activation
@@ -70,6 +72,21 @@ def make_step(model: tf.keras.Model, views: tta.Views, activation: str = SOFTMAX
     return step
 
 
+@dataclasses.dataclass(frozen=True)
+class Answers:
+    """How pictures are answered.
+
+    Attributes:
+      step: a batch of predict_batches → what is computed of each picture on the devices, [batch, …].
+      logs: (rows int64 [n], that of n pictures) → their log-probabilities [n, classes].
+      at_once: pictures that `logs` wants at least, where there are so many.
+    """
+
+    step: Callable[[dict[str, tf.Tensor]], tf.Tensor]
+    logs: Callable[[np.ndarray, np.ndarray], np.ndarray] = lambda rows, found: found
+    at_once: int = 1
+
+
 def make_devices(request: Request) -> tf.distribute.Strategy:
     """What is computed on, the same at each call; comes before whatever else needs TensorFlow. Raises UserError."""
     return strategies.make_on_one_host("predict.py", request.tpu, request.batch_size, request.virtual_replicas)
@@ -89,7 +106,7 @@ def run_prediction(data_dir: str, request: Request) -> None:
         raise UserError(f"--data_dir: {data_dir} has other classes than {request.model_dir} was trained on")
     stage = run_record.last_stage(record)
     tta.check(request.tta or record["free"]["tta"], stage["eval_resize"], request.size or stage["size"])
-    whole = _cropped(whole, record)
+    whole = loading.cropped(whole, record)
     whole.check()
     if tta.parse(request.tta or record["free"]["tta"]).of_mask:
         whole.check_masks(f"--tta={request.tta or record['free']['tta']}")
@@ -107,7 +124,7 @@ def run_prediction(data_dir: str, request: Request) -> None:
     if out_of_fold:
         seen_checks.check_out_of_fold(request.model_dir, data, request.split, folds)
     for fold in folds:
-        part = _cropped(data.held_out(request.split, fold), record) if out_of_fold else whole
+        part = loading.cropped(data.held_out(request.split, fold), record) if out_of_fold else whole
         members.append(_predict_part(part, fold, os.path.join(request.out, f"fold_{fold}"), request, record, strategy))
     _combine(members, request.out, folds, out_of_fold)
     answers.of(data.task).refresh(request.out, data)
@@ -124,7 +141,7 @@ def predict_held_out(run: runs.Run, out: str, stage: Optional[Stage] = None) -> 
     request = Request(run.model_dir, held_out.split, out, tta=views, tpu=run.tpu, batch_size=run.stages[-1].batch_size,
                       virtual_replicas=run.virtual_replicas)
     record = run_record.up_to(run_record.read(run.model_dir), (stage or run.stages[-1]).name)
-    _predict_part(_cropped(held_out, record), run.fold, out, request, record,
+    _predict_part(loading.cropped(held_out, record), run.fold, out, request, record,
                   strategies.make(run.tpu, [request.batch_size], run.virtual_replicas))
 
 
@@ -136,18 +153,6 @@ def predict_probe(run: runs.Run, data: datasets.Dataset) -> None:
     if held_out:
         kind = held_out.split if run.fold is None else predictions.OUT_OF_FOLD
         predict_held_out(run, os.path.join(runs.fold_dir(run.model_dir, run.fold), predictions.PROBE, kind), probe)
-
-
-def _cropped(part: datasets.Part, record: dict[str, Any]) -> datasets.Part:
-    """The part as the run reads its pictures: whole, or within boxes made as those that it was trained on."""
-    boxes = record["same"].get("boxes")
-    if not boxes:
-        return part
-    made = part.data.boxes(boxes["name"])
-    if made.digest != boxes["digest"]:
-        raise UserError(f"boxes {boxes['name']} of {part.data.directory} are not made as those that the model was trained "
-                        "on: run localize.py with that model and its old flags")
-    return part.within(boxes["name"])
 
 
 def _choose_folds(request: Request) -> list[Optional[int]]:
@@ -224,20 +229,23 @@ def _predict_once(part: datasets.Part, fold: Optional[int], paths: list[str], ou
         "examples": part.size, "dataset": part.data.identity(request.split), "class_ids": part.data.class_ids,
         "seen": seen.for_meta(request.model_dir, fold, part, stage),
     }
+    if request.neighbours:
+        meta = likeness.told(meta, request.neighbours, part)
     if _is_up_to_date(out, meta):
         print(f"predictions are up to date: {out}")
         answers.of(part.data.task).refresh(out, part.data)
         return predictions.Predictions(out)
     with lock.held(out):
-        built = load(paths, fold, size, part.data, request, record, strategy)
+        built = loading.load(paths, fold, size, part.data, request.batch_size, record, strategy)
         # What a stream that was not finished must agree in: other batches would give other last bits.
         of = {**meta, "seen": None, "batch_size": request.batch_size, "replicas": strategy.num_replicas_in_sync,
               "precision": same["precision"]}
+        answers_of = _answers(built, part, fold, views, size, request, record, strategy)
         writer = predictions.Writer(out, part.size, len(part.data.class_ids), of)
         batches = inputs.predict_batches(part, size, views, stage["eval_resize"], request.batch_size,
                                          antialias=stage.get("antialias", True), done=writer.done)
         try:
-            _write_predictions(built.model, views, batches, part, strategy, writer, meta)
+            _write_predictions(answers_of, batches, part, strategy, writer, meta)
         except BaseException:
             writer.discard()
             raise
@@ -246,70 +254,40 @@ def _predict_once(part: datasets.Part, fold: Optional[int], paths: list[str], ou
     return predictions.Predictions(out)
 
 
-def load(paths: list[str], fold: Optional[int], size: int, data: datasets.Dataset, request: Request,
-         record: dict[str, Any], strategy: tf.distribute.Strategy) -> classifiers.Classifier:
-    """The classifier of a checkpoint, or with the mean of several checkpoints' weights; `record` is its run.json.
-
-    Keras' global policy becomes the run's.
-    """
-    same, stage = record["same"], run_record.last_stage(record)
-    tf.keras.backend.clear_session()
-    tf.keras.mixed_precision.set_global_policy(same["precision"])
-    with strategy.scope():
-        if len(paths) == 1:
-            return load_classifier(record, paths[0], size)
-        built = _build(record, size, base_training=classifiers.needs_base_training(stage["train"]))
-        classifiers.set_trainable(built, stage["train"], stage.get("freeze_place", False))
-        weight_mean.load(paths, built, same["model"], stage["size"])
-    # Before there was a choice, each place was dropped half of the time.
-    pictures = inputs.TrainPictures(size, "eval", "", stage["eval_resize"], antialias=stage.get("antialias", True),
-                                    place_drop=stage.get("place_drop", 0.5))
-    part = _cropped(_trained_part(data, same["train_split"], fold), record)
-    weight_mean.estimate_batch_norm(built, part, pictures, request.batch_size, strategy)
-    return built
+def _answers(built: classifiers.Classifier, part: datasets.Part, fold: Optional[int], views: tta.Views, size: int,
+             request: Request, record: dict[str, Any], strategy: tf.distribute.Strategy) -> Answers:
+    """By the head, or by the neighbours that were asked for."""
+    if not request.neighbours:
+        return Answers(make_step(built.model, views, part.data.task.activation))
+    reading = likeness.Reading(size, views, request.batch_size, strategy)
+    folder = runs.last_stage_dir(request.model_dir, fold, record)
+    voters = likeness.Voters.of(built, part, fold, record, reading, folder, request.neighbours)
+    return Answers(likeness.make_step(built, views), voters.log_probabilities, likeness.AT_ONCE)
 
 
-def _trained_part(data: datasets.Dataset, train_split: str, fold: Optional[int]) -> datasets.Part:
-    missing = [split for split in train_split.split("+") if split not in data.manifest.splits]
-    if missing:
-        raise UserError(f"--average=weights estimates BatchNorm's statistics on the pictures of {train_split}, but "
-                        f"{data.directory} has no {missing[0]}")
-    part = data.part(train_split) if fold is None else data.without_fold(train_split, fold)
-    part.check()
-    return part
-
-
-def load_classifier(record: dict[str, Any], path: str, size: int) -> classifiers.Classifier:
-    """The classifier of a run's checkpoint for pictures of `size` px, in inference mode; `record` is its run.json."""
-    built = _build(record, size, base_training=False)
-    checkpoint.load_at_size(path, built, record["same"]["model"], run_record.last_stage(record)["size"])
-    return built
-
-
-def _build(record: dict[str, Any], size: int, base_training: bool) -> classifiers.Classifier:
-    same, free = record["same"], record["free"]
-    return classifiers.build(same["model"], size, len(free["class_ids"]), weights="none", base_training=base_training,
-                             place_input=same["place_input"], dropout=same["dropout"],
-                             channel_dropout=same.get("channel_dropout", 0.0), seed=0, scaling=free["scaling"])
-
-
-def _write_predictions(model: tf.keras.Model, views: tta.Views, batches: tf.data.Dataset, part: datasets.Part,
-                       strategy: tf.distribute.Strategy, writer: predictions.Writer, meta: dict[str, Any]) -> None:
+def _write_predictions(answers_of: Answers, batches: tf.data.Dataset, part: datasets.Part, strategy: tf.distribute.Strategy,
+                       writer: predictions.Writer, meta: dict[str, Any]) -> None:
     """What the writer has not yet."""
     examples = part.examples()
     id_of_row = dict(zip(examples["row"], examples["id"]))
-    step = make_step(model, views, meta["kind"])
     # Rows and masks come back from the step with the probabilities, so that they can't get out of line.
     distributed_step = tf.function(lambda batch: strategy.run(
-        lambda one: (step(one), one["row"], one["mask"]), args=(batch,)))
+        lambda one: (answers_of.step(one), one["row"], one["mask"]), args=(batch,)))
     command.begin_work()
+    waiting: list[tuple[np.ndarray, np.ndarray]] = []
+    left = len(examples) - writer.done
     try:
-        with progress(len(examples) - writer.done, f"predict {part.split}", "pictures") as bar:
+        with progress(left, f"predict {part.split}", "pictures") as bar:
             for batch in strategy.experimental_distribute_dataset(batches):
-                logs, rows, mask = (tf.concat(strategy.experimental_local_results(one), axis=0).numpy()
-                                    for one in distributed_step(batch))
+                found, rows, mask = (tf.concat(strategy.experimental_local_results(one), axis=0).numpy()
+                                     for one in distributed_step(batch))
                 real = mask > 0
-                writer.append([id_of_row[row] for row in rows[real]], logs[real])
+                waiting.append((rows[real], found[real]))
+                left -= int(real.sum())
+                if sum(len(one) for one, _ in waiting) >= answers_of.at_once or not left:
+                    rows, found = map(np.concatenate, zip(*waiting))
+                    writer.append([id_of_row[row] for row in rows], answers_of.logs(rows, found))
+                    waiting = []
                 bar.update(int(real.sum()))
     except tf.errors.DataLossError:
         raise damage.name(part) from None

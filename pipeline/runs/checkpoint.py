@@ -231,13 +231,12 @@ def load_at_size(path: str, classifier: Classifier, model: str, size: int, seed:
         read(path, classifier)
         return
     other = classifiers.build(model, size, classifier.head.units, base_training=False,
-                              place_input=classifier.place is not None, seed=seed)
+                              place_input=classifier.place is not None, seed=seed, top=classifier.top)
     read(path, other)
     weights.copy_weights(other.base, classifier.base)
-    if with_head:
-        classifier.head.set_weights(other.head.get_weights())
-        if classifier.place is not None:
-            classifier.place.set_weights(other.place.get_weights())
+    for layer in other.model.layers if with_head else ():
+        if layer is not other.base:
+            classifier.model.get_layer(layer.name).set_weights(layer.get_weights())
 
 
 def read_into(path: str, wanted: tf.train.Checkpoint) -> None:

@@ -9,6 +9,8 @@ from typing import Any, Iterator, Optional
 
 from pipeline import files, json_types
 from pipeline.errors import UserError
+from pipeline.models.top import MEAN, POOLS, ArcFace, Top
+from pipeline.tasks.task import ARCFACE
 
 RUN_FILE = "run.json"
 CLASSIFIER_PROGRAM = "multi_stage_train.py"  # also where run.json names none
@@ -105,6 +107,16 @@ def up_to(record: dict[str, Any], stage: str) -> dict[str, Any]:
             "free": {**record["free"], "stage_dirs": record["free"]["stage_dirs"][:count]}}
 
 
+def top(record: dict[str, Any]) -> Top:
+    """What stands on the base of a run's network; of before there was a choice: the mean, and a plain head."""
+    same = record["same"]
+    told = {name: same[key] for name, key in _ARCFACE.items() if key in same}
+    return Top(same.get("pool", MEAN), ArcFace(**told) if last_stage(record).get("loss") == ARCFACE else None)
+
+
+_ARCFACE = {"embedding_dim": "embedding_dim", "scale": "arcface_scale", "subcentres": "arcface_subcentres"}
+
+
 def keep(record: dict[str, Any]) -> str:
     """Which checkpoint of its last stage a run is represented by: best (also before there was a choice) or last."""
     return last_stage(record).get("keep", "best")
@@ -150,7 +162,8 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 # What of run.json is read by name, where it is told.
 _TYPES = {
     "same": {"model": str, "stages": dict[str, dict[str, Any]], "stage_order": list[str], "train_split": str, "precision": str,
-             "dropout": float, "channel_dropout": float, "place_input": bool, "boxes": Optional[dict[str, Any]]},
+             "dropout": float, "channel_dropout": float, "place_input": bool, "boxes": Optional[dict[str, Any]],
+             "embedding_dim": int, "arcface_scale": float, "arcface_subcentres": int, "pool": str},
     "free": {"class_ids": list[str], "classes": str, "folds": int, "stage_dirs": list[str], "tta": str,
              "oof_tta": Optional[str], "scaling": str},
 }
@@ -180,6 +193,8 @@ def _wrong(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield f"seen's {name}", told.get(name)
     if same.get("precision", PRECISIONS[0]) not in PRECISIONS:
         yield "precision", same["precision"]
+    if same.get("pool", MEAN) not in POOLS:
+        yield "pool", same["pool"]
     order = same.get("stage_order", [])
     if any(name not in stages for name in order):
         yield "stage_order", order

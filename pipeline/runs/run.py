@@ -8,10 +8,11 @@ from typing import Any, Optional, Sequence
 
 from pipeline import files
 from pipeline.errors import UserError
+from pipeline.models.top import MEAN, ArcFace, Top
 from pipeline.records import dataset as datasets
 from pipeline.runs import record as run_record
 from pipeline.runs.stages import COSINE_WHOLE, Stage, parse_epochs
-from pipeline.tasks.task import Task
+from pipeline.tasks.task import ARCFACE, Task
 
 DONE_FILE = "DONE"  # in a stage's folder: it has finished, and how
 # How dropout is drawn, and in which order pictures are read: a run that was begun otherwise can't go on.
@@ -36,6 +37,10 @@ class Run:
     dropout: float = 0.0            # before the head
     channel_dropout: float = 0.0    # of the last feature map
     head_init: str = "glorot"       # or kaiming
+    pool: str = MEAN                # or gem
+    embedding_dim: int = ArcFace.embedding_dim  # with this and the next two: loss=arcface
+    arcface_scale: float = ArcFace.scale
+    arcface_subcentres: int = ArcFace.subcentres
     pixel_mean: Optional[str] = None  # 115.75:120.83:93.49 of red, green, blue; None: the weights' own
     pixel_std: Optional[str] = None
     boxes: Optional[str] = None     # name of the boxes that pictures are cropped to
@@ -60,6 +65,13 @@ class Run:
     dry_run: bool = False
     skip_bad_records: int = 0       # damaged records that may be passed over
 
+    @property
+    def top(self) -> Top:
+        """What stands on the base, in all stages."""
+        with_cosines = any(stage.loss == ARCFACE for stage in self.stages)
+        arcface = ArcFace(self.embedding_dim, self.arcface_scale, self.arcface_subcentres) if with_cosines else None
+        return Top(self.pool, arcface)
+
     def identity(self) -> dict[str, Any]:
         """What must not change between two starts in one model directory."""
         fields = dataclasses.asdict(self)
@@ -67,6 +79,12 @@ class Run:
                      "virtual_replicas", "jit", "steps_per_execution", "cache", "ram_budget", "save_minutes", "on_nan",
                      "skip_bad_records", "deterministic", "dry_run"):
             del fields[name]
+        # What is not used is not told, as it was before it could be used.
+        if self.pool == MEAN:
+            del fields["pool"]
+        if not self.top.arcface:
+            for name in ("embedding_dim", "arcface_scale", "arcface_subcentres"):
+                del fields[name]
         fields |= {"masks": MASKS, "order": ORDER}
         fields["by_folds"] = self.fold is not None
         if any(stage.is_probe for stage in self.stages):
@@ -74,6 +92,8 @@ class Run:
         fields["stages"] = {stage.name: dataclasses.asdict(stage) for stage in self.stages}
         for stage in fields["stages"].values():
             del stage["keep_epochs"]  # what is kept changes nothing of what is trained
+            if stage["loss"] != ARCFACE:
+                del stage["arcface_margin"]
             stage["lower_lrs"] = list(stage["lower_lrs"])  # as JSON gives it back
         fields["stage_order"] = [stage.name for stage in self.stages]
         return fields

@@ -14,7 +14,8 @@ STAGE_FLAGS = ("batch_size", "augment", "min_crop", "crop_law", "antialias", "re
                "optimizer", "momentum", "nesterov", "weight_decay", "l2", "decay_all", "clip_norm", "lr_schedule", "lr_factor",
                "warmup_epochs", "scale_lr", "lr_batch", "groups", "layer_decay", "ema", "accumulate", "monitor", "keep",
                "early_stop", "validate_every", "keep_epochs", "class_balance", "logit_adjust", "loss", "focal_alpha",
-               "focal_gamma", "mixup", "mixup_draw", "cutmix", "random_erasing", "jitter", "pca_noise", "augment_on")
+               "focal_gamma", "arcface_margin", "mixup", "mixup_draw", "cutmix", "random_erasing", "jitter", "pca_noise",
+               "augment_on")
 
 # What a stage of train=probe may say: nothing else means anything where no step is taken.
 PROBE_KEYS = ("name", "size", "train", "batch_size", "eval_resize", "antialias")
@@ -72,6 +73,7 @@ class Stage:
     loss: Optional[str]     # None: the task's own, until the data is known
     focal_alpha: float
     focal_gamma: float
+    arcface_margin: float  # radians
     mixup: float         # alpha; 0: off
     mixup_draw: str      # batch or picture
     cutmix: float

@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.metrics import log_space
 from pipeline.metrics.single_label import SingleLabelScores
-from pipeline.tasks.task import INDEX, SOFTMAX, Task
+from pipeline.tasks.task import ARCFACE, INDEX, SOFTMAX, Task
 
 
 class SingleLabel(Task):
@@ -16,7 +16,7 @@ class SingleLabel(Task):
     labels = "one label"
     encoding = INDEX
     activation = SOFTMAX
-    losses = ("softmax",)
+    losses = ("softmax", ARCFACE)
     monitors = ("val_loss", "val_accuracy", "val_top5")
 
     def new_scores(self, classes: int) -> SingleLabelScores:

@@ -5,6 +5,7 @@ from typing import Any, Mapping, Sequence, TypeVar, Union
 import numpy as np
 
 INDEX, MANY_HOT = "index", "many_hot"    # label encodings: int64, −1 where unknown; float32 [classes], 1 at each label
+ARCFACE = "arcface"  # the loss that wants a head of its own
 SOFTMAX, SIGMOID = "softmax", "sigmoid"  # activations: of classes that exclude each other; of each label by itself
 
 Entry = TypeVar("Entry")

@@ -5,6 +5,7 @@ from absl import flags
 from pipeline.devices import strategy_flags
 from pipeline.flag_help import heading
 from pipeline.flag_types import define_float, define_on_off, define_path
+from pipeline.models.top import MEAN, POOLS, ArcFace
 from pipeline.runs.record import PRECISIONS
 from pipeline.runs.stages import STAGE_FLAGS
 
@@ -68,6 +69,14 @@ def _define_data_and_model() -> None:
                  high=0.99)
     flags.DEFINE_enum("head_init", "glorot", HEAD_INITS, "Initial weights of the head: glorot (uniform), or kaiming (normal, "
                       "variance 2 over the number of features).")
+    flags.DEFINE_enum("pool", MEAN, POOLS, "What becomes of the last feature map: its mean over all places, or gem: the "
+                      "generalized mean (mean of x^p)^(1/p), with one p that is learned, at first 3. Of all stages.")
+    flags.DEFINE_integer("embedding_dim", ArcFace.embedding_dim, "With --loss=arcface: units of the embedding before "
+                         "the head.", 1)
+    define_float("arcface_scale", ArcFace.scale, "With --loss=arcface: what cosines are multiplied by to be logits, in "
+                 "all stages.", low=1e-3)
+    flags.DEFINE_integer("arcface_subcentres", ArcFace.subcentres, "With --loss=arcface: centres of each class, of which "
+                         "the nearest counts.", 1)
 
 
 def _define_pictures() -> None:
@@ -128,10 +137,13 @@ def _define_pictures() -> None:
 
 
 def _define_optimization() -> None:
-    flags.DEFINE_string("loss", None, "softmax: one label a picture. Several: sigmoid, or focal (the same with more weight on "
-                        "what is hard). Default: the task's, softmax or sigmoid.")
+    flags.DEFINE_string("loss", None, "softmax: one label a picture; or arcface (softmax of scaled cosines between an "
+                        "embedding and the classes' centres, with a margin; of all stages). Several: sigmoid, or focal (the "
+                        "same with more weight on what is hard). Default: the task's, softmax or sigmoid.")
     define_float("focal_alpha", 0.5, "Of focal: the weight of labels; that of what is none is 1 - alpha.", high=1.0)
     define_float("focal_gamma", 0.25, "Of focal: how much less what is easy weighs; 0: as much.")
+    define_float("arcface_margin", 0.5, "Of arcface: what training adds to the angle between a picture and its class, in "
+                 "radians.", high=1.5)
     define_float("label_smoothing", 0.0, "Share of the target spread over all classes (of sigmoid and focal: over yes and "
                  "no of each label).", high=1.0)
     define_float("logit_adjust", 0.0, "In the training loss, add so many times log(class's share of the training pictures) "

@@ -1,19 +1,42 @@
 """Losses as functions (labels, logits) → float32 [batch], one value an example; the step averages them."""
 
-from typing import Callable
+import math
+from typing import Callable, Optional
 
 import numpy as np
 import tensorflow as tf
 
 from pipeline.ops import mixing
 from pipeline.runs.stages import Stage
+from pipeline.tasks.task import ARCFACE
 
 Loss = Callable[[mixing.Labels, tf.Tensor], tf.Tensor]
 
+_LEAST_SINE = 1e-3  # of an angle: float32 cosines tell no smaller one, and the sine's slope has no bound there
+
 
 def make(stage: Stage) -> Loss:
-    """The loss of a stage; labels may be mixing.MixedLabels."""
+    """The loss that a stage is validated by: of what it is trained with, without what makes learning harder on purpose;
+    labels may be mixing.MixedLabels."""
+    return _over_labels(BY_NAME[stage.loss](stage))
+
+
+def make_training(stage: Stage, scale: float, log_prior: Optional[np.ndarray] = None) -> Loss:
+    """The loss that a stage is trained with; labels as of `make`.
+
+    Args:
+      scale: of ArcFace's logits.
+      log_prior: see logit_adjusted; given where the stage adjusts its logits.
+    """
     loss = BY_NAME[stage.loss](stage)
+    if log_prior is not None:
+        loss = logit_adjusted(loss, log_prior, stage.logit_adjust)
+    if stage.loss == ARCFACE:  # outermost: it wants the cosines as they are
+        loss = with_angular_margin(loss, stage.arcface_margin, scale)
+    return _over_labels(loss)
+
+
+def _over_labels(loss: Loss) -> Loss:
     return lambda labels, logits: mixing.over_labels(lambda own: loss(own, logits), labels)
 
 
@@ -42,6 +65,25 @@ def logit_adjusted(loss: Loss, log_prior: np.ndarray, tau: float) -> Loss:
     """
     offsets = (tau * log_prior).astype(np.float32)
     return lambda labels, logits: loss(labels, tf.cast(logits, tf.float32) + offsets)
+
+
+def with_angular_margin(loss: Loss, margin: float, scale: float) -> Loss:
+    """A softmax `loss` of logits scale · cos θ in which the label's angle θ is greater by `margin`, in radians.
+
+    Deng et al. 2019: cos(θ + m). Where θ + m is beyond π, and that would rise again, it is cos θ − m · sin m, as in their
+    code.
+    """
+
+    def harder(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        logits = tf.cast(logits, tf.float32)
+        cosine = tf.gather(logits, labels, batch_dims=1) / scale
+        sine = tf.sqrt(tf.maximum(1.0 - cosine * cosine, _LEAST_SINE**2))
+        moved = tf.where(cosine > -math.cos(margin), cosine * math.cos(margin) - sine * math.sin(margin),
+                         cosine - margin * math.sin(margin))
+        less = scale * (moved - cosine)
+        return loss(labels, logits + tf.one_hot(labels, logits.shape[-1]) * less[:, tf.newaxis])
+
+    return harder
 
 
 def sigmoid_cross_entropy(label_smoothing: float) -> Loss:
@@ -86,6 +128,7 @@ def _binary_cross_entropy(targets: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 # Those that a task names among its losses, by what makes them of a stage's settings.
 BY_NAME: dict[str, Callable[[Stage], Loss]] = {
     "softmax": lambda stage: softmax_cross_entropy(stage.label_smoothing),
+    ARCFACE: lambda stage: softmax_cross_entropy(stage.label_smoothing),  # make_training adds the margin
     "sigmoid": lambda stage: sigmoid_cross_entropy(stage.label_smoothing),
     "focal": lambda stage: focal_cross_entropy(stage.focal_alpha, stage.focal_gamma, stage.label_smoothing),
 }

@@ -12,6 +12,7 @@ from pipeline.records import dataset as datasets, device_pictures
 from pipeline.records.training_picture import DEVICE, FAST, MASK
 from pipeline.runs import record as run_record, run as runs, seen_checks, stages
 from pipeline.runs.stages import Stage
+from pipeline.tasks.task import ARCFACE
 from pipeline.training import layer_rates, patience
 
 
@@ -27,6 +28,7 @@ def check_flags(run: runs.Run) -> None:
         weights.resolve(run.model, spec, run.weights)
     for views in (run.tta, run.oof_tta or run.tta):
         tta.check(views, run.stages[-1].eval_resize, run.stages[-1].size)
+    _check_heads(run)
     for stage in run.stages:
         zoo.check_size(run.model, stage.size)
         if stage.is_probe:
@@ -39,6 +41,18 @@ def check_flags(run: runs.Run) -> None:
             raise UserError(f"stage {stage.name}: --nesterov is of optimizer=sgd with a momentum, not of {stage.optimizer} with "
                             f"momentum={stage.momentum:g}")
         _check_augmentation(run, stage)
+
+
+def _check_heads(run: runs.Run) -> None:
+    """Whether the stages have one head: arcface has another than all other losses."""
+    other = next((stage for stage in run.stages if stage.loss != ARCFACE), None)
+    if other is None or not run.top.arcface:
+        return
+    if other.is_probe:
+        raise UserError(f"stage {other.name}: train=probe does not go with loss=arcface in other stages: logistic "
+                        "regression gives no head of cosines")
+    raise UserError(f"stage {other.name}: loss={other.loss or 'the default'} does not go with loss=arcface in other stages, "
+                    "whose head is another: give --loss=arcface for all, or for none")
 
 
 def _check_probe(run: runs.Run, stage: Stage) -> None:

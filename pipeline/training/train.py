@@ -61,10 +61,11 @@ def _load_earlier_run(run: Run, built: classifiers.Classifier, data: datasets.Da
     record = run_record.read(run.init_from)
     last_stage = runs.last_stage_dir(run.init_from, seen.first_fold(run.init_from, data, run.fold))
     path = checkpoint.find(last_stage, run_record.keep(record))
-    same_classes = record["free"]["class_ids"] == data.class_ids
-    logging.info("starting from %s (%s)", path, "all weights" if same_classes else "the base: its classes are others")
+    why_base = ("its classes are others" if record["free"]["class_ids"] != data.class_ids else
+                "its pooling or head is another" if run_record.top(record) != run.top else "")
+    logging.info("starting from %s (%s)", path, f"the base: {why_base}" if why_base else "all weights")
     checkpoint.load_at_size(path, built, run.model, run_record.last_stage(record)["size"], run.random_seed,
-                            with_head=same_classes)
+                            with_head=not why_base)
 
 
 def _load_initial(run: Run, stage: Stage, built: classifiers.Classifier, data: datasets.Dataset) -> None:

@@ -22,7 +22,7 @@ def build_classifier(run: Run, stage: Stage, class_count: int, weights: str, sca
     built = classifiers.build(run.model, stage.size, class_count, weights=weights,
                               base_training=classifiers.needs_base_training(stage.train),
                               place_input=run.place_input, dropout=run.dropout, channel_dropout=run.channel_dropout,
-                              head_init=run.head_init, seed=run.random_seed, scaling=scaling)
+                              head_init=run.head_init, seed=run.random_seed, scaling=scaling, top=run.top)
     classifiers.set_trainable(built, stage.train, stage.freeze_place)
     if run.sync_batch_norm:
         classifiers.synchronize_batch_norm(built)
@@ -48,12 +48,10 @@ def compile_stage(run: Run, stage: Stage, built: classifiers.Classifier, rate: s
         nesterov=stage.nesterov, l2=stage.l2, decay_all=stage.decay_all)
     if run.precision == "mixed_float16":
         optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
-    loss = losses.make(stage)
-    # Validation does without the adjustment.
-    training_loss = losses.logit_adjusted(loss, log_prior, stage.logit_adjust) if stage.logit_adjust else loss
     on_tpu = isinstance(tf.distribute.get_strategy(), tf.distribute.TPUStrategy)  # where all is compiled as it is
-    model = TrainableClassifier(built.model, loss, stage.batch_size, task, average, training_loss, stage.accumulate,
-                                [variable for variable, _ in stepped], _augment(run, stage, on_tpu), seed)
+    training_loss = losses.make_training(stage, run.arcface_scale, log_prior if stage.logit_adjust else None)
+    model = TrainableClassifier(built.model, losses.make(stage), stage.batch_size, task, average, training_loss,
+                                stage.accumulate, [variable for variable, _ in stepped], _augment(run, stage, on_tpu), seed)
     model.compile(optimizer=optimizer, jit_compile=run.jit and not on_tpu, steps_per_execution=run.steps_per_execution,
                   weighted_metrics=[])  # the model has its own; said so that Keras does not ask for some
     return model

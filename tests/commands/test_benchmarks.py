@@ -161,3 +161,13 @@ def test_what_going_on_costs():
     assert all(1 <= one["shards a batch"] <= 5 and 0 <= one["neighbours of one shard"] <= 1 for one in told["mixing"].values())
     saving = told["saving"]
     assert saving["share of 10 minutes"] == pytest.approx(saving["seconds"] / 600, abs=1e-4) and saving["seconds"] > 0
+
+
+def test_neighbours_are_measured():
+    done = subprocess.run([sys.executable, "-m", "benchmarks.neighbours", "--pictures=5000", "--asked=1100", "--dimensions=16",
+                           "--neighbours=3"], cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    heading, names, values = done.stdout.splitlines()
+    assert heading.startswith("3 nearest of 5000 x 16 for 1100 pictures") and names.split()[0] == "seconds"
+    seconds, worked, rate, _, resident = map(float, values.split())
+    assert rate > 0 and resident > 10 and min(seconds, worked) >= 0

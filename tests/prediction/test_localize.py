@@ -10,7 +10,7 @@ from pipeline.answers import predictions
 from pipeline.errors import UserError
 from pipeline.models import activation_map
 from pipeline.ops import tta
-from pipeline.prediction import contact_sheet, localize, map_to_box, predict
+from pipeline.prediction import contact_sheet, loading, localize, map_to_box, predict
 from pipeline.records import boxes, input as inputs, masks
 from pipeline.runs import checkpoint, record as run_record, run as runs
 from pipeline.training import train
@@ -39,7 +39,7 @@ def by_hand(data, model_dir, example, folds=(None,)):
     """The box of one example: its picture resized by Pillow, through the maps of these folds' models."""
     record = run_record.read(str(model_dir))
     models = [activation_map.MapModel(
-        predict.load_classifier(record, checkpoint.find(runs.last_stage_dir(str(model_dir), fold)), 64), record["same"]["model"])
+        loading.load_classifier(record, checkpoint.find(runs.last_stage_dir(str(model_dir), fold)), 64), record["same"]["model"])
         for fold in folds]
     with Image.open(f"{data.directory}/../raw/{_folder(example.split)}/{example.id}.jpg") as picture:
         image = np.asarray(picture.resize((64, 64), Image.Resampling.BILINEAR))
@@ -121,7 +121,7 @@ def test_prediction_takes_the_models_own_boxes(coarse, fine, tmp_path):
     predict.run_prediction(data.directory, predict.Request(str(fine), "val", str(tmp_path / "out"), batch_size=4))
     got = predictions.Predictions(str(tmp_path / "out"))
     record = run_record.read(str(fine))
-    model = predict.load_classifier(record, checkpoint.find(runs.last_stage_dir(str(fine), None)), 32).model
+    model = loading.load_classifier(record, checkpoint.find(runs.last_stage_dir(str(fine), None)), 32).model
     table = data.boxes("coarse").table.set_index("id")
     images = []
     for one in got.ids:
@@ -214,7 +214,7 @@ def test_masks_are_of_the_same_fold(by_folds):
     record = run_record.read(str(model_dir))
     for fold in range(2):
         path = checkpoint.find(runs.last_stage_dir(str(model_dir), fold))
-        model = activation_map.MapModel(predict.load_classifier(record, path, 64), record["same"]["model"])
+        model = activation_map.MapModel(loading.load_classifier(record, path, 64), record["same"]["model"])
         batch, = inputs.predict_batches(data.held_out("train", fold), 64, tta.parse("none"), "squash", 12)
         grids = dict(zip(batch["row"].numpy(), activation_map.make_step([model])(batch)[0].numpy()))
         rows = examples["row"][examples["fold"] == fold]

@@ -8,7 +8,7 @@ import tensorflow as tf
 from pipeline.answers import predictions
 from pipeline.errors import UserError
 from pipeline.ops import mask_square, seeds
-from pipeline.prediction import map_to_box, predict
+from pipeline.prediction import loading, map_to_box, predict
 from pipeline.records import boxes, dataset, input as inputs, masks
 from pipeline.runs import checkpoint, record as run_record, run as runs
 from pipeline.training import train
@@ -73,7 +73,7 @@ def test_prediction_is_the_mean_over_the_sixteen_squares(data, fine, tmp_path):
     got = predictions.Predictions(str(tmp_path / "out"))
     assert got.meta["tta"] == "mask16"
     record = run_record.read(str(fine))
-    model = predict.load_classifier(record, checkpoint.find(runs.last_stage_dir(str(fine), None)), 32).model
+    model = loading.load_classifier(record, checkpoint.find(runs.last_stage_dir(str(fine), None)), 32).model
     first, counts = data.boxes("coarse").masks_by_row(data.part("val"))
     for example in inputs.examples(data.part("val")):
         row = int(example["row"])

@@ -46,12 +46,13 @@ def test_a_probe_takes_no_training_step():
     assert steps.Programs(run, competition, 8).make(steps.plan(run, 8)[0], 2).serialized
 
 
-@pytest.mark.parametrize("changes", [
-    {"mixup": 0.2, "ema": 0.99, "logit_adjust": 1.0},
-    {"loss": "focal", "mixup": 0.2, "train": "last:6", "lr_schedule": "plateau:0.5:4"},
+@pytest.mark.parametrize("changes, of_run", [
+    ({"mixup": 0.2, "ema": 0.99, "logit_adjust": 1.0}, {}),
+    ({"loss": "focal", "mixup": 0.2, "train": "last:6", "lr_schedule": "plateau:0.5:4"}, {}),
+    ({"loss": "arcface", "mixup": 0.2, "logit_adjust": 0.5}, {"pool": "gem", "embedding_dim": 8, "arcface_subcentres": 2}),
 ])
-def test_every_kind_of_step_has_a_program(changes):
-    run = a_run(training_runs.stage(batch_size=16, **changes), num_classes=5, tta="six", precision="mixed_bfloat16")
+def test_every_kind_of_step_has_a_program(changes, of_run):
+    run = a_run(training_runs.stage(batch_size=16, **changes), num_classes=5, tta="six", precision="mixed_bfloat16", **of_run)
     try:
         programs = steps.Programs(run, steps.Competition.of(run, None), 8)
         made = [programs.make(step, step.batch) for step in steps.plan(run, 8)]
