@@ -113,13 +113,13 @@ def run_prediction(data_dir: str, request: Request) -> None:
     answers.of(data.task).refresh(request.out, data)
 
 
-def predict_held_out(run: runs.Run, out: str, stage: Optional[Stage] = None) -> None:
+def predict_held_out(run: runs.Run, out: str, stage: Optional[Stage] = None, part: Optional[datasets.Part] = None) -> None:
     """Predicts what the run holds out (its fold, or val), by the recipe's views, of a fold by --oof_tta's, in the process
     that trained it.
 
-    Args: stage: by that one's model; None: by the last.
+    Args: stage: by that one's model; None: by the last. part: that instead, which it was not trained on either.
     """
-    held_out = runs.held_out_part(run, datasets.load(run.data_dir))
+    held_out = part or runs.held_out_part(run, datasets.load(run.data_dir))
     views = run.tta if run.fold is None else run.oof_tta or run.tta
     request = Request(run.model_dir, held_out.split, out, tta=views, tpu=run.tpu, batch_size=run.stages[-1].batch_size,
                       virtual_replicas=run.virtual_replicas)
@@ -264,17 +264,18 @@ def load(paths: list[str], fold: Optional[int], size: int, data: datasets.Datase
     # Before there was a choice, each place was dropped half of the time.
     pictures = inputs.TrainPictures(size, "eval", "", stage["eval_resize"], antialias=stage.get("antialias", True),
                                     place_drop=stage.get("place_drop", 0.5))
-    part = _cropped(_trained_part(data, same["train_split"], fold), record)
+    part = _cropped(_trained_part(data, same, fold), record)
     weight_mean.estimate_batch_norm(built, part, pictures, request.batch_size, strategy)
     return built
 
 
-def _trained_part(data: datasets.Dataset, train_split: str, fold: Optional[int]) -> datasets.Part:
+def _trained_part(data: datasets.Dataset, same: dict[str, Any], fold: Optional[int]) -> datasets.Part:
+    train_split = same["train_split"]
     missing = [split for split in train_split.split("+") if split not in data.manifest.splits]
     if missing:
         raise UserError(f"--average=weights estimates BatchNorm's statistics on the pictures of {train_split}, but "
                         f"{data.directory} has no {missing[0]}")
-    part = data.part(train_split) if fold is None else data.without_fold(train_split, fold)
+    part = runs.learnt_from(data, train_split, fold, same.get("hold_out_classes", 0.0))
     part.check()
     return part
 
