@@ -11,6 +11,7 @@ the known classes alone is the logarithm of one minus the outside sum, so that w
 """
 
 import dataclasses
+import math
 from typing import Union
 
 import numpy as np
@@ -107,8 +108,8 @@ class Best:
             return self.outside, self.index
         last = np.full_like(self.index, NO_ANSWER)
         if rule.name == THRESHOLD:
-            return np.full_like(self.outside, np.log(rule.parameter)), last
-        return self.total + np.log(rule.parameter), last
+            return np.full_like(self.outside, math.log(rule.parameter)), last
+        return self.total + math.log(rule.parameter), last
 
 
 def _best(log_probabilities: np.ndarray, answers: int) -> np.ndarray:

@@ -7,7 +7,8 @@ by cross-fitting over the classes: no individual is scored by a rule that was fi
 
 import dataclasses
 import hashlib
-from typing import Iterator, Mapping, Optional, Sequence
+import itertools
+from typing import Callable, Iterator, Mapping, Optional, Sequence
 
 import numpy as np
 
@@ -20,8 +21,12 @@ from pipeline.runs import strangers
 KNOWN, SEEN, UNSEEN = KINDS = ("known", "seen strangers", "unseen strangers")
 ANSWERS = 5   # of MAP@5
 GROUPS = 5    # of individuals, to cross-fit by
-CANDIDATES = (Rule(FIRST), Rule(SUM, 1.0), *(Rule(SUM, 2.0 ** (power / 2)) for power in range(-4, 11) if power),
-              *(Rule(THRESHOLD, hundredths / 100) for hundredths in range(1, 100)))
+# Rules that differ in their parameter; families are compared with one another, each at its best. (Another kind of rule, by the
+# distance to neighbours say, is one more, and a column of open_set.Best.)
+FAMILIES = ((Rule(FIRST),), (Rule(SUM, 1.0),), tuple(Rule(SUM, 2.0 ** (power / 2)) for power in range(-4, 11)),
+            tuple(Rule(THRESHOLD, hundredths / 100) for hundredths in range(1, 100)))
+CANDIDATES = tuple(rule for family in FAMILIES for rule in family)
+_SLICES = tuple(slice(end - len(family), end) for family, end in zip(FAMILIES, itertools.accumulate(map(len, FAMILIES))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,28 +96,52 @@ class Fitted:
 
 
 def fit(pictures: Pictures, share: float) -> Fitted:
-    """The rule of CANDIDATES with the best mixture.
+    """The rule of CANDIDATES with the best mixture: of the family that is best by cross-fitting the parameter that is best.
 
     Pictures must have strangers (Pictures.has_strangers) and two known classes.
     """
-    scores = np.stack([pictures.precisions(rule) for rule in CANDIDATES]).astype(np.float32)
-    known, unseen = (pictures.kinds == KINDS.index(kind) for kind in (KNOWN, UNSEEN))
-    groups = _groups(pictures)
-    crossed = np.zeros(len(pictures.truth))
-    for group in range(GROUPS):
-        inside = groups == group
-        chosen = _choose(scores, known & ~inside, unseen & ~inside, share)
-        crossed[inside] = scores[chosen, inside]
+    judged = _Judged(pictures, share)
+    everything = np.ones(len(pictures.truth), bool)
+    crossed = judged.crossed(everything, judged.choose)
     means = pictures.means(crossed)
-    return Fitted(CANDIDATES[_choose(scores, known, unseen, share)], means, mix(means, share), share)
+    return Fitted(CANDIDATES[judged.choose(everything)], means, mix(means, share), share)
 
 
-def _choose(scores: np.ndarray, known: np.ndarray, unseen: np.ndarray, share: float) -> int:
-    """The position of the best candidate; of equal ones of a kind, which stand together, the middle one."""
-    mixture = (1 - share) * scores[:, known].mean(axis=1) + share * scores[:, unseen].mean(axis=1)
-    equal = np.flatnonzero(mixture >= mixture.max() - 1e-7)
-    alike = [one for one in equal.tolist() if CANDIDATES[one].name == CANDIDATES[equal[0]].name]
-    return alike[len(alike) // 2] if CANDIDATES[equal[0]].parameter is not None else alike[0]
+class _Judged:
+    """The precisions of all candidates."""
+
+    def __init__(self, pictures: Pictures, share: float):
+        self._scores = np.stack([pictures.precisions(rule) for rule in CANDIDATES])
+        self._known, self._unseen = (pictures.kinds == KINDS.index(kind) for kind in (KNOWN, UNSEEN))
+        self._groups, self._share = _groups(pictures), share
+
+    def choose(self, rows: np.ndarray) -> int:
+        """The position of the candidate that is best of the pictures `rows`, bool [n]."""
+        values = []
+        for family in _SLICES:
+            crossed = self.crossed(rows, lambda others, family=family: self._best_of(family, others))
+            values.append(self._mixture(crossed, rows))
+        return self._best_of(_SLICES[int(np.argmax(values))], rows)
+
+    def crossed(self, rows: np.ndarray, choose: Callable[[np.ndarray], int]) -> np.ndarray:
+        """float64 [n]: the precision of each of the pictures `rows` by the candidate that `choose` takes by the other groups'."""
+        found = np.zeros(len(rows))
+        for group in range(GROUPS):
+            inside, others = rows & (self._groups == group), rows & (self._groups != group)
+            if inside.any():
+                found[inside] = self._scores[choose(others), inside]
+        return found
+
+    def _best_of(self, family: slice, rows: np.ndarray) -> int:
+        """Of equal candidates, which stand together, the middle one."""
+        values = self._mixture(self._scores[family], rows)
+        equal = np.flatnonzero(values >= values.max() - 1e-9)
+        return family.start + int(equal[len(equal) // 2])
+
+    def _mixture(self, precisions: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """Of float [..., n] over the pictures `rows`; kinds that have none of them count for nothing."""
+        parts = [(self._share, self._unseen & rows), (1 - self._share, self._known & rows)]
+        return sum(weight * precisions[..., chosen].mean(axis=-1) for weight, chosen in parts if chosen.any())
 
 
 def _groups(pictures: Pictures) -> np.ndarray:

@@ -2,6 +2,7 @@
 that reach the threshold. The rules are those of answers.open_set and metrics.multi_label, as graph."""
 
 import dataclasses
+import math
 from typing import Optional
 
 import numpy as np
@@ -67,7 +68,7 @@ class Ranked:
         if rule.name != open_set_rules.FIRST:  # of equals unknown comes last
             score = tf.reduce_logsumexp(outside, axis=1, keepdims=True) if rule.name == open_set_rules.SUM else (
                 tf.zeros_like(logs[:, :1]))
-            score += np.float32(np.log(rule.parameter))
+            score += np.float32(math.log(rule.parameter))
             return tf.concat([inside, score], axis=1), np.append(np.arange(len(self.known)), UNKNOWN)
         best = tf.one_hot(tf.argmax(outside, axis=1), len(self.known), True, False, dtype=tf.bool)
         return tf.where(best, outside, inside), np.where(self.known, np.arange(len(self.known)), UNKNOWN)
