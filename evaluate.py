@@ -39,7 +39,8 @@ def main() -> None:
     evaluation.run_evaluation(FLAGS.data_dir, evaluation.Request(
         predictions=FLAGS.predictions, split=FLAGS.split, blend=FLAGS.blend, without_tta=FLAGS.without_tta,
         priors=prior_flags.request(), min_samples=FLAGS.min_samples, threshold=FLAGS.threshold,
-        open_set=FLAGS.open_set, stranger_share=FLAGS.stranger_share, out=FLAGS.out, report=FLAGS.report, model_dirs=FLAGS.model_dir))
+        open_set=FLAGS.open_set, stranger_share=FLAGS.stranger_share, out=FLAGS.out,
+        report=FLAGS.report, model_dirs=FLAGS.model_dir))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Whether what is told out of fold of strangers comes true: python -m benchmarks.strangers --data_dir=… --weights=…
 
-Each draw leaves some individuals outside the known set out of everything, and a part of all other pictures for scoring. What is
-left is trained by folds that leave classes out whole (--hold_out_classes) as linear probes, and the rule of the open set is
-fitted on their predictions: that tells what to expect where a share of the pictures is of strangers. True is what the mean of
-the folds scores by that rule on the known classes' pictures that were kept and on all pictures of the individuals that were left
-out, in the same mixture. The features of all pictures are computed once, by multi_stage_train.py; a draw takes seconds.
+Each draw leaves some individuals outside the known set out of everything, and a part of all other pictures for scoring.
+What is left is trained by folds that leave classes out whole (--hold_out_classes) as linear probes, and the rule of the
+open set is fitted on their predictions: that tells what to expect where a share of the pictures is of strangers. True is
+what the mean of the folds scores by that rule on the known classes' pictures that were kept and on all pictures of the
+individuals that were left out, in the same mixture. The features of all pictures are computed once, by
+multi_stage_train.py, whose C all probes take; a draw takes seconds.
 """
 
 import dataclasses
@@ -42,21 +43,22 @@ def run(script: str, *arguments: str) -> None:
         sys.exit(code)
 
 
-def prepare(folder: str) -> tuple[Any, Any, Any]:
-    """(dataset, features float32 [n, features], a DataFrame of their pictures)."""
+def prepare(folder: str) -> tuple[Any, Any, Any, float]:
+    """(dataset, features float32 [n, features], a DataFrame of their pictures, C of the probe of all of them)."""
     import numpy as np
     from pipeline.records import dataset
 
     records, model_dir = os.path.join(folder, "records"), os.path.join(folder, f"features_{FLAGS.size}")
-    run("create_tfrecords.py", "--competition=turtle_recall", f"--data_dir={FLAGS.data_dir}", f"--out_dir={records}",
-        f"--folds={FLAGS.folds}")
-    run("multi_stage_train.py", f"--data_dir={records}", f"--model_dir={model_dir}", "--model=kecam/EfficientNetV1Lite0",
-        f"--weights={FLAGS.weights}", f"--stage=name=probe,size={FLAGS.size},train=probe", "--batch_size=32")
+    if not files.exists(os.path.join(model_dir, "stage_1_probe", "DONE")):
+        run("create_tfrecords.py", "--competition=turtle_recall", f"--data_dir={FLAGS.data_dir}", f"--out_dir={records}",
+            f"--folds={FLAGS.folds}")
+        run("multi_stage_train.py", f"--data_dir={records}", f"--model_dir={model_dir}", "--model=kecam/EfficientNetV1Lite0",
+            f"--weights={FLAGS.weights}", f"--stage=name=probe,size={FLAGS.size},train=probe", "--batch_size=32")
     rows, features = (np.concatenate([np.load(one) for one in sorted(glob.glob(os.path.join(
         glob.escape(model_dir), "stage_1_probe", "features", f"{kind}-*.npy")))]) for kind in ("rows", "features"))
-    data = dataset.load(records)
+    data, done = dataset.load(records), files.read_json(os.path.join(model_dir, "stage_1_probe", "DONE"))
     examples = data.examples("train").set_index("row").loc[rows].reset_index()
-    return data, features, examples.assign(group="")
+    return data, features, examples, done["C"]
 
 
 class Draw:
@@ -67,7 +69,7 @@ class Draw:
       pool: bool [pictures], what is trained on and told from; scored: bool, of the classes that are left.
     """
 
-    def __init__(self, data: Any, features: Any, examples: Any, seed: int):
+    def __init__(self, data: Any, features: Any, examples: Any, strength: float, seed: int):
         import numpy as np
 
         random = np.random.default_rng(seed)
@@ -76,11 +78,12 @@ class Draw:
         self.classes = [one for one in data.manifest.classes if one.index not in left_out]
         position = {one.index: place for place, one in enumerate(self.classes)}
         self.labels = np.array([position.get(one[0], -1) for one in examples["labels"]])
-        self.features, self.examples = features, examples
+        self.features, self.examples, self.strength = features, examples, strength
         self.scored = (random.random(len(examples)) < FLAGS.scored) & (self.labels >= 0)
         self.pool = (self.labels >= 0) & ~self.scored
         counts = np.bincount(self.labels[self.pool], minlength=len(self.classes)).tolist()
-        self.classes = [dataclasses.replace(one, index=place, train_count=counts[place]) for place, one in enumerate(self.classes)]
+        self.classes = [dataclasses.replace(one, index=place, train_count=counts[place])
+                        for place, one in enumerate(self.classes)]
         self.manifest = dataclasses.replace(data.manifest, classes=tuple(self.classes))
         self.known = np.array([one.known for one in self.classes])
 
@@ -111,8 +114,8 @@ class Draw:
 
         return {"rule": str(fitted.rule), "pictures": "/".join(map(str, true.counts().values())),
                 "from": "/".join(map(str, pictures.counts().values())),
-                **dict(zip(COLUMNS, (fitted.expected, open_set_fit.mix(means, FLAGS.stranger_share), mixed(pictures), mixed(true),
-                                     plain.mean(), means[open_set_fit.KNOWN], means[open_set_fit.UNSEEN])))}
+                **dict(zip(COLUMNS, (fitted.expected, open_set_fit.mix(means, FLAGS.stranger_share), mixed(pictures),
+                                     mixed(true), plain.mean(), means[open_set_fit.KNOWN], means[open_set_fit.UNSEEN])))}
 
     def _scored(self, logs: Any) -> Any:
         """open_set_fit.Pictures of the known classes' pictures that were kept and of the individuals that were left out."""
@@ -131,15 +134,17 @@ class Draw:
         import numpy as np
         import scipy.sparse
         import scipy.special
+        import threadpoolctl
         from pipeline.tasks.task import SOFTMAX
-        from pipeline.training import probe, probe_parts
+        from pipeline.training import logistic
 
         rows = np.flatnonzero(trained)
-        targets = scipy.sparse.csr_matrix((np.ones(len(rows), np.float32), (range(len(rows)), self.labels[rows])),
+        targets = scipy.sparse.csr_matrix((np.ones(len(rows)), (range(len(rows)), self.labels[rows])),
                                           (len(rows), len(self.classes)))
-        parts = probe_parts.divide(self.examples.iloc[rows], self.manifest, 42)
-        fitted = probe.fit(self.features[rows], targets, parts, SOFTMAX)
-        logits = fitted.linear.logits(self.features.astype(np.float64))
+        mean, deviation = self.features[rows].mean(axis=0), self.features[rows].std(axis=0)
+        standard = ((self.features - mean) / np.where(deviation > 1e-6, deviation, np.inf)).astype(np.float64)
+        with threadpoolctl.threadpool_limits(1, "blas"):
+            logits = logistic.fit(standard[rows], targets, SOFTMAX, self.strength, 1e-4).logits(standard)
         return scipy.special.log_softmax(logits, axis=1).astype(np.float16).astype(np.float64)
 
 

@@ -25,10 +25,10 @@ def define() -> None:
 def define_open_set(default: Optional[str]) -> None:
     """--open_set and the mixture that its fit is for; evaluate.py has them too."""
     flags.DEFINE_flag(flags.Flag(OpenSetParser(), flags.ArgumentSerializer(), "open_set", default, (
-        "Where some classes may only be answered as unknown (turtle_recall): unknown ranks as the first of them (first), by the "
-        "sum of their probabilities (sum; sum:2: twice it), or before the first known class whose probability is not above a "
-        "threshold (threshold:0.4). fit: the best of all on the same models' out-of-fold predictions, which must hold strangers "
-        "(multi_stage_train.py --hold_out_classes); what it is expected to score is told.")))
+        "Where some classes may only be answered as unknown (turtle_recall): unknown ranks as the first of them (first), by "
+        "the sum of their probabilities (sum; sum:2: twice it), or before the first known class whose probability is not "
+        "above a threshold (threshold:0.4). fit: the best of all on the same models' out-of-fold predictions, which must "
+        "hold strangers (multi_stage_train.py --hold_out_classes); what it is expected to score is told.")))
     define_float("stranger_share", 0.33, "The share of pictures of strangers (of classes that train does not have) that "
                  "--open_set=fit is for, and that expected scores are told for; the others are of known classes.", high=1.0)
 

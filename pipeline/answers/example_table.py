@@ -39,7 +39,8 @@ class ExampleTable:
         if ours["fold"].isin(folds).any():
             self.folds = folds
             ours = ours[ours["fold"].isin(folds)]
-        strange = [bool(labels) and labels[0] in left_out.get(fold, ()) for fold, labels in zip(ours["fold"], ours["labels"])]
+        strange = [bool(labels) and labels[0] in left_out.get(fold, ())
+                   for fold, labels in zip(ours["fold"], ours["labels"])]
         self.strangers = {one: labels[0] for one, labels, is_one in zip(ours["id"], ours["labels"], strange) if is_one}
         self.label_lists: dict[str, list[int]] = {
             one: labels for one, labels, is_one in zip(ours["id"], ours["labels"], strange) if labels and not is_one}

@@ -6,8 +6,8 @@ Rules, by what they give unknown as its score among the probabilities of the kno
   sum          the sum of the outside classes' probabilities; sum:FACTOR: so many times it
   threshold:T  T itself: unknown is the first answer where no known class has more
 
-(Energy, −logsumexp of the logits, is none of them: what predictions hold are log-probabilities, whose logsumexp is 0. That of
-the known classes alone is the logarithm of one minus the outside sum, so that what it can tell `sum:FACTOR` tells.)
+(Energy, −logsumexp of the logits, is none of them: what predictions hold are log-probabilities, whose logsumexp is 0. That
+of the known classes alone is the logarithm of one minus the outside sum, so that what it can tell `sum:FACTOR` tells.)
 """
 
 import dataclasses
@@ -53,7 +53,7 @@ def rank(log_probabilities: np.ndarray, known: np.ndarray, answers: int, rule: U
 
 
 def count_answers(known: np.ndarray, rule: Union[str, Rule] = FIRST) -> int:
-    """How many distinct answers there are: the known classes, and unknown where a class is outside or the rule needs none."""
+    """How many distinct answers there are: the known classes, and unknown where a class is outside or none is needed."""
     rule = parse(rule) if isinstance(rule, str) else rule
     return int(known.sum()) + int(not known.all() or rule.name == THRESHOLD)
 
@@ -83,7 +83,7 @@ class Best:
         inside = log_probabilities if known.all() else log_probabilities[:, known_indices]
         order = _best(inside, min(answers, len(known_indices)))
         missing = ((0, 0), (0, answers - order.shape[1]))
-        logs = np.take_along_axis(inside, order, axis=1).astype(np.float64)  # as precise as the scores that they are compared with
+        logs = np.take_along_axis(inside, order, axis=1).astype(np.float64)  # as precise as what they are compared with
         return cls(np.pad(known_indices[order], missing, constant_values=NO_ANSWER),
                    np.pad(logs, missing, constant_values=-np.inf),
                    *_outside(log_probabilities[:, ~known], np.flatnonzero(~known)))

@@ -1,4 +1,4 @@
-"""--open_set: the rule that was asked for, or the best one on the same models' predictions of known classes and strangers."""
+"""--open_set: the rule that was asked for, or the best one on the same models' predictions of known ones and strangers."""
 
 import os
 from typing import Optional, Sequence
@@ -14,14 +14,14 @@ FLAG = f"--open_set={open_set_rules.FIT}"
 _ADVICE = "train by --fold=all --hold_out_classes=0.2, or give a rule: first, sum, threshold:0.4"
 
 
-def choose(text: str, share: float, members: Sequence[predictions.Predictions], blend_text: str, request: prior_layers.Request,
-           data: datasets.Dataset) -> str:
+def choose(text: str, share: float, members: Sequence[predictions.Predictions], blend_text: str,
+           request: prior_layers.Request, data: datasets.Dataset) -> str:
     """The rule for pictures without labels, as open_set_rules.parse reads it; a fitted one is told. Raises UserError.
 
     Args:
       text: of --open_set; share: of --stranger_share.
-      members, blend_text, request: what answers are made of; fitted on the same models' out-of-fold predictions, put together
-        in the same way.
+      members, blend_text, request: what answers are made of; fitted on the same models' out-of-fold predictions, put
+        together in the same way.
     """
     check(text, data)
     if text != open_set_rules.FIT:
@@ -50,10 +50,11 @@ def fit(pictures: open_set_fit.Pictures, share: float, members: Sequence[predict
     """The best rule. Raises UserError where the predictions of `members` know no strangers that models have not seen."""
     unseen.require(members, FLAG)
     if seen_alike(members) is None:
-        raise UserError(f"{FLAG}: {members[0].directory} and the others leave out different classes, or some none; train them "
-                        "on the same records with the same --hold_out_classes")
+        raise UserError(f"{FLAG}: {members[0].directory} and the others leave out different classes, or some none; train "
+                        "them on the same records with the same --hold_out_classes")
     if not pictures.has_strangers:
-        raise UserError(f"{FLAG}: {members[0].directory} has no pictures of classes that its models have not seen; {_ADVICE}")
+        raise UserError(f"{FLAG}: {members[0].directory} has no pictures of classes that its models have not seen; "
+                        f"{_ADVICE}")
     return open_set_fit.fit(pictures, share)
 
 
@@ -70,8 +71,8 @@ def seen_alike(members: Sequence[predictions.Predictions]) -> Optional[dict]:
 
 
 def of_strangers(members: Sequence[predictions.Predictions]) -> Optional[list[predictions.Predictions]]:
-    """What the models of out-of-fold predictions say of the strangers that other folds hold out: beside these, or in the model
-    directory. None unless all have that, of the same classes."""
+    """What the models of out-of-fold predictions say of the strangers that other folds hold out: beside these, or in the
+    model directory. None unless all have that, of the same classes."""
     found = [_beside(one) for one in members]
     return None if None in found else found
 

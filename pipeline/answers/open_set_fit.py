@@ -1,8 +1,8 @@
-"""How well rules of open_set answer known classes, strangers that were seen in training, and strangers that were not; and the
-rule that is best of a stated mixture.
+"""How well rules of open_set answer known classes, strangers that were seen in training, and strangers that were not; and
+the rule that is best of a stated mixture.
 
-Predictions of folds that leave classes out whole (--hold_out_classes) have all three. What a rule is expected to score is told
-by cross-fitting over the classes: no individual is scored by a rule that was fitted on pictures of it.
+Predictions of folds that leave classes out whole (--hold_out_classes) have all three. What a rule is expected to score is
+told by cross-fitting over the classes: no individual is scored by a rule that was fitted on pictures of it.
 """
 
 import dataclasses
@@ -21,8 +21,8 @@ from pipeline.runs import strangers
 KNOWN, SEEN, UNSEEN = KINDS = ("known", "seen strangers", "unseen strangers")
 ANSWERS = 5   # of MAP@5
 GROUPS = 5    # of individuals, to cross-fit by
-# Rules that differ in their parameter; families are compared with one another, each at its best. (Another kind of rule, by the
-# distance to neighbours say, is one more, and a column of open_set.Best.)
+# Rules that differ in their parameter; families are compared with one another, each at its best. (Another kind of rule, by
+# the distance to neighbours say, is one more, and a column of open_set.Best.)
 FAMILIES = ((Rule(FIRST),), (Rule(SUM, 1.0),), tuple(Rule(SUM, 2.0 ** (power / 2)) for power in range(-4, 11)),
             tuple(Rule(THRESHOLD, hundredths / 100) for hundredths in range(1, 100)))
 CANDIDATES = tuple(rule for family in FAMILIES for rule in family)
@@ -66,8 +66,8 @@ class Pictures:
 
 
 def mix(means: Mapping[str, Optional[float]], share: float) -> Optional[float]:
-    """MAP@5 where `share` of the pictures are of unseen strangers and all others of known classes. (Of strangers that train has,
-    no competition's test need hold any, and they are easier.) None where one of the two is not known."""
+    """MAP@5 where `share` of the pictures are of unseen strangers and all others of known classes. (Of strangers that train
+    has, no competition's test need hold any, and they are easier.) None where one of the two is not known."""
     parts = ((share, means[UNSEEN]), (1 - share, means[KNOWN]))
     if any(weight and one is None for weight, one in parts):
         return None
@@ -91,8 +91,9 @@ class Fitted:
     share: float
 
     def told(self, answers: int) -> str:
-        return (f"{self.rule}; expected MAP@5 over {answers:,} answers {self.expected:.4f} (cross-fitted over individuals) where "
-                f"{self.share:.3g} of the pictures are of strangers (--stranger_share) and the others of known classes")
+        return (f"{self.rule}; expected MAP@5 over {answers:,} answers {self.expected:.4f} (cross-fitted over individuals) "
+                f"where {self.share:.3g} of the pictures are of strangers (--stranger_share) and the others of "
+                "known classes")
 
 
 def fit(pictures: Pictures, share: float) -> Fitted:
@@ -124,7 +125,7 @@ class _Judged:
         return self._best_of(_SLICES[int(np.argmax(values))], rows)
 
     def crossed(self, rows: np.ndarray, choose: Callable[[np.ndarray], int]) -> np.ndarray:
-        """float64 [n]: the precision of each of the pictures `rows` by the candidate that `choose` takes by the other groups'."""
+        """float64 [n]: the precision of each of the pictures `rows` by what `choose` takes by the other groups' pictures."""
         found = np.zeros(len(rows))
         for group in range(GROUPS):
             inside, others = rows & (self._groups == group), rows & (self._groups != group)
@@ -145,8 +146,8 @@ class _Judged:
 
 
 def _groups(pictures: Pictures) -> np.ndarray:
-    """int64 [n]: individuals dealt out in an order that says nothing, unseen strangers by themselves, so that each group has as
-    many."""
+    """int64 [n]: individuals dealt out in an order that says nothing, unseen strangers by themselves, so that each group
+    has as many."""
     found = np.zeros(len(pictures.truth), np.int64)
     for chosen in (pictures.kinds == KINDS.index(UNSEEN), pictures.kinds != KINDS.index(UNSEEN)):
         classes, which = np.unique(pictures.individuals[chosen], return_inverse=True)
@@ -173,7 +174,8 @@ def gather(predicted, table: ExampleTable, others=None, told: Optional[Mapping] 
     parts = list(_of_chunks(predicted, table, lambda one_ids, labels: table.folds_of(one_ids), left_out, untrained))
     if others is not None:
         first = strangers.first_folds(left_out)
-        parts += _of_chunks(others, table, lambda _, labels: np.array([first.get(one, -1) for one in labels]), left_out, untrained)
+        parts += _of_chunks(others, table, lambda _, labels: np.array([first.get(one, -1) for one in labels]), left_out,
+                            untrained)
     return joined(parts)
 
 

@@ -60,7 +60,7 @@ class View:
         return self._with_geo(priors, priors.correct) if priors.geo else Line(priors.correct(self.blended))
 
     def of_others(self, others: Sequence[predictions.Predictions], priors: prior_layers.Priors, line: Line):
-        """Other predictions of the same models, put together as the last line is, by the weights and exponent that are told."""
+        """Other predictions of the same models, put together as a line is: by the weights and the exponent that are told."""
         blended = priors.correct(fusion.Blend(others, self.weights.told))
         return priors.fuse(blended, self._table.places(blended.ids), line.exponent) if priors.geo else blended
 

@@ -1,5 +1,5 @@
-"""MAP@5 over the answers by each rule, for known classes, strangers that training had and strangers that it had not, and for a
-stated mixture of them."""
+"""MAP@5 over the answers by each rule, for known classes, strangers that training had and strangers that it had not, and
+for a stated mixture of them."""
 
 import dataclasses
 from typing import Any, Callable, Optional, Sequence
@@ -79,6 +79,6 @@ def lines(found: OpenSet) -> list[str]:
     if found.fitted:
         return [f"open set: {found.fitted.told(found.answers)}"]
     if not found.pictures[open_set_fit.UNSEEN]:
-        return ["open set: no picture here is of a class that the models have not seen, and new ones will be answered worse: "
-                "multi_stage_train.py --fold=all --hold_out_classes=0.2 tells how"]
+        return ["open set: none of these pictures is of a class that the models have not seen; new ones will be answered "
+                "worse: multi_stage_train.py --fold=all --hold_out_classes=0.2 tells how"]
     return []

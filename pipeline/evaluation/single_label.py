@@ -74,7 +74,8 @@ def run(data: datasets.Dataset, members: Sequence[predictions.Predictions], tabl
     lines = _steps(view, request, table, priors)
     warnings = unseen.warnings(members, data) + (prior_layers.warnings_of(table.split) if priors.geo else [])
     last = list(lines.values())[-1]
-    of_open_set = open_set_scores.of(last.predicted, members, table, request, lambda others: view.of_others(others, priors, last))
+    of_open_set = open_set_scores.of(last.predicted, members, table, request,
+                                     lambda others: view.of_others(others, priors, last))
     result = dataclasses.replace(_result(view, lines, request, table, warnings), open_set=of_open_set)
     _print(result, table, priors)
     if request.out:
@@ -97,7 +98,8 @@ def below_folds(predicted, data: datasets.Dataset) -> list[str]:
     """What out-of-fold predictions tell of strangers, where the folds left some out."""
     if not open_set_choice.is_unseen([predicted]):
         return []
-    found = open_set_scores.of(predicted, [predicted], ExampleTable.of(predicted, data), Request(()), lambda others: others[0])
+    found = open_set_scores.of(predicted, [predicted], ExampleTable.of(predicted, data), Request(()),
+                               lambda others: others[0])
     return [f"\n{found.heading}\n{found.frame().to_string(float_format='{:.4f}'.format)}", *open_set_scores.lines(found)]
 
 

@@ -171,7 +171,8 @@ def _print_line(name: str, scores: Iterable[tuple[float, int]], epochs: str, min
 
 def _merge_strangers(data: datasets.Dataset, model_dir: str, folds: Sequence[int]) -> None:
     """What the folds say of strangers that others hold out, as one folder; to some of them there may be none."""
-    metas = {fold: os.path.join(runs.fold_dir(model_dir, fold), predictions.STRANGERS, predictions.META_FILE) for fold in folds}
+    metas = {fold: os.path.join(runs.fold_dir(model_dir, fold), predictions.STRANGERS, predictions.META_FILE)
+             for fold in folds}
     told = [fold for fold, meta in metas.items() if files.exists(meta)]
     if told:
         _merge(data, model_dir, told, predictions.STRANGERS)

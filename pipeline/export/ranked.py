@@ -42,7 +42,8 @@ class Ranked:
 
     def __call__(self, logs: tf.Tensor) -> dict[str, tf.Tensor]:
         """{'classes': int32 [n, answers], UNKNOWN for none of the known, 'scores': float32 [n, answers], probabilities
-        (of UNKNOWN what its rule gives it, 1 at most), 'ids', 'names': string [n, answers]}; with several labels 'answered' too: bool [n, answers]."""
+        (of UNKNOWN what its rule gives it, 1 at most), 'ids', 'names': string [n, answers]}; with several labels 'answered'
+        too: bool [n, answers]."""
         if self.threshold is None:
             candidates, sources = self._one_label(logs)
         else:

@@ -23,8 +23,8 @@ def without(part: datasets.Part, classes: Collection[int]) -> datasets.Part:
 
 
 def without_rows(part: datasets.Part, rows: Iterable[int]) -> datasets.Part:
-    """The part without these rows of examples.csv. Their records are passed over by position, before they are parsed, as those
-    that were set aside are."""
+    """The part without these rows of examples.csv. Their records are passed over by position, before they are parsed, as
+    those that were set aside are."""
     left_out = part.left_out | frozenset(rows)
     rows_of = damage.rows_by_shard(dataclasses.replace(part.data, lost=frozenset()))
     shards = []

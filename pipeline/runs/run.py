@@ -158,8 +158,8 @@ def learnt_from(data: datasets.Dataset, split: str, fold: Optional[int], hold_ou
 
 
 def strangers_part(run: Run, data: datasets.Dataset) -> Optional[datasets.Part]:
-    """What the run's fold is asked about beside what it holds out: the pictures that other folds hold out, of classes that it
-    is the first to leave out (but not where their own fold leaves the class out too). None: it leaves none out."""
+    """What the run's fold is asked about beside what it holds out: the pictures that other folds hold out, of classes that
+    it is the first to leave out (but not where their own fold leaves the class out too). None: it leaves none out."""
     folds = strangers_of(run, data)
     first = strangers.first_folds(folds)
     if run.fold not in first.values():

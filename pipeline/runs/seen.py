@@ -64,9 +64,9 @@ class Seen:
             counts = np.sum([one for name, one in counts.items() if name != str(fold)], axis=0)
             counts[list(strangers.read({"strangers": own}, class_ids).get(fold, ()))] = 0
             counts = counts.tolist()
-        return {**({"strangers": own} if own else {}), "splits": self.summary["splits"], "division": self.summary["division"], "held_out_fold": fold,
-                "ancestors": self.summary["ancestors"], "class_counts": counts,
-                "prior_power": self.summary["prior_power"]}
+        return {**({"strangers": own} if own else {}), "splits": self.summary["splits"],
+                "division": self.summary["division"], "held_out_fold": fold, "ancestors": self.summary["ancestors"],
+                "class_counts": counts, "prior_power": self.summary["prior_power"]}
 
 
 def lines(data: datasets.Dataset, examples: pd.DataFrame) -> np.ndarray:
@@ -314,6 +314,7 @@ def together(members: Sequence[Optional[dict[str, Any]]], out_of_fold: bool) -> 
     counts = [member["class_counts"] for member in members]
     pictures = [member["pictures"] for member in members]
     left_out = {fold: classes for member in members for fold, classes in member.get("strangers", {}).items()}
-    return {**members[0], **({"strangers": left_out} if left_out else {}), "held_out_fold": [member["held_out_fold"] for member in members],
+    return {**members[0], **({"strangers": left_out} if left_out else {}),
+            "held_out_fold": [member["held_out_fold"] for member in members],
             "class_counts": None if None in counts else np.sum(counts, axis=0).tolist(),
             "pictures": sum(pictures) if out_of_fold else max(pictures)}

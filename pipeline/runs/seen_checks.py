@@ -28,7 +28,8 @@ def check_start(run: runs.Run, data: datasets.Dataset) -> None:
     if len(seen):
         model = run.init_from if fold is None else f"fold {fold} of {run.init_from}"
         who = "are held out here" if run.fold is None else f"fold {run.fold} holds out here"
-        raise UserError(f"--init_from: {model} was trained on {len(seen)} of the {sum(part.size for part in asked)} pictures that {who}, such as "
+        whole = sum(part.size for part in asked)
+        raise UserError(f"--init_from: {model} was trained on {len(seen)} of the {whole} pictures that {who}, such as "
                         f"{seen['id'].iloc[0]}: scores on them would be too good. Start from a run that held out the same "
                         "ones (the same folds of the same records), or give --allow_seen")
 

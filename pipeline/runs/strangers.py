@@ -22,8 +22,8 @@ def check(data: datasets.Dataset, share: float, fold: Optional[int]) -> None:
         return
     flag = f"--{FLAG}={share:g}"
     if not data.manifest.unknown_answer or not data.task.exclusive:
-        raise UserError(f"{flag}: {data.directory} has no answer for what is none of its known classes (turtle_recall has), so "
-                        "that there is nothing to be learnt from strangers")
+        raise UserError(f"{flag}: {data.directory} has no answer for what is none of its known classes (turtle_recall has), "
+                        "so that there is nothing to be learnt from strangers")
     if fold is None or data.manifest.folds > MOST_FOLDS:
         raise UserError(f"{flag} is for --fold (0, 0:2 or all), of {MOST_FOLDS} folds at most")
     if len(candidates(data.manifest)) < 2:
@@ -40,10 +40,10 @@ def candidates(manifest: schema.Manifest) -> list[schema.ClassInfo]:
 def by_fold(manifest: schema.Manifest, share: float) -> dict[int, tuple[int, ...]]:
     """Fold → the indices of the classes that it leaves out, ascending; empty where share is 0.
 
-    The candidates stand in an order of their own, by a digest of (the records' seed, class id): so all models of the same folds
-    know the same strangers, and can be blended. Each fold takes `share` of them, rounded up, from the place on
-    where an equal division would have it begin; what goes beyond the end begins again. So with share · folds ≥ 1 each candidate
-    is a stranger to one fold at least.
+    The candidates stand in an order of their own, by a digest of (the records' seed, class id): so all models of the same
+    folds know the same strangers, and can be blended. Each fold takes `share` of them, rounded up, from the place on
+    where an equal division would have it begin; what goes beyond the end begins again. So with share · folds ≥ 1 each
+    candidate is a stranger to one fold at least.
     """
     if not share:
         return {}

@@ -67,7 +67,8 @@ def test_the_best_rule_is_chosen_and_expected_scores_are_of_individuals_that_it_
         own = found.individuals == individual
         for kind in np.unique(found.kinds[own]) if individual else ():  # 0 is known to one fold and a stranger to the other
             assert len(np.unique(groups[own & (found.kinds == kind)])) == 1
-    assert fitted.expected == pytest.approx(open_set_fit.mix(found.means(by_hand(found, groups, np.ones(len(groups), bool))), 0.4))
+    crossed = by_hand(found, groups, np.ones(len(groups), bool))
+    assert fitted.expected == pytest.approx(open_set_fit.mix(found.means(crossed), 0.4))
     assert fitted.expected <= max(values.values()) + 1e-9
 
 
@@ -114,7 +115,8 @@ def test_classes_that_no_training_had_are_unseen_wherever_they_are_predicted():
     assert [open_set_fit.KINDS[one] for one in found.kinds] == [KNOWN, SEEN, UNSEEN]
 
 
-@pytest.mark.parametrize("text", ["last", "threshold", "threshold:0", "threshold:1", "sum:0", "sum:nan", "first:2", "threshold:x"])
+@pytest.mark.parametrize("text", ["last", "threshold", "threshold:0", "threshold:1", "sum:0", "sum:nan", "first:2",
+                                  "threshold:x"])
 def test_what_is_no_rule_is_refused(text):
     with pytest.raises(ValueError, match="threshold:PROBABILITY"):
         open_set_rules.parse(text)

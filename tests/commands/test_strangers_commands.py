@@ -43,8 +43,8 @@ def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained_by_strangers")
     write_raw(folder / "raw")
     records = folder / "records"
-    ok(run_command("create_tfrecords.py", "--competition=turtle_recall", f"--data_dir={folder / 'raw'}", f"--out_dir={records}",
-                   "--folds=2"))
+    ok(run_command("create_tfrecords.py", "--competition=turtle_recall", f"--data_dir={folder / 'raw'}",
+                   f"--out_dir={records}", "--folds=2"))
     for name, flags in (("model", ["--hold_out_classes=0.5"]), ("plain", [])):
         for fold in range(2):
             ok(run_command("multi_stage_train.py", f"--data_dir={records}", f"--model_dir={folder / name}", f"--fold={fold}",
@@ -104,7 +104,8 @@ def test_what_is_left_out_is_told_and_seen_by_nobody(trained):
         assert meta["seen"]["strangers"] == told and meta["seen"]["pictures"] == 0
     rows = np.load(model_dir / "fold_0/stage_1_probe/features/rows-000000000.npy")
     table = data.examples("train").set_index("row")
-    assert not {data.class_ids[one[0]] for one in table.loc[rows, "labels"]} & set(told["0"]) and 0 not in set(table.loc[rows, "fold"])
+    assert not {data.class_ids[one[0]] for one in table.loc[rows, "labels"]} & set(told["0"])
+    assert set(table.loc[rows, "fold"]) == {1}
     assert not (plain / "strangers").exists() and "strangers" not in json.loads((plain / "run.json").read_text())["seen"]
 
 
@@ -131,13 +132,14 @@ def test_a_submission_takes_the_rule_that_fits_the_same_models(trained, tmp_path
 def test_what_cannot_be_is_one_line(trained, tiny_data, tmp_path):
     data, model_dir, plain = trained
     train = ("multi_stage_train.py", f"--data_dir={data.directory}", *PROBE)
-    assert_one_line_mistake(run_command(*train, f"--model_dir={tmp_path}/m", "--hold_out_classes=0.2"), "--hold_out_classes=0.2",
-                            "--fold")
-    assert_one_line_mistake(run_command(*train, f"--model_dir={plain}", "--fold=0", "--hold_out_classes=0.5"), "hold_out_classes")
-    assert_one_line_mistake(run_command(*train, f"--model_dir={tmp_path}/m", f"--init_from={plain}", "--fold=0",
-                                        "--hold_out_classes=0.5"), "--init_from", str(plain), "--allow_seen")
-    done = run_command("multi_stage_train.py", f"--data_dir={tiny_data.directory}", f"--model_dir={tmp_path}/m", *PROBE, "--fold=0",
-                       "--hold_out_classes=0.2")
+    half = ("--fold=0", "--hold_out_classes=0.5")
+    done = run_command(*train, f"--model_dir={tmp_path}/m", "--hold_out_classes=0.2")
+    assert_one_line_mistake(done, "--hold_out_classes=0.2", "--fold")
+    assert_one_line_mistake(run_command(*train, f"--model_dir={plain}", *half), "hold_out_classes")
+    done = run_command(*train, f"--model_dir={tmp_path}/m", f"--init_from={plain}", *half)
+    assert_one_line_mistake(done, "--init_from", str(plain), "--allow_seen")
+    done = run_command("multi_stage_train.py", f"--data_dir={tiny_data.directory}", f"--model_dir={tmp_path}/m", *PROBE,
+                       "--fold=0", "--hold_out_classes=0.2")
     assert_one_line_mistake(done, "--hold_out_classes=0.2", tiny_data.directory)
     both = [f"--predictions={one}/out_of_fold" for one in (model_dir, plain)]
     assert_one_line_mistake(run_command("evaluate.py", f"--data_dir={data.directory}", *both, "--open_set=fit"),

@@ -91,7 +91,8 @@ def test_the_input_reads_just_these(data):
             read = [int(one["row"]) for one in epoch]
             assert set(read) <= set(rows) and (balance != "none" or sorted(read) == rows)
     own_rows, labels = runs.training_part(run, data).single_labels()
-    assert len(own_rows) == runs.training_part(run, data).size and not set(labels) & set(strangers.by_fold(data.manifest, 0.25)[1])
+    assert len(own_rows) == runs.training_part(run, data).size
+    assert not set(labels) & set(strangers.by_fold(data.manifest, 0.25)[1])
 
 
 def test_what_a_fold_has_seen_is_without_them(data):
@@ -118,4 +119,5 @@ def test_where_there_is_nothing_to_hold_out_it_is_told(data, changes, fold, word
 
 
 def test_a_run_without_them_is_the_run_that_it_was(data):
-    assert "hold_out_classes" not in run_of(data, 0, 0.0).identity() and run_of(data, 0, 0.2).identity()["hold_out_classes"] == 0.2
+    assert "hold_out_classes" not in run_of(data, 0, 0.0).identity()
+    assert run_of(data, 0, 0.2).identity()["hold_out_classes"] == 0.2
