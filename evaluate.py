@@ -3,7 +3,7 @@
 from absl import flags
 
 from pipeline import command, flag_help
-from pipeline.answers import prior_flags
+from pipeline.answers import answer_flags, prior_flags
 from pipeline.flag_types import define_float, define_path, define_paths, require
 
 FLAGS = flags.FLAGS
@@ -27,6 +27,7 @@ flags.DEFINE_integer("min_samples", 0, "Where a picture has several labels: neve
                      "train have.", 0)
 define_float("threshold", None, "Where a picture has several labels: score the answers of at least this probability, in "
              "hundredths. Default: fitted, and scored by cross-fitting.", low=0.01, high=0.99)
+answer_flags.define_open_set(None)
 flag_help.heading("What is written")
 define_path("out", "Write the scores as JSON to this file too.")
 define_path("report", "Write a page of scores, mistakes and training curves to this file (HTML).")
@@ -42,7 +43,8 @@ def main() -> None:
     evaluation.run_evaluation(FLAGS.data_dir, evaluation.Request(
         predictions=FLAGS.predictions, split=FLAGS.split, blend=FLAGS.blend, calibrate=FLAGS.calibrate,
         calibration=FLAGS.calibration, without_tta=FLAGS.without_tta, priors=prior_flags.request(),
-        min_samples=FLAGS.min_samples, threshold=FLAGS.threshold, out=FLAGS.out,
+        min_samples=FLAGS.min_samples, threshold=FLAGS.threshold, open_set=FLAGS.open_set,
+        stranger_share=FLAGS.stranger_share, out=FLAGS.out,
         report=FLAGS.report, model_dirs=FLAGS.model_dir))
 
 

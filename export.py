@@ -31,7 +31,7 @@ def main() -> None:
     export.run_export(FLAGS.data_dir, parts.Request(
         predictions=FLAGS.predictions, out=FLAGS.out, blend=FLAGS.blend, calibration=FLAGS.calibration,
         priors=prior_flags.request(), threshold=FLAGS.threshold, min_samples=FLAGS.min_samples, open_set=FLAGS.open_set,
-        scores=FLAGS.scores, license=FLAGS.license, tflite=FLAGS.tflite))
+        stranger_share=FLAGS.stranger_share, scores=FLAGS.scores, license=FLAGS.license, tflite=FLAGS.tflite))
 
 
 if __name__ == "__main__":

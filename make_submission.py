@@ -26,7 +26,8 @@ def define_flags() -> None:
 
 def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text: str = "equal",
                     open_set: str = "first", priors_request=None, threshold: Optional[float] = None,
-                    min_samples: int = 0, split: Optional[str] = None, calibration: Optional[str] = None) -> None:
+                    min_samples: int = 0, split: Optional[str] = None, stranger_share: float = 0.33,
+                    calibration: Optional[str] = None) -> None:
     """Answers by the blend of the predictions, with the priors on top.
 
     Writes a row for every picture of their split, rejected ones included.
@@ -35,20 +36,23 @@ def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text
       priors_request: a priors.Request; None: none.
       threshold: where a picture has several labels, the least probability of an answer; None: thresholds.for_submission.
       min_samples: there, what fewer train pictures have is not answered.
+      stranger_share: the share of pictures of strangers that open_set="fit" is for.
       split: of files of another program among the predictions; None: the one that has their ids.
       calibration: calibration.json, whose temperature is put on the blend.
     """
     from dataset_tools import competitions, submission
-    from pipeline.answers import by_kind as answers, fusion, priors, ranking, unlabelled
+    from pipeline.answers import by_kind as answers, fusion, open_set_choice, priors, ranking, unlabelled
     from pipeline.answers.asked import Asked
     from pipeline.records import dataset as datasets
 
     data = datasets.load(data_dir)
     competition = competitions.find(data.manifest.competition).of(data.task.exclusive)
     members = fusion.find(patterns, data=data, split=split)
-    predicted = unlabelled.combine(members, blend_text, priors_request or priors.Request(), data, calibration)
-    possible = ranking.count_answers(data)
-    asked = Asked(competition.submission.answers_for(possible), open_set, threshold, min_samples)
+    request = priors_request or priors.Request()
+    predicted = unlabelled.combine(members, blend_text, request, data, calibration)
+    rule = open_set_choice.choose(open_set, stranger_share, members, blend_text, request, data, calibration)
+    possible = ranking.count_answers(data, rule)
+    asked = Asked(competition.submission.answers_for(possible), rule, threshold, min_samples)
     ids, rows, common = answers.of(data.task).answer(data, predicted, asked)
     split = predicted.meta["split"]
     shared = data.shared_id(split)
@@ -69,7 +73,7 @@ def make_submission(data_dir: str, patterns: Sequence[str], out: str, blend_text
 def main() -> None:
     require("data_dir", "predictions", "out")
     make_submission(FLAGS.data_dir, FLAGS.predictions, FLAGS.out, FLAGS.blend, FLAGS.open_set, prior_flags.request(),
-                    FLAGS.threshold, FLAGS.min_samples, FLAGS.split, FLAGS.calibration)
+                    FLAGS.threshold, FLAGS.min_samples, FLAGS.split, FLAGS.stranger_share, FLAGS.calibration)
 
 
 if __name__ == "__main__":

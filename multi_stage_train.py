@@ -55,9 +55,10 @@ def make_run(resolved: list[stages.Stage], fold: Optional[int]) -> "runs.Run":
     return runs.Run(
         data_dir=FLAGS.data_dir, model_dir=FLAGS.model_dir, model=FLAGS.model, stages=tuple(resolved),
         weights=FLAGS.weights, init_from=FLAGS.init_from, train_split=FLAGS.train_split, fold=fold,
-        num_classes=FLAGS.num_classes, place_input=FLAGS.place_input, input_scaling=FLAGS.input_scaling,
-        dropout=FLAGS.dropout, channel_dropout=FLAGS.channel_dropout, head_init=FLAGS.head_init, pool=FLAGS.pool,
-        embedding_dim=FLAGS.embedding_dim, arcface_scale=FLAGS.arcface_scale, arcface_subcentres=FLAGS.arcface_subcentres,
+        hold_out_classes=FLAGS.hold_out_classes, num_classes=FLAGS.num_classes, place_input=FLAGS.place_input,
+        input_scaling=FLAGS.input_scaling, dropout=FLAGS.dropout, channel_dropout=FLAGS.channel_dropout,
+        head_init=FLAGS.head_init, pool=FLAGS.pool, embedding_dim=FLAGS.embedding_dim,
+        arcface_scale=FLAGS.arcface_scale, arcface_subcentres=FLAGS.arcface_subcentres,
         pixel_mean=FLAGS.pixel_mean, pixel_std=FLAGS.pixel_std, boxes=FLAGS.boxes,
         precision=FLAGS.precision, sync_batch_norm=FLAGS.sync_batch_norm, random_seed=FLAGS.random_seed,
         unordered=FLAGS.unordered, max_steps=FLAGS.max_steps, tta=FLAGS.tta, oof_tta=FLAGS.oof_tta,

@@ -10,7 +10,7 @@ class Asked:
 
     Attributes:
       answers: that a row holds at most.
-      open_set: the rule of open_set by which unknown classes rank.
+      open_set: the rule by which unknown classes rank, as open_set_rules.parse reads it.
       threshold: the least probability of an answer, where a picture has several labels; None: the fitted one.
       min_samples: there, what fewer train pictures have is not answered.
     """

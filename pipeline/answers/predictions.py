@@ -18,6 +18,9 @@ from pipeline.metrics import log_space
 OUT_OF_FOLD = "out_of_fold"  # folder of a model directory: what each of its folds predicts of the pictures it held out
 NEIGHBOURS = "_neighbours"  # what the default folders of predict.py --neighbours end with
 PROBE = "probe"  # folder there, and of each fold's: what a probe that is not the last stage predicts of what is held out
+# Folder there, and of each fold's: what its model says of pictures that other folds hold out, of classes that it was trained
+# without (--hold_out_classes).
+STRANGERS = "strangers"
 # Values worked on at a time: as float32 they stay in a core's cache, which is three times as fast as 1,024 rows of
 # 10,000 classes through memory.
 CHUNK_VALUES = 1 << 16

@@ -14,9 +14,9 @@ def known_classes(data: datasets.Dataset) -> np.ndarray:
     return np.array([one.known for one in data.manifest.classes], bool)
 
 
-def count_answers(data: datasets.Dataset) -> int:
-    """How many distinct answers a submission of this competition can hold."""
-    return open_set.count_answers(known_classes(data))
+def count_answers(data: datasets.Dataset, rule: str = "first") -> int:
+    """How many distinct answers a submission of this competition can hold by a rule of open_set."""
+    return open_set.count_answers(known_classes(data), rule)
 
 
 def answer_texts(data: datasets.Dataset, answers: np.ndarray) -> list[list[str]]:
@@ -48,7 +48,8 @@ def most_frequent_classes(data: datasets.Dataset, answers: int, rule: str = "fir
     """The best guess for a picture that can't be read: ranked as if counts in train were probabilities."""
     counts = np.array([[one.train_count for one in data.manifest.classes]], np.float64)
     with np.errstate(divide="ignore"):  # log 0
-        return answer_texts(data, open_set.rank(np.log(counts), known_classes(data), answers, rule))[0]
+        shares = np.log(counts) - np.log(max(counts.sum(), 1))
+        return answer_texts(data, open_set.rank(shares, known_classes(data), answers, rule))[0]
 
 
 def missing_ids(data: datasets.Dataset, split: str, ids: list[str]) -> list[str]:

@@ -95,6 +95,11 @@ class View:
         """With all that was asked for on top."""
         return self._with_geo(priors, priors.correct) if priors.geo else Line(priors.correct(self.blended))
 
+    def of_others(self, others: Sequence[predictions.Predictions], priors: prior_layers.Priors, line: Line):
+        """Other predictions of the same models, put together as a line is: by the weights, temperature and exponent that are told."""
+        blended = priors.correct(fusion.Blend(others, self.weights.told, temper=self.told.temper))
+        return priors.fuse(blended, self._table.places(blended.ids), line.exponent) if priors.geo else blended
+
     def _with_geo(self, priors: prior_layers.Priors, layer: Callable) -> Line:
         """`layer` is what lies between the blend and the geo prior."""
         told = scoring = priors.exponent

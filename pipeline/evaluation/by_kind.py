@@ -15,14 +15,16 @@ class Evaluation:
     Attributes:
       run: (data, members, their ExampleTable, Request): prints, and writes what was asked for.
       fold_scores: (predictions, data) → name → score, the columns of the folds' table.
+      below_folds: (predictions, data) → lines that stand below it.
     """
 
     run: Callable
     fold_scores: Callable
+    below_folds: Callable = lambda predicted, data: []
 
 
 BY_KIND = {
-    tasks.SINGLE_LABEL.kind: Evaluation(single_label.run, single_label.fold_scores),
+    tasks.SINGLE_LABEL.kind: Evaluation(single_label.run, single_label.fold_scores, single_label.below_folds),
     tasks.MULTI_LABEL.kind: Evaluation(multi_label.run, multi_label.fold_scores),
 }
 

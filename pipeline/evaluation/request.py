@@ -21,4 +21,6 @@ class Request:
     report: Optional[str] = None          # HTML
     model_dirs: Sequence[str] = ()        # empty: those that the predictions name
     threshold: Optional[float] = None     # with several labels a picture: given; None: fitted
+    open_set: Optional[str] = None        # a rule of open_set that is scored too, or fit; None: fit where it can be
+    stranger_share: float = 0.33          # of the pictures, in the mixture that scores of an open set are told for
     min_samples: int = 0                  # with several labels a picture: rarer ones are not answered

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 
 from pipeline import files
-from pipeline.answers import blend, calibration as calibrations, predictions, priors as prior_layers, unseen
+from pipeline.answers import blend, calibration as calibrations, open_set_choice, predictions, priors as prior_layers, unseen
 from pipeline.answers.example_table import ExampleTable
 from pipeline.errors import UserError
-from pipeline.evaluation import ablation, calibrate, certainty, members as members_of, probe, scoring, shot_groups
+from pipeline.evaluation import (ablation, calibrate, certainty, members as members_of, open_set_scores, probe, scoring,
+                                 shot_groups)
 from pipeline.evaluation.request import Request
 from pipeline.metrics import single_label as metrics
 from pipeline.records import dataset as datasets
@@ -33,6 +34,7 @@ class Result:
       temperature: that a submission has; None: none.
       data: what was predicted.
       gains: int [classes], how many more pictures of a class are right with everything on top than without.
+      open_set: open_set_scores.of, with everything on top; None where the set is closed.
     """
 
     final: dict[str, float]
@@ -46,11 +48,13 @@ class Result:
     temperature: Optional[float]
     data: datasets.Dataset
     gains: np.ndarray
+    open_set: Optional[open_set_scores.OpenSet] = None
 
     def to_json(self) -> dict[str, Any]:
         return {**self.final, "weights": self.weights, "lines": self.members, "steps": self.steps,
                 "long_tail": self.long_tail, "warnings": self.warnings, "probe": self.probes,
-                "temperature": self.temperature, "calibration": self.certainty}
+                "temperature": self.temperature, "calibration": self.certainty,
+                **({"open_set": self.open_set.to_json()} if self.open_set else {})}
 
     def tables(self) -> dict[str, pd.DataFrame]:
         """Heading → table for people; of one member alone the steps say all."""
@@ -59,6 +63,8 @@ class Result:
             tables = {"Predictions and their blend": scoring.told_once(_frame(self.members), self.data), **tables}
         if self.long_tail:
             tables["Top-1 by the number of train pictures"] = shot_groups.frame(self.long_tail)
+        if self.open_set:
+            tables[self.open_set.heading] = self.open_set.frame()
         calibration = certainty.frame(self.certainty)
         return tables if calibration is None else {**tables, "Calibration": calibration}
 
@@ -79,7 +85,10 @@ def run(data: datasets.Dataset, members: Sequence[predictions.Predictions], tabl
     warnings = unseen.warnings(members, data) + (prior_layers.warnings_of(table.split) if priors.geo else [])
     if not request.calibrate:
         warnings += calibrations.warnings(request.calibration, table.split, data)
-    result = _result(view, lines, request, table, warnings)
+    last = list(lines.values())[-1]
+    of_open_set = open_set_scores.of(last.predicted, members, table, request,
+                                     lambda others: view.of_others(others, priors, last))
+    result = dataclasses.replace(_result(view, lines, request, table, warnings), open_set=of_open_set)
     _print(result, table, priors, calibrate.told(result.certainty, view))
     calibrate.write(result.certainty, view, table, request)
     if request.out:
@@ -94,10 +103,19 @@ def run(data: datasets.Dataset, members: Sequence[predictions.Predictions], tabl
 
 def fold_scores(predicted, data: datasets.Dataset) -> dict[str, float]:
     """The columns of the folds' table. In an open set MAP@5 stands there twice, each with what it is over."""
-    scores = scoring.score(predicted, ExampleTable(data, predicted.meta["split"])).summary
+    scores = scoring.score(predicted, ExampleTable.of(predicted, data)).summary
     named = scoring.headings(data)
     map5 = {named[key]: scores[key] for key in (scoring.OVER_IDS, scoring.OVER_ANSWERS)} if named else {"map5": scores["map5"]}
     return {"accuracy": scores["top1"], "top5": scores["top5"], **map5}
+
+
+def below_folds(predicted, data: datasets.Dataset) -> list[str]:
+    """What out-of-fold predictions tell of strangers, where the folds left some out."""
+    if not open_set_choice.is_unseen([predicted]):
+        return []
+    found = open_set_scores.of(predicted, [predicted], ExampleTable.of(predicted, data), Request(()),
+                               lambda others: others[0])
+    return [f"\n{found.heading}\n{found.frame().to_string(float_format='{:.4f}'.format)}", *open_set_scores.lines(found)]
 
 
 def _result(view: ablation.View, lines: Mapping[str, ablation.Line], request: Request, table: ExampleTable,
@@ -156,6 +174,8 @@ def _print(result: Result, table: ExampleTable, priors: prior_layers.Priors, of_
     if score is not None:
         over = f" ({scoring.headings(table.data)[scoring.OVER_ANSWERS]})" if table.data.manifest.unknown_answer else ""
         print(f"\nthe competition's own {metric}{over}: {score:.4f}")
+    for line in open_set_scores.lines(result.open_set) if result.open_set else ():
+        print(line)
     if len(result.weights) > 1:
         print("weights: " + ", ".join(f"{weight:.3f} {name}" for name, weight in result.weights.items()))
     for sentence in of_calibration:

@@ -119,6 +119,9 @@ def finish_fold(run: runs.Run) -> None:
     data = datasets.load(run.data_dir)
     predict.predict_probe(run, data)
     predict.predict_held_out(run, os.path.join(directory, predictions.OUT_OF_FOLD))
+    strangers = runs.strangers_part(run, data)
+    if strangers:
+        predict.predict_held_out(run, os.path.join(directory, predictions.STRANGERS), part=strangers)
     scores = _score(data, os.path.join(directory, predictions.OUT_OF_FOLD))
     stages = [files.read_json(os.path.join(runs.stage_dir(run, stage), runs.DONE_FILE)) for stage in run.stages]
     files.write_json(os.path.join(directory, RESULT_FILE), {
@@ -144,6 +147,7 @@ def print_table(data_dir: str, model_dir: str, died: Mapping[int, str]) -> None:
         return
     directory = _merge(data, model_dir, list(results))
     probe = _merge_probes(data, model_dir, list(results))
+    _merge_strangers(data, model_dir, list(results))
     scores = _score(data, directory)
     for fold, result in results.items():
         if not set(scores) <= set(result):  # it finished when the table had other columns
@@ -163,6 +167,8 @@ def print_table(data_dir: str, model_dir: str, died: Mapping[int, str]) -> None:
     _print_line(f"{whole:>{width}}", zip(scores.values(), widths), "", sum(result["minutes"] for result in results.values()))
     if probe:
         print(f"the probe, out of fold: {', '.join(f'{name} {score:.4f}' for name, score in _score(data, probe).items())}")
+    for line in evaluation.of(data.task).below_folds(predictions.Predictions(directory), data):
+        print(line)
     print(f"out-of-fold predictions: {directory}" if whole == "all" else f"out of fold, folds {whole}: {directory}")
 
 
@@ -175,6 +181,15 @@ def _results(model_dir: str, folds: Sequence[int]) -> dict[int, dict[str, Any]]:
 def _print_line(name: str, scores: Iterable[tuple[float, int]], epochs: str, minutes: float) -> None:
     """Scores: each with the width of its column."""
     print(name + "".join(f"{score:>{width}.4f}" for score, width in scores) + f"{epochs:>10}{minutes:>10.1f}")
+
+
+def _merge_strangers(data: datasets.Dataset, model_dir: str, folds: Sequence[int]) -> None:
+    """What the folds say of strangers that others hold out, as one folder; to some of them there may be none."""
+    metas = {fold: os.path.join(runs.fold_dir(model_dir, fold), predictions.STRANGERS, predictions.META_FILE)
+             for fold in folds}
+    told = [fold for fold, meta in metas.items() if files.exists(meta)]
+    if told:
+        _merge(data, model_dir, told, predictions.STRANGERS)
 
 
 def _merge_probes(data: datasets.Dataset, model_dir: str, folds: Sequence[int]) -> Optional[str]:

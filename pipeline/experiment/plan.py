@@ -16,7 +16,7 @@ RECORDS, GEO_PRIOR = "records", "geo_prior"
 SUBMISSION, SCORES, REPORT, TEST_SCORES = "submission.csv", "scores.json", "report.html", "test_scores.json"
 EXPORT = "export"
 # Of make_submission.py and export.py, beside the priors.
-_OF_EXPORT = ("calibration", "threshold", "min_samples", "open_set")
+_OF_EXPORT = ("calibration", "threshold", "min_samples", "open_set", "stranger_share")
 ONE_VIEW = "test_one_view"  # predictions of test by one view, so that the scores tell what the views bring
 
 

@@ -24,7 +24,7 @@ class Description:
       exclusive: one class a picture.
       classes: by class index; what train had of each, and its taxonomy where that is known.
       unknown_answer: the id and name of the answer for what is none of the known classes; empty: all are known.
-      open_set: the rule by which that answer is ranked.
+      open_set: the rule by which that answer is ranked, as answers.open_set_rules reads it.
       threshold: where a picture has several labels, the least probability of an answer.
       answers: how many are served of each picture.
       place: whether a place changes the answers; date: whether a date does.

@@ -84,7 +84,7 @@ def _describe(request: Request, data: datasets.Dataset, parts: Parts, scores: di
     versions = parts.networks[0][0].record.get("versions", {})
     return Description(
         competition=manifest.competition, kind=manifest.kind, exclusive=data.task.exclusive, classes=manifest.classes,
-        unknown_answer=manifest.unknown_answer, open_set=request.open_set, threshold=ranked.threshold,
+        unknown_answer=manifest.unknown_answer, open_set=ranked.rule, threshold=ranked.threshold,
         answers=ranked.answers,
         place=has_geo or any(network.takes_place for _, network, _ in parts.flat), date=has_geo and on_top.date,
         max_side=manifest.settings.get("max_side", 0), short_side=manifest.settings.get("short_side", 0),

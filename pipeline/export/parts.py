@@ -6,8 +6,8 @@ from typing import Optional, Sequence
 import numpy as np
 import tensorflow as tf
 
-from pipeline.answers import (calibration as calibrations, fusion, predictions, priors as prior_layers, thresholds,
-                              unlabelled)
+from pipeline.answers import (calibration as calibrations, fusion, open_set_choice, predictions, priors as prior_layers,
+                              thresholds, unlabelled)
 from pipeline.answers.temperature import Temper
 from pipeline.errors import UserError
 from pipeline.export import graph, networks as of_networks
@@ -26,7 +26,8 @@ class Request:
     priors: prior_layers.Request = prior_layers.Request()
     threshold: Optional[float] = None
     min_samples: int = 0
-    open_set: str = "first"
+    open_set: str = "first"        # a rule, or fit
+    stranger_share: float = 0.33   # of pictures, that fit is for
     scores: Optional[str] = None   # scores.json of evaluate.py, for the card
     license: str = ""              # what the card says of it
     tflite: bool = False
@@ -134,7 +135,10 @@ def _ranked(blended: fusion.Blend, request: Request, data: datasets.Dataset) -> 
         if request.threshold is not None or request.min_samples:
             flag = "--min_samples" if request.min_samples else "--threshold"
             raise UserError(f"{flag} is for several labels a picture; {data.directory} has one")
-        return Ranked(ids, names, known, request.open_set)
+        by_weights = ":".join(map(repr, blended.weights.tolist()))
+        rule = open_set_choice.choose(request.open_set, request.stranger_share, blended.members, by_weights, request.priors,
+                                      data, request.calibration)
+        return Ranked(ids, names, known, rule)
     allowed, threshold = thresholds.answerable(data, request.min_samples), request.threshold
     if threshold is None:
         threshold = thresholds.for_submission(blended, data, allowed)

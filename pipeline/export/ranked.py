@@ -2,11 +2,13 @@
 that reach the threshold. The rules are those of answers.open_set and metrics.multi_label, as graph."""
 
 import dataclasses
+import math
 from typing import Optional
 
 import numpy as np
 import tensorflow as tf
 
+from pipeline.answers import open_set, open_set_rules
 from pipeline.export.description import UNKNOWN
 from pipeline.metrics import multi_label
 
@@ -20,7 +22,7 @@ class Ranked:
     Attributes:
       ids, names: texts, of each class, and at the end of the answer for what is none of the known.
       known: bool [classes], which may be answered as themselves.
-      rule: first or sum, see answers.open_set.
+      rule: as answers.open_set_rules reads it.
       threshold: where a picture has several labels, the least probability of an answer; None: it has one.
       allowed: bool [classes], which labels may be answered there.
     """
@@ -35,12 +37,13 @@ class Ranked:
     @property
     def answers(self) -> int:
         """How many are given of each picture."""
-        possible = int(self.known.sum()) + int(not self.known.all())
+        possible = open_set.count_answers(self.known, self.rule)
         return min(BEST if self.threshold is None else multi_label.MOST, possible)
 
     def __call__(self, logs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """{'classes': int32 [n, answers], UNKNOWN for none of the known, 'scores': float32 [n, answers], probabilities,
-        'ids', 'names': string [n, answers]}; with several labels 'answered' too: bool [n, answers]."""
+        """{'classes': int32 [n, answers], UNKNOWN for none of the known, 'scores': float32 [n, answers], probabilities
+        (of UNKNOWN what its rule gives it, 1 at most), 'ids', 'names': string [n, answers]}; with several labels 'answered'
+        too: bool [n, answers]."""
         if self.threshold is None:
             candidates, sources = self._one_label(logs)
         else:
@@ -48,7 +51,7 @@ class Ranked:
         best, positions = tf.math.top_k(candidates, self.answers)
         chosen = tf.gather(tf.constant(sources, tf.int32), positions)
         texts = tf.where(chosen == UNKNOWN, len(self.known), chosen)
-        scores = tf.exp(best)
+        scores = tf.minimum(tf.exp(best), 1.0)
         found = {"classes": chosen, "scores": scores, "ids": tf.gather(tf.constant(self.ids), texts),
                  "names": tf.gather(tf.constant(self.names), texts)}
         if self.threshold is not None:
@@ -59,11 +62,14 @@ class Ranked:
     def _one_label(self, logs: tf.Tensor) -> tuple[tf.Tensor, np.ndarray]:
         """(scores of what may be answered, −inf for what may not [n, candidates]; the class index of each, or UNKNOWN)."""
         inside = tf.where(self.known, logs, -np.inf)
-        if self.known.all():
+        rule = open_set_rules.parse(self.rule)
+        if self.known.all() and rule.name != open_set_rules.THRESHOLD:
             return inside, np.arange(len(self.known))
         outside = tf.where(self.known, -np.inf, logs)
-        if self.rule == "sum":  # of equals it comes last
-            total = tf.reduce_logsumexp(outside, axis=1, keepdims=True)
-            return tf.concat([inside, total], axis=1), np.append(np.arange(len(self.known)), UNKNOWN)
+        if rule.name != open_set_rules.FIRST:  # of equals unknown comes last
+            score = tf.reduce_logsumexp(outside, axis=1, keepdims=True) if rule.name == open_set_rules.SUM else (
+                tf.zeros_like(logs[:, :1]))
+            score += np.float32(math.log(rule.parameter))
+            return tf.concat([inside, score], axis=1), np.append(np.arange(len(self.known)), UNKNOWN)
         best = tf.one_hot(tf.argmax(outside, axis=1), len(self.known), True, False, dtype=tf.bool)
         return tf.where(best, outside, inside), np.where(self.known, np.arange(len(self.known)), UNKNOWN)

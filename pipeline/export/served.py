@@ -5,9 +5,17 @@ from typing import Sequence
 
 import numpy as np
 
+from pipeline.answers import open_set_rules
 from pipeline.errors import UserError
 from pipeline.export import description as descriptions
 from pipeline.export.description import UNKNOWN, Description
+
+
+def unknown_probability(rule: open_set_rules.Rule, outside: np.ndarray) -> float:
+    """What a rule gives 'unknown', 1 at most. Args: float [outside classes], their probabilities."""
+    if rule.name == open_set_rules.THRESHOLD:
+        return rule.parameter
+    return float(outside.max(initial=0) if rule.name == open_set_rules.FIRST else min(rule.parameter * outside.sum(), 1))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,12 +77,11 @@ class Served:
         """Of a class, or of unknown by the rule that it is ranked by."""
         if index != UNKNOWN:
             return float(probabilities[index])
-        outside = probabilities[~self._known]
-        return float(outside.sum() if self.told.open_set == "sum" else outside.max())
+        return unknown_probability(open_set_rules.parse(self.told.open_set), probabilities[~self._known])
 
     def _first(self, probabilities: np.ndarray) -> str:
         """The name of the best answer."""
         best = int(np.where(self._known, probabilities, -1).argmax())
-        if not self._known.all() and self._probability(probabilities, UNKNOWN) > probabilities[best]:
+        if self.told.unknown_answer and self._probability(probabilities, UNKNOWN) > probabilities[best]:
             best = UNKNOWN
         return self.told.name_of(best)

@@ -77,7 +77,7 @@ class Voters:
         """Those of a fold's network, for the pictures of a part; their features are computed where `folder`, its stage's,
         has none of this network by these views. Raises UserError, WorkError, Preempted."""
         train_split = record["same"]["train_split"]
-        trained = loading.cropped(loading.trained_part(part.data, train_split, fold, "--neighbours"), record)
+        trained = loading.cropped(loading.trained_part(part.data, record["same"], fold, "--neighbours"), record)
         rows, found = _features(built, trained, fold, record, reading, os.path.join(folder, FOLDER))
         examples = trained.examples().set_index("row").loc[rows].reset_index()
         labelled = np.array([len(one) > 0 for one in examples["labels"]])

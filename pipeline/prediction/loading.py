@@ -8,7 +8,7 @@ from pipeline.errors import UserError
 from pipeline.models import classifier as classifiers
 from pipeline.prediction import weight_mean
 from pipeline.records import dataset as datasets, input as inputs
-from pipeline.runs import checkpoint, record as run_record
+from pipeline.runs import checkpoint, record as run_record, run as runs
 
 
 def cropped(part: datasets.Part, record: dict[str, Any]) -> datasets.Part:
@@ -43,17 +43,19 @@ def load(paths: list[str], fold: Optional[int], size: int, data: datasets.Datase
     # Before there was a choice, each place was dropped half of the time.
     pictures = inputs.TrainPictures(size, "eval", "", stage["eval_resize"], antialias=stage.get("antialias", True),
                                     place_drop=stage.get("place_drop", 0.5))
-    part = cropped(trained_part(data, same["train_split"], fold, "--average=weights"), record)
+    part = cropped(trained_part(data, same, fold, "--average=weights"), record)
     weight_mean.estimate_batch_norm(built, part, pictures, batch_size, strategy)
     return built
 
 
-def trained_part(data: datasets.Dataset, train_split: str, fold: Optional[int], flag: str) -> datasets.Part:
-    """What the model of a fold was trained on. Raises UserError, which begins with `flag`, for what is not there."""
+def trained_part(data: datasets.Dataset, same: dict[str, Any], fold: Optional[int], flag: str) -> datasets.Part:
+    """What the model of a fold was trained on; `same` is of its run.json. Raises UserError, which begins with `flag`, for
+    what is not there."""
+    train_split = same["train_split"]
     missing = [split for split in train_split.split("+") if split not in data.manifest.splits]
     if missing:
         raise UserError(f"{flag} takes the pictures of {train_split}, but {data.directory} has no {missing[0]}")
-    part = data.part(train_split) if fold is None else data.without_fold(train_split, fold)
+    part = runs.learnt_from(data, train_split, fold, same.get("hold_out_classes", 0.0))
     part.check()
     return part
 

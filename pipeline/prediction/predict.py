@@ -130,13 +130,13 @@ def run_prediction(data_dir: str, request: Request) -> None:
     answers.of(data.task).refresh(request.out, data)
 
 
-def predict_held_out(run: runs.Run, out: str, stage: Optional[Stage] = None) -> None:
+def predict_held_out(run: runs.Run, out: str, stage: Optional[Stage] = None, part: Optional[datasets.Part] = None) -> None:
     """Predicts what the run holds out (its fold, or val), by the recipe's views, of a fold by --oof_tta's, in the process
     that trained it.
 
-    Args: stage: by that one's model; None: by the last.
+    Args: stage: by that one's model; None: by the last. part: that instead, which it was not trained on either.
     """
-    held_out = runs.held_out_part(run, datasets.load(run.data_dir))
+    held_out = part or runs.held_out_part(run, datasets.load(run.data_dir))
     views = run.tta if run.fold is None else run.oof_tta or run.tta
     request = Request(run.model_dir, held_out.split, out, tta=views, tpu=run.tpu, batch_size=run.stages[-1].batch_size,
                       virtual_replicas=run.virtual_replicas)

@@ -145,12 +145,12 @@ def around(data: datasets.Dataset, shards: Sequence[DamagedShard]) -> datasets.D
         return data
     by_file = {one.file: one for one in shards}
     manifest = dataclasses.replace(data.manifest, shards=tuple(by_file.get(one.file, one) for one in data.manifest.shards))
-    rows_of = _rows(data)
+    rows_of = rows_by_shard(data)
     lost = (rows_of(one)[position] for one in shards for position in one.lost)
     return dataclasses.replace(data, manifest=manifest, lost=frozenset(lost))
 
 
-def _rows(data: datasets.Dataset) -> Callable[[schema.Shard], Sequence[int]]:
+def rows_by_shard(data: datasets.Dataset) -> Callable[[schema.Shard], Sequence[int]]:
     """Shard → the row of each of its records. Where these carry their rows, they stand in the order of examples.csv, which
     leaves out what was set aside. Raises UserError where the file tells of other examples."""
     if not data.record_kind.has_row:

@@ -171,6 +171,7 @@ class Part:
     split: str
     shards: tuple[schema.Shard, ...]
     boxes: Optional[str] = None  # name of boxes: pictures are read as what lies inside
+    left_out: frozenset[int] = frozenset()  # rows of the shards' examples that are none of its, see some_classes
 
     @property
     def size(self) -> int:
@@ -184,14 +185,18 @@ class Part:
     def examples(self) -> pd.DataFrame:
         """Its rows of `Dataset.examples`."""
         table = self.data.examples(self.split)
-        folds = {-1 if shard.fold is None else shard.fold for shard in self.shards}
-        return table[table["fold"].isin(folds)].reset_index(drop=True)
+        return table[self._has(table)].reset_index(drop=True)
 
-    def identifiers(self) -> pd.DataFrame:
+    def identifiers(self, also: Sequence[str] = ()) -> pd.DataFrame:
         """Its rows of `Dataset.identifiers`."""
-        table = self.data.identifiers(self.split)
-        folds = {-1 if shard.fold is None else shard.fold for shard in self.shards}
-        return table[table["fold"].isin(folds)].reset_index(drop=True)
+        asked = [*also, *["row"] * bool(self.left_out and "row" not in also)]
+        table = self.data.identifiers(self.split, asked)
+        return table[self._has(table)][["id", "split", "fold", *also]].reset_index(drop=True)
+
+    def _has(self, table: pd.DataFrame) -> pd.Series:
+        """bool: which of the examples of a table of the split are its own."""
+        own = table["fold"].isin({-1 if shard.fold is None else shard.fold for shard in self.shards})
+        return own & ~table["row"].astype("int64").isin(self.left_out) if self.left_out else own
 
     def single_labels(self) -> tuple[np.ndarray, np.ndarray]:
         """(rows, class indices), both int64 [size], of examples that have one label each.
@@ -202,6 +207,8 @@ class Part:
         table = self.data.table(["row", "split", "fold", "labels"])
         folds = {"" if shard.fold is None else str(shard.fold) for shard in self.shards}
         table = table[table["split"].isin(self.split.split("+")) & table["fold"].isin(folds)]
+        if self.left_out:
+            table = table[~table["row"].isin({str(row) for row in self.left_out})]
         if len(table) != self.size:
             raise UserError(f"{self.data.directory}: {schema.EXAMPLES_FILE} has {len(table)} examples of {self.split}, the "
                             f"shards hold {self.size}; make both anew with create_tfrecords.py")

@@ -89,7 +89,7 @@ class Shard:
     records: int           # in the file, set-aside ones included
     bytes: int
     sha256: str            # of the file
-    set_aside: tuple[int, ...] = ()  # rows of records that can't be used (adopted shards only)
+    set_aside: tuple[int, ...] = ()  # rows, by position, of records that can't be used (on disk: adopted shards only)
     compression: str = ""  # GZIP or ZLIB, as TensorFlow names them (adopted shards only)
 
     @property

@@ -191,6 +191,8 @@ def _wrong(record: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         told = record["seen"] if isinstance(record["seen"], dict) else {}
         if name not in told or not json_types.is_of(told[name], hint):
             yield f"seen's {name}", told.get(name)
+        if not json_types.is_of(told.get("strangers", {}), dict[str, list[str]]):  # told where a run holds classes out
+            yield "seen's strangers", told["strangers"]
     if same.get("precision", PRECISIONS[0]) not in PRECISIONS:
         yield "precision", same["precision"]
     if same.get("pool", MEAN) not in POOLS:

@@ -6,11 +6,13 @@ import os
 import statistics
 from typing import Any, Optional, Sequence
 
+import numpy as np
+
 from pipeline import files
 from pipeline.errors import UserError
 from pipeline.models.top import MEAN, ArcFace, Top
-from pipeline.records import dataset as datasets
-from pipeline.runs import record as run_record
+from pipeline.records import dataset as datasets, some_classes
+from pipeline.runs import record as run_record, strangers
 from pipeline.runs.stages import COSINE_WHOLE, Stage, parse_epochs
 from pipeline.tasks.task import ARCFACE, Task
 
@@ -31,6 +33,7 @@ class Run:
     init_from: Optional[str] = None
     train_split: str = "train"
     fold: Optional[int] = None      # the one held out; the others are trained on
+    hold_out_classes: float = 0.0   # share of the classes that each fold leaves out whole, see strangers
     num_classes: Optional[int] = None
     place_input: bool = False
     input_scaling: Optional[str] = None  # a mode of models.scaling; None: that of the first weights
@@ -85,6 +88,8 @@ class Run:
         if not self.top.arcface:
             for name in ("embedding_dim", "arcface_scale", "arcface_subcentres"):
                 del fields[name]
+        if not self.hold_out_classes:  # as in runs from before there was such a flag
+            del fields["hold_out_classes"]
         fields |= {"masks": MASKS, "order": ORDER}
         fields["by_folds"] = self.fold is not None
         if any(stage.is_probe for stage in self.stages):
@@ -154,14 +159,48 @@ def stage_name(run: Run, stage: Stage) -> str:
     return f"stage_{run.stages.index(stage) + 1}_{stage.name}"
 
 
+def strangers_of(run: Run, data: datasets.Dataset) -> dict[int, tuple[int, ...]]:
+    """Fold → the class indices that it leaves out; empty where none does."""
+    return {} if run.fold is None else strangers.by_fold(data.manifest, run.hold_out_classes)
+
+
 def training_part(run: Run, data: datasets.Dataset) -> datasets.Part:
     """What the run learns from."""
-    part = data.part(run.train_split) if run.fold is None else data.without_fold(run.train_split, run.fold)
-    return part.within(run.boxes)
+    return learnt_from(data, run.train_split, run.fold, run.hold_out_classes).within(run.boxes)
+
+
+def learnt_from(data: datasets.Dataset, split: str, fold: Optional[int], hold_out_classes: float) -> datasets.Part:
+    """`training_part` by what of a run decides on it; `fold`: the one held out, None: none."""
+    if fold is None:
+        return data.part(split)
+    left_out = strangers.by_fold(data.manifest, hold_out_classes).get(fold, ())
+    return some_classes.without(data.without_fold(split, fold), left_out)
+
+
+def strangers_part(run: Run, data: datasets.Dataset) -> Optional[datasets.Part]:
+    """What the run's fold is asked about beside what it holds out: the pictures that other folds hold out, of classes that
+    it is the first to leave out (but not where their own fold leaves the class out too). None: it leaves none out."""
+    folds = strangers_of(run, data)
+    first = strangers.first_folds(folds)
+    if run.fold not in first.values():
+        return None
+    part = data.part(run.train_split).within(run.boxes)
+    table = some_classes.labels(part)
+    asked = [first.get(label) == run.fold != fold and label not in folds.get(fold, ())
+             for label, fold in zip(table["label"], table["fold"])]
+    found = some_classes.without_rows(part, table["row"][~np.array(asked, bool)])
+    return found if found.size else None
+
+
+def validation_part(run: Run, data: datasets.Dataset) -> Optional[datasets.Part]:
+    """What tells a run when it is at its best: `held_out_part` without strangers, whose labels it can't know."""
+    held_out = held_out_part(run, data)
+    own = strangers_of(run, data).get(run.fold, ())
+    return some_classes.without(held_out, own) if held_out and own else held_out
 
 
 def held_out_part(run: Run, data: datasets.Dataset) -> Optional[datasets.Part]:
-    """What the run is validated on: its fold; else val, unless there is none or it is trained on."""
+    """What the run does not learn from and predicts: its fold; else val, unless there is none or it is trained on."""
     if run.fold is not None:
         return data.held_out(run.train_split, run.fold).within(run.boxes)
     if "val" in data.manifest.splits and "val" not in run.train_split.split("+"):
@@ -182,7 +221,7 @@ def plan_stage(run: Run, stage: Stage, data: datasets.Dataset) -> Plan:
     # An epoch is as long as its snapshots (half of 5 steps is 2, and two of them 4): so no snapshot at its end is a stump.
     steps_per_epoch = steps_per_snapshot / validate_every
     steps = total_steps = max(epochs_to_steps(stage.epochs, steps_per_epoch), 1)
-    held_out = held_out_part(run, data)
+    held_out = validation_part(run, data)
     validation_steps = -(-held_out.size // stage.batch_size) if held_out else 0
     if run.max_steps:
         steps = min(steps, run.max_steps)

@@ -8,7 +8,8 @@ import dataclasses
 import hashlib
 import io
 import os
-from typing import Any, Iterator, Optional, Sequence
+import types
+from typing import Any, Iterable, Iterator, Mapping, Optional, Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,13 +17,15 @@ import pandas as pd
 from pipeline import files
 from pipeline.errors import UserError
 from pipeline.records import class_prior, dataset as datasets, schema
-from pipeline.runs import record as run_record, run as runs
+from pipeline.runs import record as run_record, run as runs, strangers
 
 SEEN_FILE = "seen.npy"
 EVERY_FOLD = -1  # in `fold`: no fold of the run holds the picture out
 # `picture` is a digest of competition, classes and id (the same id of other classes is another data set's), `place` of
-# the split too; `fold` does not see the picture, all others do.
-_LINE = np.dtype([("picture", "<u8"), ("place", "<u8"), ("fold", "<i2")])
+# the split too; `fold` does not see the picture, nor do those whose bits `strange_to` has (1 << fold: its class is held out
+# there, see strangers), all others do.
+_LINE = np.dtype([("picture", "<u8"), ("place", "<u8"), ("fold", "<i2"), ("strange_to", "<u8")])
+_BEFORE = np.dtype(_LINE.descr[:3])  # of runs from before classes could be held out
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +42,10 @@ class Seen:
 
     def by(self, fold: Optional[int]) -> np.ndarray:
         """The lines of what the model of a fold (None: of a run without folds) has seen."""
-        return self.pictures if fold is None else self.pictures[self.pictures["fold"] != fold]
+        if fold is None:
+            return self.pictures
+        strange = self.pictures["strange_to"] >> np.uint64(fold) & np.uint64(1) > 0 if fold < strangers.MOST_FOLDS else False
+        return self.pictures[(self.pictures["fold"] != fold) & ~np.broadcast_to(strange, len(self.pictures))]
 
     def among(self, part: datasets.Part, fold: Optional[int]) -> pd.DataFrame:
         """The examples of a part (columns id, split, fold) that the model of a fold has seen."""
@@ -49,14 +55,18 @@ class Seen:
         key = "place" if self.summary.get("ids_by_split") or ids_by_split(part.data) else "picture"
         return examples[np.isin(own[key], self.by(fold)[key])]
 
-    def of_fold(self, fold: Optional[int]) -> dict[str, Any]:
-        """What the meta.json of a fold's predictions tells of its model."""
+    def of_fold(self, fold: Optional[int], class_ids: Sequence[str]) -> dict[str, Any]:
+        """What the meta.json of a fold's predictions tells of its model; class_ids: of its classes, in their order."""
         counts = self.summary["class_counts"]
+        folds = self.summary.get("strangers", {})
+        own = {str(fold): folds[str(fold)]} if str(fold) in folds else {}
         if counts is not None:
-            counts = np.sum([one for name, one in counts.items() if name != str(fold)], axis=0).tolist()
-        return {"splits": self.summary["splits"], "division": self.summary["division"], "held_out_fold": fold,
-                "ancestors": self.summary["ancestors"], "class_counts": counts,
-                "prior_power": self.summary["prior_power"]}
+            counts = np.sum([one for name, one in counts.items() if name != str(fold)], axis=0)
+            counts[list(strangers.read({"strangers": own}, class_ids).get(fold, ()))] = 0
+            counts = counts.tolist()
+        return {**({"strangers": own} if own else {}), "splits": self.summary["splits"],
+                "division": self.summary["division"], "held_out_fold": fold, "ancestors": self.summary["ancestors"],
+                "class_counts": counts, "prior_power": self.summary["prior_power"]}
 
 
 def lines(data: datasets.Dataset, examples: pd.DataFrame) -> np.ndarray:
@@ -65,7 +75,7 @@ def lines(data: datasets.Dataset, examples: pd.DataFrame) -> np.ndarray:
     found = np.empty(len(examples), _LINE)
     found["picture"] = [_digest(whose, one) for one in examples["id"]]
     found["place"] = [_digest(whose, split, one) for split, one in zip(examples["split"], examples["id"])]
-    found["fold"] = examples["fold"]
+    found["fold"], found["strange_to"] = examples["fold"], 0
     return found
 
 
@@ -98,7 +108,7 @@ def of_run(run: runs.Run, data: datasets.Dataset) -> Seen:
         return Seen(run_record.read(run.model_dir)["seen"], _read(run.model_dir))
     last = run.stages[-1]
     power = class_prior.prior_power(last.class_balance, last.logit_adjust)
-    own = _of_data(data, run.train_split, run.fold is not None, power)
+    own = _of_data(data, run.train_split, run.fold is not None, power, runs.strangers_of(run, data))
     if not run.init_from:
         return own
     theirs = of_model(run.init_from, data)
@@ -111,6 +121,7 @@ def of_run(run: runs.Run, data: datasets.Dataset) -> Seen:
         inherited = theirs.pictures.copy()
         # A fold that has not finished there begins with another one's model, which has seen what this one holds out.
         inherited["fold"][~np.isin(inherited["fold"], finished)] = EVERY_FOLD
+        inherited["strange_to"] &= _bits(finished)
     return _with_ancestor(own, run.init_from, theirs, inherited)
 
 
@@ -129,8 +140,13 @@ def _with_ancestor(own: Seen, model_dir: str, theirs: Seen, inherited: np.ndarra
 
 def _with_fold(pictures: np.ndarray, fold: int) -> np.ndarray:
     pictures = pictures.copy()
-    pictures["fold"] = fold
+    pictures["fold"], pictures["strange_to"] = fold, 0
     return pictures
+
+
+def _bits(folds: Iterable[int]) -> np.uint64:
+    """What `strange_to` is of pictures whose class these folds leave out."""
+    return np.uint64(sum(1 << fold for fold in folds if fold < strangers.MOST_FOLDS))
 
 
 def first_fold(model_dir: str, data: datasets.Dataset, fold: Optional[int]) -> Optional[int]:
@@ -162,14 +178,19 @@ def _division(data: datasets.Dataset, examples: pd.DataFrame) -> str:
     return hashlib.sha256("\n".join([data.manifest.competition, *rows]).encode()).hexdigest()
 
 
-def _of_data(data: datasets.Dataset, train_split: str, by_folds: bool, prior_power: float) -> Seen:
+def _of_data(data: datasets.Dataset, train_split: str, by_folds: bool, prior_power: float,
+             left_out: Mapping[int, Sequence[int]] = types.MappingProxyType({})) -> Seen:
     everything = _all_examples(data)  # at one reading
     examples = everything[everything["split"].isin(train_split.split("+"))]
     pictures = lines(data, examples)
     if not by_folds:
         pictures["fold"] = EVERY_FOLD
+    if left_out:
+        bits = [_bits(fold for fold, classes in left_out.items() if one in classes) for one in range(len(data.class_ids))]
+        pictures["strange_to"] = [bits[int(one.split()[0])] if one else 0 for one in examples["labels"]]
     exclusive = data.task.exclusive
     summary = {
+        **({"strangers": strangers.told(data, left_out)} if left_out else {}),
         "competition": data.manifest.competition, "splits": train_split.split("+"), "by_folds": by_folds,
         "division": _division(data, examples), "contents": data.identity(train_split)["contents"],
         "ids_by_split": _ids_by_labels(everything) if data.manifest.ids_by_split is None else data.manifest.ids_by_split,
@@ -250,11 +271,21 @@ def _read(model_dir: str) -> np.ndarray:
     path = os.path.join(model_dir, SEEN_FILE)
     try:
         with files.open_file(path, "rb") as file:
-            pictures = np.load(io.BytesIO(file.read()), allow_pickle=False).astype(_LINE, casting="no")
+            pictures = _of_now(np.load(io.BytesIO(file.read()), allow_pickle=False))
     except FileNotFoundError:
         raise UserError(f"{path} is missing; give its training command again, which writes it") from None
     except (ValueError, EOFError, TypeError):  # TypeError: an array, but of something else
         raise UserError(f"{path} is damaged; delete it and give its training command again, which writes it") from None
+    return pictures
+
+
+def _of_now(found: np.ndarray) -> np.ndarray:
+    """The lines, also of a run from before there were strangers. Raises TypeError where they are none."""
+    if found.dtype != _BEFORE:
+        return found.astype(_LINE, casting="no")
+    pictures = np.zeros(len(found), _LINE)
+    for name in _BEFORE.names:
+        pictures[name] = found[name]
     return pictures
 
 
@@ -267,7 +298,7 @@ def for_meta(model_dir: str, fold: Optional[int], part: datasets.Part, stage: di
     known = of_model(model_dir, part.data)
     if known is None:
         return None
-    told = {**known.of_fold(fold), "pictures": len(known.among(part, fold))}
+    told = {**known.of_fold(fold, part.data.class_ids), "pictures": len(known.among(part, fold))}
     if told["prior_power"] is not None:
         told["prior_power"] = class_prior.prior_power(stage.get("class_balance", "none"), stage.get("logit_adjust", 0.0))
     return told
@@ -282,6 +313,8 @@ def together(members: Sequence[Optional[dict[str, Any]]], out_of_fold: bool) -> 
         return None
     counts = [member["class_counts"] for member in members]
     pictures = [member["pictures"] for member in members]
-    return {**members[0], "held_out_fold": [member["held_out_fold"] for member in members],
+    left_out = {fold: classes for member in members for fold, classes in member.get("strangers", {}).items()}
+    return {**members[0], **({"strangers": left_out} if left_out else {}),
+            "held_out_fold": [member["held_out_fold"] for member in members],
             "class_counts": None if None in counts else np.sum(counts, axis=0).tolist(),
             "pictures": sum(pictures) if out_of_fold else max(pictures)}

@@ -2,6 +2,8 @@
 
 from typing import Any, Sequence
 
+import pandas as pd
+
 from pipeline.errors import UserError
 from pipeline.records import dataset as datasets
 from pipeline.runs import record as run_record, run as runs, seen as seen_of
@@ -20,11 +22,14 @@ def check_start(run: runs.Run, data: datasets.Dataset) -> None:
                             "the same")
         return
     fold = seen_of.first_fold(run.init_from, data, run.fold)
-    seen = theirs.among(held_out, fold)
+    strangers = runs.strangers_part(run, data)
+    asked = [held_out] if strangers is None else [held_out, strangers]
+    seen = pd.concat([theirs.among(part, fold) for part in asked])
     if len(seen):
         model = run.init_from if fold is None else f"fold {fold} of {run.init_from}"
         who = "are held out here" if run.fold is None else f"fold {run.fold} holds out here"
-        raise UserError(f"--init_from: {model} was trained on {len(seen)} of the {held_out.size} pictures that {who}, such as "
+        whole = sum(part.size for part in asked)
+        raise UserError(f"--init_from: {model} was trained on {len(seen)} of the {whole} pictures that {who}, such as "
                         f"{seen['id'].iloc[0]}: scores on them would be too good. Start from a run that held out the same "
                         "ones (the same folds of the same records), or give --allow_seen")
 

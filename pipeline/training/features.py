@@ -57,7 +57,8 @@ def _made_of(run: Run, stage: Stage, part: datasets.Part, built: Classifier) -> 
             "scaling": built.model.get_layer("scaling").get_config(), "size": stage.size,
             "eval_resize": stage.eval_resize, "antialias": stage.antialias, "tta": run.tta,
             "precision": run.precision, "boxes": part.boxes and part.data.boxes(part.boxes).digest,
-            "dataset": part.data.identity(run.train_split), "held_out_fold": run.fold, "lost": sorted(part.data.lost)}
+            "dataset": part.data.identity(run.train_split), "held_out_fold": run.fold, "lost": sorted(part.data.lost),
+            **({"left_out": sorted(part.left_out)} if part.left_out else {})}
 
 
 def _pooling(run: Run, built: Classifier) -> dict[str, Any]:

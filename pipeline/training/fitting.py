@@ -202,6 +202,6 @@ def training_batches(run: Run, stage: Stage, data: datasets.Dataset, start_step:
 
 
 def validation_batches(run: Run, stage: Stage, data: datasets.Dataset, host: inputs.Host) -> tf.data.Dataset:
-    """Those of what the run holds out, of which there is something, as the stage sees them."""
-    return inputs.validation_batches(runs.held_out_part(run, data), stage.size, stage.eval_resize, stage.batch_size, host,
+    """Those of what the run is validated on, of which there is something, as the stage sees them."""
+    return inputs.validation_batches(runs.validation_part(run, data), stage.size, stage.eval_resize, stage.batch_size, host,
                                      stage.antialias)

@@ -40,6 +40,10 @@ def _define_data_and_model() -> None:
     flags.DEFINE_string("train_split", "train", "Split to train on; several joined by + (train+val).")
     flags.DEFINE_string("fold", None, "Fold to hold out and validate on: 0, 0:2 (one after the other) or all; several "
                         "run in a process each. Default: train on all of the split, validate on val.")
+    define_float("hold_out_classes", 0.0, "With --fold, where some classes may only be answered as unknown (turtle_recall): "
+                 "each fold leaves so great a share of these out of its training, whole, so that evaluate.py can tell how "
+                 "strangers are answered, and --open_set=fit can choose a rule. Where they are fewer than 10, known ones "
+                 "take turns too. 0: none.", high=0.5)
     define_path("epochs_from", "MODEL_DIR of an earlier run with the same stages: each stage trains for the number of "
                 "epochs that was best there (the median over its folds). For the last run, on train+val.")
     flags.DEFINE_integer("num_classes", None, "Number of classes; must agree with dataset.json.")

@@ -10,7 +10,7 @@ from pipeline.models.trained_layers import PROBE
 from pipeline.ops import decode, randaugment, rotation, tta
 from pipeline.records import dataset as datasets, device_pictures
 from pipeline.records.training_picture import DEVICE, FAST, MASK
-from pipeline.runs import record as run_record, run as runs, seen_checks, stages
+from pipeline.runs import record as run_record, run as runs, seen_checks, stages, strangers
 from pipeline.runs.stages import Stage
 from pipeline.tasks.task import ARCFACE
 from pipeline.training import layer_rates, patience
@@ -75,6 +75,7 @@ def check(run: runs.Run, data: datasets.Dataset) -> None:
     The devices must stand: where a stage names layers, its network is built.
     """
     _check_classes(run, data)
+    strangers.check(data, run.hold_out_classes, run.fold)
     _check_losses(run, data)
     _check_first_weights(run)
     _check_parts(run, data)
@@ -252,7 +253,7 @@ def _check_parts(run: runs.Run, data: datasets.Dataset) -> None:
     if run.place_input and part.examples()["latitude"].isna().all():
         raise UserError(f"--place_input: no picture of {run.train_split} has a place in {data.directory}; see what "
                         "create_tfrecords.py says of places, or train without")
-    held_out = runs.held_out_part(run, data)
+    held_out = runs.validation_part(run, data)
     if held_out:
         held_out.check()
     _check_masks(run, part)

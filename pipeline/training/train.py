@@ -24,7 +24,10 @@ from pipeline.training.weight_average import WeightAverage
 
 def _log_plan(run: Run, data: datasets.Dataset, strategy: tf.distribute.Strategy) -> None:
     strategies.log(strategy, [stage.batch_size for stage in run.stages])
-    held_out = runs.held_out_part(run, data)
+    held_out, left_out = runs.validation_part(run, data), runs.strangers_of(run, data).get(run.fold, ())
+    if left_out:
+        logging.info("fold %d leaves out %d classes whole (--hold_out_classes=%g): %s", run.fold, len(left_out),
+                     run.hold_out_classes, ", ".join(data.class_ids[one] for one in left_out))
     logging.info("%s: %d examples of %d classes to train on (%s), %s", data.directory, runs.training_part(run, data).size,
                  len(data.manifest.classes), run.train_split if run.fold is None else f"without fold {run.fold}",
                  f"{held_out.size} to validate" if held_out else "none held out")

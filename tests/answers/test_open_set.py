@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from pipeline.answers import open_set
+from pipeline.answers import open_set, open_set_rules
 from pipeline.metrics import single_label as metrics
 
 
@@ -30,6 +30,13 @@ def by_sum(row, known, answers):
     if outside:
         scores.append((math.fsum(outside), -math.inf, open_set.UNKNOWN))
     return [answer for *_, answer in sorted(scores, key=lambda one: (-one[0], -one[1]))][:answers]
+
+
+def by_threshold(row, known, answers, threshold):
+    """Known classes above the threshold, unknown, the other known ones."""
+    inside = sorted((index for index in range(len(row)) if known[index]), key=lambda index: (-row[index], index))
+    above = sum(row[index] >= math.log(threshold) for index in inside)
+    return [*inside[:above], open_set.UNKNOWN, *inside[above:]][:answers]
 
 
 @st.composite
@@ -58,6 +65,24 @@ def test_sum_agrees_with_brute_force(with_exact_ties, case):
     for matrix, known, answers in (with_exact_ties, case):
         found = open_set.rank(matrix, known, answers, "sum")
         assert found.tolist() == [by_sum(row, known, answers) for row in matrix.tolist()]
+
+
+@hypothesis.settings(max_examples=300, deadline=None)
+@hypothesis.given(cases([-math.inf, -3.0, -2.0, -1.5, -1.0, -0.25, 0.0]), st.sampled_from([0.05, 0.2, math.exp(-1.0), 0.9]))
+def test_a_threshold_agrees_with_brute_force(case, threshold):
+    matrix, known, answers = case
+    rule = open_set_rules.Rule("threshold", threshold)
+    for most in (answers, open_set.count_answers(known, rule)):  # where all are known, unknown is one more
+        found = open_set.rank(matrix, known, most, rule)
+        assert found.tolist() == [by_threshold(row, known, most, threshold) for row in matrix.tolist()]
+
+
+@hypothesis.given(cases([-9.0, -3.0, -2.5, -1.25, -1.0, -0.375]))
+def test_a_factor_of_the_sum_is_a_shift_of_the_outside_classes(case):
+    matrix, known, answers = case
+    shifted = np.where(known, matrix, matrix + np.log(2.5)).astype(np.float64)
+    expected = open_set.rank(shifted, known, answers, "sum")
+    assert np.array_equal(open_set.rank(matrix.astype(np.float64), known, answers, "sum:2.5"), expected)
 
 
 def test_sum_is_stable_where_probabilities_underflow():

@@ -83,7 +83,7 @@ def test_a_network_that_takes_places_is_asked_without_them_too():
     np.testing.assert_allclose(found["probabilities_without_place"], np.exp(normal(logits())), atol=0.02)
 
 
-@pytest.mark.parametrize("rule", open_set.RULES)
+@pytest.mark.parametrize("rule", [*open_set.RULES, "sum:1.7", "threshold:0.4"])
 @pytest.mark.parametrize("known", [(True, False, False), (False, True, True), (False, True, False)])
 def test_unknown_is_ranked_as_a_submission_ranks_it(rule, known):
     ranked = colour_export.ranked(known, rule)
