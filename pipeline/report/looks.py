@@ -66,12 +66,12 @@ def _maps(model_dir: str, record: dict[str, Any], fold: Optional[int], examples:
 
     from pipeline.models import activation_map
     from pipeline.ops import tta
-    from pipeline.prediction import predict
+    from pipeline.prediction import loading
     from pipeline.runs import checkpoint
 
     stage = run_record.last_stage(record)
     path = checkpoint.find(runs.last_stage_dir(model_dir, fold), run_record.keep(record))
-    model = activation_map.MapModel(predict.load_classifier(record, path, stage["size"]), record["same"]["model"])
+    model = activation_map.MapModel(loading.load_classifier(record, path, stage["size"]), record["same"]["model"])
     # The whole picture, as localize.py takes it: the map is laid over all of it.
     images = tf.stack([tta.host_views(one["encoded"], stage["size"], tta.parse("none"), "squash",
                                       antialias=stage.get("antialias", True))[0] for one in examples])

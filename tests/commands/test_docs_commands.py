@@ -247,7 +247,9 @@ def known_flags():
     if not _known:
         rooms = [path for room in ("pipeline", "dataset_tools", "benchmarks") for path in (ROOT / room).rglob("*.py")]
         for path in [*ROOT.glob("*.py"), *rooms]:
-            _known.update(re.findall(r"(?:DEFINE_\w+|define_\w+)\(\s*f?\"(\w+)\"", path.read_text(encoding="utf-8")))
+            text = path.read_text(encoding="utf-8")
+            _known.update(re.findall(r"(?:DEFINE_\w+|define_\w+)\(\s*f?\"(\w+)\"", text))
+            _known.update(re.findall(r"flags\.Flag\([^\"]*\"(\w+)\"", text))  # with a parser of its own
     return _known
 
 
