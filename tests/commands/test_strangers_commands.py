@@ -12,6 +12,7 @@ from pipeline.experiment import fold_runs
 from pipeline.records import dataset
 from raw_data import assert_one_line_mistake, run_command, write
 
+pytestmark = pytest.mark.slow  # two models by two folds
 PROBE = ("--model=kecam/EfficientNetV2Tiny", "--stage=name=probe,size=32,train=probe", "--batch_size=16")
 KNOWN, EXTRA = [f"k_{number}" for number in range(6)], [f"x_{number:02}" for number in range(10)]
 
