@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse
 import threadpoolctl
 
-QUERIES, PICTURES = 512, 4096  # of a tile, whose products (8 MiB) stay in the cache while they are looked through
+QUERIES, PICTURES = 1024, 4096  # of a tile, whose products (16 MiB) stay near while they are looked through
 TEMPERATURE = 0.07  # Wu et al. 2018
 FLOOR = 1e-3        # share of the answer that is spread evenly, so that no logarithm is infinite
 
