@@ -50,7 +50,7 @@ def measure(predicted, table: ExampleTable) -> Certainty:
 def scores(measured: Mapping[str, Certainty], with_intervals: bool) -> dict[str, dict[str, Any]]:
     """For each line log_loss, ece (expected calibration error, of bins of equal mass) and bins, a list of rows.
 
-    With intervals also log_loss_interval and ece_interval, and of all lines but the first, over that one, log_loss_gain,
+    With intervals also ece_by_chance (metrics.error_by_chance), log_loss_interval and ece_interval, and of all lines but the first, over that one, log_loss_gain,
     ece_gain and their intervals (negative: it fell).
     """
     tables = {name: one.reliability() for name, one in measured.items()}
@@ -63,7 +63,8 @@ def scores(measured: Mapping[str, Certainty], with_intervals: bool) -> dict[str,
     errors, losses = metrics.resampled_errors(*([getattr(one, what) for one in lines]
                                                 for what in ("confidence", "hits", "losses")))
     first = next(iter(found.values()))
-    for line, one in enumerate(found.values()):
+    for line, (of_line, one) in enumerate(zip(lines, found.values())):
+        one["ece_by_chance"] = metrics.error_by_chance(of_line.confidence)
         for name, resampled in (("log_loss", losses), ("ece", errors)):
             one[f"{name}_interval"] = intervals.interval(resampled[:, line])
             if line:
@@ -91,5 +92,6 @@ def frame(found: Mapping[str, Mapping[str, Any]]) -> Optional[pd.DataFrame]:
                 gain = f"{name}_gain"
                 row[f"change of {called}"] = ("{:+.4f} ({:+.4f} to {:+.4f})".format(one[gain], *one[f"{gain}_interval"])
                                               if gain in one else "")
+        row["by chance"] = one["ece_by_chance"]
         shown[line] = row
     return pd.DataFrame.from_dict(shown, orient="index")

@@ -28,6 +28,14 @@ def expected_error(table: pd.DataFrame) -> float:
     return _error(*(table[name].to_numpy() for name in ("confidence", "accuracy", "count")))
 
 
+def error_by_chance(confidence: np.ndarray, bins: int = BINS) -> float:
+    """The expected calibration error that answers which are right just as often as they say have on average, of so many
+    examples; float [examples]. It is not 0, and where there are few examples it is most of what is measured."""
+    random, ordered = np.random.default_rng(intervals.SEED), np.sort(np.asarray(confidence, np.float64))
+    return float(np.mean([_error(*_of_sorted(ordered, random.random(len(ordered)) < ordered, bins))
+                          for _ in range(intervals.RESAMPLES)]))
+
+
 def resampled_errors(confidences: Sequence[np.ndarray], hits: Sequence[np.ndarray], losses: Sequence[np.ndarray],
                      bins: int = BINS) -> tuple[np.ndarray, np.ndarray]:
     """Expected calibration error and mean loss of bootstrap samples over the examples: float64 [RESAMPLES, lines] each.

@@ -42,6 +42,13 @@ def test_the_error_by_a_loop(seed):
     assert calibration.expected_error(calibration.reliability(np.full(10, 0.5), np.arange(10) < 8)) == pytest.approx(0.3)
 
 
+def test_the_error_by_chance_is_that_of_new_draws():
+    confidence, _ = drawn(150)
+    errors = [calibration.expected_error(calibration.reliability(confidence, np.random.default_rng(seed).random(150) < confidence))
+              for seed in range(1, 400)]
+    assert calibration.error_by_chance(confidence) == pytest.approx(np.mean(errors), abs=0.004) and np.mean(errors) > 0.05
+
+
 def test_intervals_are_scipys_and_paired():
     confidence, hits = drawn(300)
     losses = np.where(hits, -np.log(confidence), 2.0)
