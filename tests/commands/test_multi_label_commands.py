@@ -201,7 +201,7 @@ def test_the_report_shows_labels_and_the_curve(whole_way):
     folder, _, _ = whole_way
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "tag::12" in page and ">Labels</h2>" in page and "F2 of the most frequent labels" in page
-    assert page.count("<svg") == 3  # F2 over thresholds, and loss and F2 of both folds
+    assert page.count("<svg") == 4  # F2 over thresholds, reliability, loss and F2 of both folds
     assert "class activation maps" in page and page.count('src="data:image/jpeg') == 24
     assert re.search(r"<td>24</td>", page)
 

@@ -42,7 +42,7 @@ def test_the_demo_from_nothing_to_a_scored_submission(tmp_path):
     assert steps["+ TTA"]["top1"] == pytest.approx(top1)  # what was scored is what is submitted
     assert str(run_dir / "submission.csv") in done.stdout.splitlines()[-1]
     report = (run_dir / "report.html").read_text(encoding="utf-8")
-    assert report.count("<svg") == 4  # steps, classes, two curves
+    assert report.count("<svg") == 5  # steps, reliability, classes, two curves
     assert "class activation maps" in report and "what the geo prior expects" in report
     records = run_dir / "records"
     ids, expected = exported.blended(records, [run_dir / "models" / "demo" / "predictions" / "test"],

@@ -87,21 +87,6 @@ def test_folds_and_views_and_what_is_told(way, tmp_path):
     np.testing.assert_allclose(np.load(tmp_path / "found.npy")[0], expected[3], atol=exported.CLOSE)
 
 
-def test_where_it_looks_adds_up_to_what_it_says(way):
-    """Behind global average pooling a class's logit is the mean over its map, and a bias that is every picture's."""
-    directory = export(way, "ex_single", f"--predictions={way}/out/single")
-    ids, expected = blended(way, "single")
-    encoded, _ = exported.pictures(way / "records", ids)
-    look = tf.saved_model.load(str(directory)).signatures["look"]
-    maps = [look(image_bytes=tf.constant(encoded), classes=tf.fill([len(encoded)], one))["map"].numpy() for one in range(3)]
-    assert maps[0].shape == (len(encoded), 128, 128) and maps[0].std() > 0
-    said, seen = np.log(expected), np.stack([one.mean(axis=(1, 2)) for one in maps], axis=1)
-    for one, other in ((0, 1), (1, 2)):
-        logits, evidence = (values[:, one] - values[:, other] for values in (said, seen))
-        np.testing.assert_allclose(evidence - evidence[0], logits - logits[0], atol=0.02)
-        assert np.ptp(logits) > 0.1
-
-
 def test_members_with_priors_places_and_an_open_set(way):
     """A network that takes places, by rot45 and another size, with others by weights; corrected each by its own prior; a geo
     prior to a power; all but one class unknown."""

@@ -11,8 +11,9 @@ from scipy import special
 import colour_export
 import raw_data
 from pipeline.answers import open_set
-from pipeline.export import graph
+from pipeline.export import graph, look as looks, networks
 from pipeline.metrics import log_space, multi_label
+from pipeline.models import classifier as classifiers
 from pipeline.tasks import registry as tasks
 
 NAN = float("nan")
@@ -103,3 +104,25 @@ def test_labels_from_a_threshold_on_are_answered_as_in_a_submission():
     found = {name: one.numpy() for name, one in ranked(tf.constant(logs)).items()}
     rows = [classes[answered].tolist() for classes, answered in zip(found["classes"], found["answered"])]
     assert rows == multi_label.answers(np.where(allowed, logs, -np.inf), 0.6)
+
+
+def test_where_it_looks_adds_up_to_what_it_says():
+    """Behind global average pooling a class's logit is the mean over its map, and a bias that is every picture's."""
+    built = classifiers.build("kecam/EfficientNetV2Tiny", 32, 3)
+    random = np.random.default_rng(0)
+    for variable in built.model.variables:  # as they begin, all pictures are the same to it
+        spread = random.uniform(0.5, 1.5, variable.shape) if "variance" in variable.name else random.normal(
+            0, 0.2, variable.shape)
+        variable.assign(spread if "variance" in variable.name else variable + spread)
+    record = {"same": {"model": "kecam/EfficientNetV2Tiny", "stages": {"all": {"antialias": True}}, "stage_order": ["all"]}}
+    loaded = networks.Loaded(networks.Network("run", None, ("run/best",), "none", 32, record), built, None)
+    look = looks.of([graph.Member([loaded], 1.0, columns=np.array([2, 0, 1]))])
+    images = graph.pictures(tf.constant(JPEGS), 32, "squash", True, "none")[:, 0]
+    said = built.model({"image": images, "place": tf.zeros([len(JPEGS), 3])}, training=False).numpy()[:, [2, 0, 1]]
+    maps = [look(tf.constant(JPEGS), tf.fill([len(JPEGS)], one))["map"].numpy() for one in range(3)]
+    assert maps[0].shape == (len(JPEGS), 128, 128)
+    seen = np.stack([one.mean(axis=(1, 2)) for one in maps], axis=1)
+    for one, other in ((0, 1), (1, 2)):
+        logits_apart, evidence = (values[:, one] - values[:, other] for values in (said, seen))
+        assert np.ptp(logits_apart) > 0.1
+        np.testing.assert_allclose(evidence - evidence[0], logits_apart - logits_apart[0], atol=1e-3 * np.ptp(logits_apart))
