@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from pipeline.errors import UserError
-from pipeline.models import classifier as classifiers
+from pipeline.models import pooling
 from pipeline.models.classifier import build, needs_base_training, set_trainable
 
 TINY = ["keras/efficientnet-tiny", "efficientnet/tiny", "kecam/EfficientNetV2Tiny", "kecam/BeitTiny"]
@@ -266,7 +266,7 @@ def test_xla_compiles(name):
 def test_channel_dropout_drops_whole_channels_of_each_picture_and_scales_up_the_others():
     channels, rate = 400, 0.25
     feature_map = tf.random.stateless_uniform([8, 5, 4, channels], [1, 2], 1.0, 2.0)
-    layer = classifiers.ChannelDropoutPooling(rate, seed=3)
+    layer = pooling.ChannelDropoutPooling(rate, seed=3)
     means = tf.reduce_mean(feature_map, axis=[1, 2]).numpy()
     pooled = layer(feature_map, training=True).numpy()
     dropped = pooled == 0
