@@ -32,8 +32,8 @@ def of(member: predictions.Predictions, shown: pd.DataFrame, pictures: Pictures,
     record = run_record.read(model_dir)
     if record["same"].get("boxes"):
         return Looks({}, f"without activation maps: {model_dir} looks at boxes alone")
-    if record["free"]["class_ids"] != data.class_ids:
-        return Looks({}, f"without activation maps: {model_dir} has its classes in another order")
+    if record["free"].get("class_ids") != data.class_ids:
+        return Looks({}, f"without activation maps: {model_dir} does not tell that its classes are these, in this order")
     shown = shown[shown["id"].isin(pictures.by_id)]
     found: dict[str, np.ndarray] = {}
     try:
