@@ -13,7 +13,6 @@ from typing import Callable, Sequence
 
 import tensorflow as tf
 
-from pipeline.errors import UserError
 from pipeline.models import pooling, zoo
 from pipeline.models.classifier import Classifier
 from pipeline.tasks.task import SIGMOID, SOFTMAX
@@ -26,11 +25,7 @@ class MapModel:
     """A classifier that also returns the feature map that its head judges the mean of."""
 
     def __init__(self, classifier: Classifier, name: str):
-        """name: the classifier's in the zoo. Raises UserError for a network without a feature map, or with a head of
-        cosines."""
-        if classifier.top.arcface:
-            raise UserError("a network that was trained with --loss=arcface has no activation maps here: take one with "
-                            "another --loss")
+        """name: the classifier's in the zoo, whose head is a Dense. Raises UserError for a network without a feature map."""
         model = classifier.model
         self._scaling = model.get_layer("scaling")
         self._base = zoo.with_feature_map(name, classifier.base)

@@ -86,6 +86,9 @@ def _check(part: datasets.Part, record: dict[str, Any], request: Request) -> Non
     if record["same"].get("boxes"):
         raise UserError(f"--model_dir: {request.model_dir} knows crops only (--boxes={record['same']['boxes']['name']}); "
                         "localize with a model of whole pictures")
+    if run_record.top(record).arcface:
+        raise UserError(f"--model_dir: {request.model_dir} was trained with --loss=arcface, and a head of cosines has no "
+                        "activation maps here: localize with a model of another --loss")
 
 
 def _how(record: dict[str, Any], request: Request, folds: Sequence[Fold], size: int) -> dict[str, Any]:
