@@ -14,10 +14,12 @@ SIGNATURE, CLASSES, MAP = "look", "classes", "map"
 def of(members: Sequence[Member]) -> Optional[Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]]:
     """(JPEGs, string [batch]; class indices, int32 [batch]) → {'map': float32 [batch, GRID, GRID] over the whole picture}.
 
-    Of the first network of the heaviest member that has a feature map; None where none has.
+    Of the first network of the heaviest member that has a feature map behind a plain head; None where none has.
     """
     for member in sorted(members, key=lambda one: -one.weight):
         for loaded in member.networks:
+            if loaded.classifier.top.arcface:  # a head of cosines
+                continue
             try:
                 model = activation_map.MapModel(loaded.classifier, loaded.network.record["same"]["model"])
             except UserError:  # it has no feature map

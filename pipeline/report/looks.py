@@ -34,6 +34,8 @@ def of(member: predictions.Predictions, shown: pd.DataFrame, pictures: Pictures,
         return Looks({}, f"without activation maps: {model_dir} looks at boxes alone")
     if record["free"].get("class_ids") != data.class_ids:
         return Looks({}, f"without activation maps: {model_dir} does not tell that its classes are these, in this order")
+    if run_record.top(record).arcface:
+        return Looks({}, f"without activation maps: {model_dir} has a head of cosines (--loss=arcface)")
     shown = shown[shown["id"].isin(pictures.by_id)]
     found: dict[str, np.ndarray] = {}
     try:
