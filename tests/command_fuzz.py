@@ -87,7 +87,7 @@ class Commands:
     """Each is forked from a process that has done the imports; a `with` around them."""
 
     _IMPORTS = ("h5py", "scipy.sparse", "dataset_tools.build", "dataset_tools.verified_folder", "pipeline.prediction.predict",
-                "pipeline.training.train", "pipeline.evaluation.report", "pipeline.experiment.fold_runs")
+                "pipeline.training.train", "pipeline.report.single_label", "pipeline.experiment.fold_runs")
     _ENVIRONMENT = {"CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "1"}
 
     def __enter__(self) -> "Commands":
