@@ -31,7 +31,7 @@ flags.DEFINE_integer("size", 224, "Pixels, height = width.", 32)
 define_float("hold_out_classes", 0.2, "As of multi_stage_train.py.", high=0.5)
 define_float("stranger_share", 1 / 3, "Of the pictures, in the mixture.", high=1.0)
 flags.DEFINE_integer("parts", 4, "Into so many parts the other pictures are divided; each in turn is kept for scoring.", 2)
-define_float("C", 0.1, "scikit-learn's C of the probes; this is what train=probe finds by cross-validation in such folds.")
+define_float("C", 0.1, "scikit-learn's C of the probes; train=probe found this by cross-validation in most such folds.")
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 COLUMNS = ("told", "true", "told, first", "true, first", "plain, first", "true, known", "true, new")

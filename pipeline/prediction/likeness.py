@@ -19,6 +19,7 @@ from pipeline.ops import tta
 from pipeline.prediction import loading, neighbours
 from pipeline.records import class_prior, damage, dataset as datasets, input as inputs
 from pipeline.runs import record as run_record
+from pipeline.tasks import label_matrix
 from pipeline.training import feature_store, features
 
 AT_ONCE = 2 * neighbours.QUERIES  # pictures that are compared with all others together: fewer read those as often
@@ -87,7 +88,7 @@ class Voters:
         among = set(part.split.split("+")) <= set(train_split.split("+"))
         predicted = part.examples() if among else None
         found = found if labelled.all() else found[labelled]  # which would be a second copy
-        return cls(found, _label_matrix(examples["labels"], len(part.data.class_ids), exclusive),
+        return cls(found, label_matrix.of(examples["labels"], len(part.data.class_ids), exclusive),
                    _numbers(examples, part.data), dict(zip(predicted["row"], _numbers(predicted, part.data))) if among else {},
                    count, exclusive)
 
@@ -116,13 +117,6 @@ def _numbers(examples: pd.DataFrame, data: datasets.Dataset) -> np.ndarray:
     """int64 [n], the same for copies of one picture."""
     copies = {one: number for number, group in enumerate(data.manifest.duplicates) for one in group}
     return np.array([copies.get(one, len(copies) + row) for one, row in zip(examples["id"], examples["row"])], np.int64)
-
-
-def _label_matrix(labels: pd.Series, classes: int, exclusive: bool) -> scipy.sparse.csr_matrix:
-    lists = [one[:1] if exclusive else sorted(set(one)) for one in labels]
-    ends = np.cumsum([0, *map(len, lists)])
-    return scipy.sparse.csr_matrix((np.ones(ends[-1], np.float32), np.concatenate(lists).astype(np.int64), ends),
-                                   (len(lists), classes))
 
 
 def _features(built: Classifier, part: datasets.Part, fold: Optional[int], record: dict[str, Any], reading: Reading,

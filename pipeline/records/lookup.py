@@ -1,13 +1,12 @@
 """Some records of a part, by their rows: a few of many, without what lies between."""
 
-from typing import Any, Iterator, NamedTuple, Sequence
+import dataclasses
+from typing import Any, Collection, Iterator, NamedTuple, Sequence
 
-import numpy as np
 import tensorflow as tf
 
-from pipeline.records import input as inputs, reading
+from pipeline.records import damage, input as inputs, reading
 from pipeline.records.dataset import Part
-from pipeline.records.schema import Shard
 
 
 class _Place(NamedTuple):
@@ -24,9 +23,9 @@ class _Place(NamedTuple):
 def examples_at(part: Part, rows: Sequence[int]) -> dict[int, dict[str, Any]]:
     """By row, the parsed records (input.parse_record, as NumPy values) of those rows that the part has.
 
-    Of a file that is not compressed only lengths are read up to a record.
+    Of a file that is not compressed only lengths are read up to a record. Raises UserError as damage.rows_by_shard.
     """
-    places = list(_places(part, sorted(set(rows))))
+    places = list(_places(part, set(rows)))
     if not places:
         return {}
     dtypes = (tf.string, tf.int64, tf.string, tf.int64, tf.int64, tf.int64)
@@ -36,29 +35,12 @@ def examples_at(part: Part, rows: Sequence[int]) -> dict[int, dict[str, Any]]:
     return {int(one["row"]): one for one in records.map(inputs.parser(part)).as_numpy_iterator()}
 
 
-def _places(part: Part, rows: Sequence[int]) -> Iterator[_Place]:
-    known = part.data.rows()
+def _places(part: Part, rows: Collection[int]) -> Iterator[_Place]:
+    rows_of = damage.rows_by_shard(dataclasses.replace(part.data, lost=frozenset()))  # what is lost is in the file too
     for shard, path in zip(part.shards, part.paths):
-        for row in rows:
-            if shard.first_row <= row < _end(part, shard):
-                position = _position(part, shard, row, known)
+        for position, row in enumerate(rows_of(shard)):
+            if row in rows:
                 segment = max((one for one in shard.segments if one.position <= position), key=lambda one: one.position)
                 count = shard.records if segment.records < 0 else segment.records
                 yield _Place(path, shard.first_row + segment.position, shard.compression, segment.offset, count,
                              position - segment.position)
-
-
-def _end(part: Part, shard: Shard) -> int:
-    """The first row behind a shard's: set-aside pictures leave gaps."""
-    behind = [one.first_row for one in part.data.manifest.shards if one.first_row > shard.first_row]
-    return min(behind, default=np.iinfo(np.int64).max)
-
-
-def _position(part: Part, shard: Shard, row: int, known: np.ndarray) -> int:
-    """The number of a row's record in its file. Rows of records that carry them skip what was set aside, as the file does."""
-    if not part.data.record_kind.has_row:
-        return row - shard.first_row
-    lost = len(part.data.lost)  # are in the file, and are not among the examples
-    if lost:
-        known = np.union1d(known, np.fromiter(part.data.lost, np.int64, lost))
-    return int(((known >= shard.first_row) & (known < row)).sum())

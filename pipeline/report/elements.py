@@ -70,7 +70,6 @@ class Figures:
 
     template: ClassVar[str] = "figures.html"
     figures: Sequence[tuple[str, str]]
-    wide: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

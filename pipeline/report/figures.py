@@ -20,13 +20,13 @@ def legend(axes, **options) -> None:
         axes.legend(frameon=False, labelcolor=INK, **options)
 
 
-def new(height: float = 2.9, width: float = WIDTH):
-    """(figure, its axes), in inches, in the style of the page."""
+def new(height: float = 2.9):
+    """(figure, its axes) in the style of the page; height: inches."""
     import matplotlib  # late: it takes a moment, and evaluate.py may be asked for no report
     from matplotlib.figure import Figure  # not pyplot: no window system, no global state
 
     with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = Figure(figsize=(WIDTH, height), layout="constrained")
         axes = figure.subplots()
     axes.grid(alpha=0.25)
     return figure, axes

@@ -50,9 +50,11 @@ def of(member: predictions.Predictions, shown: pd.DataFrame, pictures: Pictures,
 
 def _by_fold(member: predictions.Predictions, ids: Sequence[str], data: Dataset,
              folds: Sequence[Optional[int]]) -> dict[Optional[int], list[str]]:
-    """Which fold's model is asked about which pictures: out of fold the one that held them out, else the first."""
+    """Which fold's model is asked about which pictures: out of fold the one that held them out; else the one that predicted
+    them, of several the first."""
     if not member.meta.get("out_of_fold"):
-        return {folds[0]: list(ids)} if len(ids) else {}
+        told = member.meta["fold"]
+        return {told[0] if isinstance(told, list) else told: list(ids)} if len(ids) else {}
     held_out = data.identifiers(member.meta["split"]).set_index("id")["fold"]
     found = collections.defaultdict(list)
     for one in ids:

@@ -7,7 +7,6 @@ import time
 
 from absl import logging
 import numpy as np
-import scipy.sparse
 import tensorflow as tf
 
 from pipeline import files
@@ -18,6 +17,7 @@ from pipeline.records import dataset as datasets
 from pipeline.runs import checkpoint, run as runs
 from pipeline.runs.run import Run
 from pipeline.runs.stages import Stage
+from pipeline.tasks import label_matrix
 from pipeline.training import bad_records, features, fitting, probe, probe_parts, trainable
 from pipeline.training.step import TrainableClassifier
 
@@ -40,8 +40,9 @@ def fit(run: Run, stage: Stage, data: datasets.Dataset, built: Classifier, strat
     if not labelled.any():
         raise UserError(f"stage {stage.name}: no picture of {run.train_split} in {data.directory} has a label")
     examples = examples[labelled].assign(group=data.groups().reindex(rows).to_numpy()[labelled])
-    fitted = probe.fit(found[labelled], _targets(examples["labels"], data), probe_parts.divide(
-        examples, data.manifest, run.random_seed), data.task.activation)
+    targets = label_matrix.of(examples["labels"], len(data.manifest.classes), data.task.exclusive)
+    fitted = probe.fit(found[labelled], targets, probe_parts.divide(examples, data.manifest, run.random_seed),
+                       data.task.activation)
     built.head.set_weights([fitted.linear.kernel.astype(np.float32), fitted.linear.bias.astype(np.float32)])
     plan = runs.plan_stage(run, stage, data)
     with strategy.scope():
@@ -58,15 +59,6 @@ def fit(run: Run, stage: Stage, data: datasets.Dataset, built: Classifier, strat
         "best": checkpoints.best_value, "rate_factor": 1.0, "seconds": round(time.monotonic() - started, 1),
         "feature_seconds": round(computed - started, 1), "C": fitted.strength, "cross_validation": [
             {"C": strength, "log_loss": loss} for strength, loss in fitted.losses.items()]})
-
-
-def _targets(labels, data: datasets.Dataset) -> scipy.sparse.csr_matrix:
-    """float32 [pictures, classes], 1 at each label; the first alone where one excludes the others."""
-    lists = [sorted(set(one[:1] if data.task.exclusive else one)) for one in labels]
-    ends = np.cumsum([0, *map(len, lists)])
-    columns = np.concatenate([np.asarray(one, np.int64) for one in lists])
-    return scipy.sparse.csr_matrix((np.ones(len(columns), np.float32), columns, ends),
-                                   (len(lists), len(data.manifest.classes)))
 
 
 def _cross_validated(fitted: probe.Probe) -> dict[str, float]:

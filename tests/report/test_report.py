@@ -16,7 +16,8 @@ from sklearn import metrics as sklearn_metrics
 from pipeline.answers import fusion, predictions
 from pipeline.answers.example_table import ExampleTable
 from pipeline.evaluation import evaluate as evaluation
-from pipeline.report import classes, curves, outcomes as of_outcomes
+from pipeline.report import classes, curves, looks, outcomes as of_outcomes
+from predicted_data import make_dataset
 
 NAMES = ("accuracy", "loss", "val_accuracy", "val_loss")
 
@@ -131,6 +132,18 @@ def test_several_labels_are_counted_as_scikit_learn_counts():
                                sklearn_metrics.fbeta_score(truth, answered, beta=2, average="samples", zero_division=0))
     np.testing.assert_allclose(found.pictures["wrong_p"], np.where(truth, 0, probabilities).max(axis=1))
     np.testing.assert_allclose(found.pictures["missed_p"], np.where(truth, probabilities, 2).min(axis=1))
+
+
+@pytest.mark.parametrize("meta, expected", [
+    ({"fold": None}, {None: ["a", "b"]}), ({"fold": 1}, {1: ["a", "b"]}), ({"fold": [0, 1]}, {0: ["a", "b"]}),
+    ({"fold": [0, 1], "out_of_fold": True}, {1: ["a"], 0: ["b"]})])
+def test_a_picture_is_looked_at_by_a_model_that_predicted_it(tmp_path, meta, expected):
+    """Not by fold 0 where fold 1 alone has not seen it."""
+    data = make_dataset(tmp_path, [0, 1, 2], splits=["train"] * 3, folds=2)  # p0 and p2 are of fold 0, p1 of fold 1
+    names = {"a": "p1", "b": "p2"}
+    member = types.SimpleNamespace(meta={"split": "train", **meta})
+    assert looks._by_fold(member, list(names.values()), data, [0, 1]) == {
+        fold: [names[one] for one in ids] for fold, ids in expected.items()}
 
 
 def test_ten_thousand_classes_take_seconds():
