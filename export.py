@@ -15,6 +15,8 @@ def define_flags() -> None:
     define_paths("predictions", "Folder of predict.py, or a glob; repeated. The networks that made them are exported, with "
                  "the same checkpoints, folds, views and size.")
     answer_flags.define()
+    define_path("gallery", "Folder of individuals that no network was trained on, with photos in a folder each (FOLDER/NAME/"
+                "….jpg): they are added by likeness, without training.")
     flag_help.heading("What is written")
     define_path("out", "Folder of the export: a SavedModel, model.json, MODEL_CARD.md.")
     define_path("scores", "The scores that the model card tells: JSON of evaluate.py --out.")
@@ -26,12 +28,14 @@ def define_flags() -> None:
 
 def main() -> None:
     require("data_dir", "predictions", "out")
-    from pipeline.export import export, parts  # late: TensorFlow takes seconds to import, a mistyped flag should not
+    from dataset_tools import image_bytes  # late: TensorFlow takes seconds to import, a mistyped flag should not
+    from pipeline.export import export, parts
 
     export.run_export(FLAGS.data_dir, parts.Request(
         predictions=FLAGS.predictions, out=FLAGS.out, blend=FLAGS.blend, calibration=FLAGS.calibration,
         priors=prior_flags.request(), threshold=FLAGS.threshold, min_samples=FLAGS.min_samples, open_set=FLAGS.open_set,
-        stranger_share=FLAGS.stranger_share, scores=FLAGS.scores, license=FLAGS.license, tflite=FLAGS.tflite))
+        stranger_share=FLAGS.stranger_share, scores=FLAGS.scores, license=FLAGS.license, tflite=FLAGS.tflite,
+        gallery=FLAGS.gallery), image_bytes.prepare)
 
 
 if __name__ == "__main__":

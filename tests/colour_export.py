@@ -26,16 +26,18 @@ def logits(pixels):
 
 
 def network(views="none", place_input=False, multiplier=1.0, several=False):
-    """A Loaded whose step is `logits` times a multiplier; one that takes places adds 2 to the second in the north."""
+    """A Loaded whose step is `logits` times a multiplier, with the direction of the mean colour as features; one that takes
+    places adds 2 to the second in the north."""
     stage = {"eval_resize": "squash", "antialias": True}
     record = {"same": {"place_input": place_input, "stages": {"all": stage}, "stage_order": ["all"]}}
     scale = tf.Variable(float(multiplier))
 
     def step(batch):
-        means = tf.reduce_mean(tf.cast(batch["image"], tf.float32), axis=[1, 2, 3]) / SHARPNESS * scale
+        colour = tf.reduce_mean(tf.cast(batch["image"], tf.float32), axis=[1, 2, 3])
+        means = colour / SHARPNESS * scale
         if place_input:
             means += tf.constant([0.0, 2.0, 0.0]) * tf.cast(batch["place"][:, :1] > 0, tf.float32)
-        return tf.math.log_sigmoid(means - 5.0) if several else tf.nn.log_softmax(means)
+        return tf.math.log_sigmoid(means - 5.0) if several else tf.nn.log_softmax(means), tf.math.l2_normalize(colour, -1)
 
     classifier = types.SimpleNamespace(model=types.SimpleNamespace(variables=[scale]))
     return Loaded(Network("run", None, ("run/best",), views, SIZE, record), classifier, step)

@@ -1,8 +1,9 @@
 """The model card of an export: what it is, what it has learnt from, how good it is, and what it can't."""
 
-from typing import Any, Iterator, Mapping, Optional
+from typing import Any, Iterator, Mapping, Optional, Sequence
 
 from pipeline.export.description import Description
+from pipeline.records.schema import ClassInfo
 
 _LISTED = 20  # classes by name
 _FEW = 10     # pictures of a class in train
@@ -27,20 +28,28 @@ def _answers(told: Description) -> Iterator[str]:
                f"`{told.open_set}`.")
     if told.place:
         yield f"Latitude and longitude{' and the date' if told.date else ''} change the answers where they are given."
+    if told.gallery:
+        yield (f"The last {len(told.gallery)} classes were added by likeness, without training: "
+               f"{', '.join(f'{name} ({photos} photos)' for name, photos in told.gallery.items())}. No score below is of them; of "
+               f"{told.recognized[1]} photos of theirs {told.recognized[0]} are recognized by the others of the same individual.")
     names = [one.name for one in told.classes[:_LISTED]]
     more = len(told.classes) - len(names)
     yield f"Classes: {', '.join(names)}{f' and {more:,} others' if more else ''} (all in model.json)."
 
 
 def _learnt_from(told: Description) -> Iterator[str]:
-    pictures = sum(one.train_count for one in told.classes)
-    least, most = (bound(one.train_count for one in told.classes) for bound in (min, max))
+    counts = [one.train_count for one in _trained(told)]
+    pictures, least, most = sum(counts), min(counts), max(counts)
     yield f"Train has {pictures:,} labels, {least:,} to {most:,} a class."
     for seen in _distinct(told.seen):
         if not seen:
             yield "- A model that does not tell what it was trained on."
             continue
         yield f"- The splits {', '.join(seen['splits'])}{_ancestors(seen)}."
+
+
+def _trained(told: Description) -> Sequence[ClassInfo]:
+    return told.classes[:len(told.classes) - len(told.gallery)]
 
 
 def _ancestors(seen: Mapping[str, Any]) -> str:
@@ -106,7 +115,7 @@ def _intervals(scores: Mapping[str, Any]) -> dict[str, list[float]]:
 def _limits(told: Description) -> Iterator[str]:
     yield ("- What is none of the classes is answered as one of them." if not told.unknown_answer else
            f"- What is none of the classes may be answered as one of them, or as `{told.unknown_answer}`.")
-    rare = sum(one.train_count < _FEW for one in told.classes)
+    rare = sum(one.train_count < _FEW for one in _trained(told))
     if rare:
         yield f"- {rare:,} classes had fewer than {_FEW} pictures in train."
     yield ("- Probabilities are those of the train set's pictures and frequencies; elsewhere they may be too sure of "

@@ -22,7 +22,7 @@ class Description:
     Attributes:
       kind: of the task, as pipeline.tasks names it.
       exclusive: one class a picture.
-      classes: by class index; what train had of each, and its taxonomy where that is known.
+      classes: by class index; what train had of each, and its taxonomy where that is known. A gallery's individuals come last.
       unknown_answer: the id and name of the answer for what is none of the known classes; empty: all are known.
       open_set: the rule by which that answer is ranked, as answers.open_set_rules reads it.
       threshold: where a picture has several labels, the least probability of an answer.
@@ -35,6 +35,9 @@ class Description:
       scores: of evaluate.py, where they were given.
       versions: of this program and of what it ran with.
       tflite: by file, how it agrees with this model.
+      gallery: photos of each individual that was added by likeness, by name.
+      recognized: [of its photos that have others of the same individual, those that are recognized by the others; how many
+        have some]; empty without a gallery.
     """
 
     competition: str
@@ -56,6 +59,8 @@ class Description:
     scores: dict[str, Any]
     versions: dict[str, str]
     tflite: dict[str, Any] = dataclasses.field(default_factory=dict)
+    gallery: dict[str, int] = dataclasses.field(default_factory=dict)
+    recognized: list[int] = dataclasses.field(default_factory=list)
     format: int = FORMAT_VERSION
 
     @property

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import logging as standard_logging
 import os
-from typing import Any, Callable, Iterator, Optional
+from typing import Any, Callable, Iterator, Optional, Sequence
 import uuid
 
 from absl import logging
@@ -13,22 +13,29 @@ import tensorflow as tf
 import pipeline
 from pipeline import command, files
 from pipeline.errors import UserError
-from pipeline.export import card, description as descriptions, graph, look, parts as of_parts, tflite
+from pipeline.export import (by_likeness, card, description as descriptions, gallery as galleries, graph, look,
+                             parts as of_parts, tflite)
 from pipeline.export.description import Description
 from pipeline.export.parts import Parts, Request
 from pipeline.records import dataset as datasets
 
 
-def run_export(data_dir: str, request: Request) -> None:
-    """Writes the export to `request.out`. Raises UserError for what the user can mend."""
+def run_export(data_dir: str, request: Request, prepare: galleries.Prepare) -> None:
+    """Writes the export to `request.out`. Raises UserError for what the user can mend.
+
+    Args: prepare: as records are made, for the photos of a gallery.
+    """
     data = datasets.load(data_dir)
     scores = files.read_json(request.scores) if request.scores else {}
     _check_target(request.out)
     parts = of_parts.choose(request, data)
+    gallery = _gallery(request, data, prepare)
     command.begin_work()
     members = of_parts.load(parts, data)
-    served = graph.Served(members, parts.on_top, parts.ranked)
     told = _describe(request, data, parts, scores)
+    if gallery:
+        parts, told = _added(gallery, members, parts, told, data)
+    served = graph.Served(members, parts.on_top, parts.ranked)
     with _replacing_folder(request.out) as folder:
         _save(served, look.of(members), folder)
         if request.tflite:
@@ -36,6 +43,32 @@ def run_export(data_dir: str, request: Request) -> None:
         files.write_whole(os.path.join(folder, descriptions.CARD_FILE), card.text(told))
         descriptions.write(folder, told)
     print(f"export of {len(parts.flat)} network{'s' * (len(parts.flat) > 1)}: {request.out}")
+
+
+def _gallery(request: Request, data: datasets.Dataset, prepare: galleries.Prepare) -> Optional[galleries.Gallery]:
+    if not request.gallery:
+        return None
+    if not data.task.exclusive:
+        raise UserError(f"--gallery is for one label a picture; {data.directory} has several")
+    if request.tflite:
+        raise UserError("--tflite files hold networks alone, which know nothing of a --gallery: give one of the two")
+    return galleries.read(request.gallery, data.manifest, prepare)
+
+
+def _added(gallery: galleries.Gallery, members: Sequence[graph.Member], parts: Parts, told: Description,
+           data: datasets.Dataset) -> tuple[Parts, Description]:
+    """The parts and what is told of them, with the individuals of a gallery."""
+    found = by_likeness.centres(members, data, gallery)
+    right, asked = by_likeness.recognized(members, found, gallery)
+    print(f"gallery: {len(gallery.names)} individuals by {len(gallery.flat)} photos; of the {asked} photos that have others of "
+          f"the same individual {right} are recognized by those")
+    on_top = dataclasses.replace(parts.on_top, shares=[[one.shares for one in several] for several in found],
+                                 share_variables=[one.means for several in found for one in several])
+    ranked = parts.ranked.with_individuals(gallery.names)
+    photos = {name: len(several) for name, several in zip(gallery.names, gallery.photos)}
+    told = dataclasses.replace(told, classes=(*told.classes, *gallery.classes(len(told.classes))), answers=ranked.answers,
+                               gallery=photos, recognized=[right, asked])
+    return dataclasses.replace(parts, on_top=on_top, ranked=ranked), told
 
 
 def _save(served: graph.Served, looks: Optional[Callable], folder: str) -> None:

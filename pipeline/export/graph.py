@@ -48,6 +48,9 @@ class OnTop:
       place_variables: what it is made of.
       temperature: of the blend, under all else; None: none.
       exclusive: whether its classes exclude each other.
+      shares: by member and network, features [n, D] of length 1 → what of an answer falls to each individual of a gallery, and
+        last to the networks' classes, [n, individuals + 1]; None: there is no gallery.
+      share_variables: what they are made of.
     """
 
     log_prior: Optional[np.ndarray] = None
@@ -57,6 +60,8 @@ class OnTop:
     place_variables: Sequence[tf.Variable] = ()
     temperature: Optional[float] = None
     exclusive: bool = True
+    shares: Optional[Sequence[Sequence[Callable[[tf.Tensor], tf.Tensor]]]] = None
+    share_variables: Sequence[tf.Variable] = ()
 
 
 def normalize(logs: tf.Tensor) -> tf.Tensor:
@@ -96,6 +101,7 @@ class Served(tf.Module):
         super().__init__(name="fieldmark")
         self.weights = [one for member in members for loaded in member.networks for one in loaded.model.variables]
         self.place_weights = list(on_top.place_variables)
+        self.share_weights = list(on_top.share_variables)
         blend = _without_tracking(members, on_top, ranked)
         texts, numbers = tf.TensorSpec([None], tf.string, BYTES), [tf.TensorSpec([None], tf.float32, name)
                                                                   for name in (LATITUDE, LONGITUDE, DATE)]
@@ -119,8 +125,10 @@ def _without_tracking(members: Sequence[Member], on_top: OnTop, ranked: Ranked) 
 
     def answer(image_bytes: tf.Tensor, latitude: tf.Tensor, longitude: tf.Tensor, date: tf.Tensor) -> dict[str, tf.Tensor]:
         by_picture = _by_picture(members, image_bytes, latitude, longitude, on_top)
-        logs = _with_place(by_picture["placed"], on_top, latitude, longitude, date)
-        return {**ranked(logs), "probabilities": tf.exp(logs), "probabilities_without_place": tf.exp(by_picture["unplaced"])}
+        logs, unplaced = _with_place(by_picture["placed"], on_top, latitude, longitude, date), by_picture["unplaced"]
+        if on_top.shares is not None:
+            logs, unplaced = (_with_gallery(one, by_picture["shares"]) for one in (logs, unplaced))
+        return {**ranked(logs), "probabilities": tf.exp(logs), "probabilities_without_place": tf.exp(unplaced)}
 
     return answer
 
@@ -128,7 +136,7 @@ def _without_tracking(members: Sequence[Member], on_top: OnTop, ranked: Ranked) 
 def _by_picture(members: Sequence[Member], image_bytes: tf.Tensor, latitude: tf.Tensor, longitude: tf.Tensor,
                 on_top: OnTop) -> dict[str, tf.Tensor]:
     """Log-probabilities [batch, classes] before the geo prior, by networks that are told the place, and by the same as if it
-    were unknown."""
+    were unknown; with a gallery the shares of its individuals."""
     place = network_place(latitude, longitude)
     made: dict[tuple, tf.Tensor] = {}
     for member in members:
@@ -136,22 +144,27 @@ def _by_picture(members: Sequence[Member], image_bytes: tf.Tensor, latitude: tf.
             key = loaded.network.preparation
             made[key] = made[key] if key in made else pictures(image_bytes, *key)
 
-    def blended(places: tf.Tensor) -> tf.Tensor:
-        logs = _tempered(_blend(members, made, places), on_top)
+    def seen(places: tf.Tensor) -> list[list[tuple[tf.Tensor, tf.Tensor]]]:
+        return [[one.step({"image": made[one.network.preparation], "place": places}) for one in member.networks]
+                for member in members]
+
+    def blended(found: list[list[tuple[tf.Tensor, tf.Tensor]]]) -> tf.Tensor:
+        logs = _tempered(_blend(members, [[logs for logs, _ in several] for several in found]), on_top)
         return logs if on_top.log_prior is None else normalize(logs - on_top.log_prior)
 
-    placed = blended(place)
-    if not any(loaded.network.takes_place for member in members for loaded in member.networks):
-        return {"placed": placed, "unplaced": placed}
-    unplaced = tf.cond(tf.reduce_any(place[:, 2] > 0), lambda: blended(tf.zeros_like(place)), lambda: placed)
-    return {"placed": placed, "unplaced": unplaced}
+    found = seen(place)
+    placed = unplaced = blended(found)
+    if any(loaded.network.takes_place for member in members for loaded in member.networks):
+        unplaced = tf.cond(tf.reduce_any(place[:, 2] > 0), lambda: blended(seen(tf.zeros_like(place))), lambda: placed)
+    shares = {} if on_top.shares is None else {"shares": _shares(members, found, on_top.shares)}
+    return {"placed": placed, "unplaced": unplaced, **shares}
 
 
-def _blend(members: Sequence[Member], made: dict[tuple, tf.Tensor], places: tf.Tensor) -> tf.Tensor:
-    """As fusion.Blend: log Σ weight · p."""
+def _blend(members: Sequence[Member], found: Sequence[Sequence[tf.Tensor]]) -> tf.Tensor:
+    """As fusion.Blend: log Σ weight · p. Args: found: by member and network, log-probabilities [batch, classes]."""
     parts = []
-    for member in members:
-        logs = _mean([one.step({"image": made[one.network.preparation], "place": places}) for one in member.networks])
+    for member, several in zip(members, found):
+        logs = _mean(several)
         logs = logs if member.columns is None else tf.gather(logs, member.columns, axis=1)
         if member.log_prior is not None:
             logs = normalize(logs - member.log_prior)
@@ -170,9 +183,23 @@ def _tempered(logs: tf.Tensor, on_top: OnTop) -> tf.Tensor:
     return tf.math.log_sigmoid((logs - rest) / temperature)
 
 
-def _mean(logs: list[tf.Tensor]) -> tf.Tensor:
+def _mean(logs: Sequence[tf.Tensor]) -> tf.Tensor:
     """Logs of the mean probabilities."""
     return logs[0] if len(logs) == 1 else tf.reduce_logsumexp(tf.stack(logs), axis=0) - np.log(np.float32(len(logs)))
+
+
+def _shares(members: Sequence[Member], found: list[list[tuple[tf.Tensor, tf.Tensor]]],
+            shares: Sequence[Sequence[Callable[[tf.Tensor], tf.Tensor]]]) -> tf.Tensor:
+    """The mean over the networks by their weights, [batch, individuals + 1]."""
+    return tf.add_n([shared(features) * np.float32(member.weight / len(several))
+                     for member, several, of_each in zip(members, found, shares)
+                     for (_, features), shared in zip(several, of_each)])
+
+
+def _with_gallery(logs: tf.Tensor, shares: tf.Tensor) -> tf.Tensor:
+    """Log-probabilities [batch, classes] and shares → log-probabilities [batch, classes + individuals]."""
+    parts = tf.math.log(shares)
+    return tf.concat([logs + parts[:, -1:], parts[:, :-1]], axis=1)
 
 
 def _with_place(logs: tf.Tensor, on_top: OnTop, latitude: tf.Tensor, longitude: tf.Tensor, date: tf.Tensor) -> tf.Tensor:

@@ -12,7 +12,7 @@ from pipeline.errors import UserError
 from pipeline.models.activation_map import PROBABILITIES
 from pipeline.models.classifier import Classifier
 from pipeline.ops import tta
-from pipeline.prediction import loading, predict
+from pipeline.prediction import likeness, loading, predict
 from pipeline.records import dataset as datasets
 from pipeline.runs import record as run_record, run as runs
 from pipeline.tasks.task import SOFTMAX
@@ -55,13 +55,13 @@ class Loaded:
 
     Attributes:
       classifier: with its model, base and head.
-      step: {'image': uint8 [batch, crops, size, size, 3], 'place': float32 [batch, 3]} → float32 log-probabilities
-        [batch, classes].
+      step: {'image': uint8 [batch, crops, size, size, 3], 'place': float32 [batch, 3]} → (float32 log-probabilities
+        [batch, classes]; by the same pass what likeness is judged by, float32 [batch, D] of length 1).
     """
 
     network: Network
     classifier: Classifier
-    step: Callable[[dict[str, tf.Tensor]], tf.Tensor]
+    step: Callable[[dict[str, tf.Tensor]], tuple[tf.Tensor, tf.Tensor]]
     activation: str = SOFTMAX
 
     @property
@@ -117,8 +117,21 @@ def load(network: Network, data: datasets.Dataset) -> Loaded:
     """The network as predict.py has it. Its precision becomes Keras' global policy."""
     built = loading.load(list(network.paths), network.fold, network.size, data, predict.Request.batch_size, network.record,
                          tf.distribute.get_strategy())
-    step = predict.make_step(built.model, tta.parse(network.views), data.task.activation)
+    step = _make_step(built, tta.parse(network.views), data.task.activation)
     return Loaded(network, built, step, data.task.activation)
+
+
+def _make_step(built: Classifier, views: tta.Views, activation: str,
+               ) -> Callable[[dict[str, tf.Tensor]], tuple[tf.Tensor, tf.Tensor]]:
+    """What predict.make_step and likeness.make_step compute, by one pass through the network."""
+    joint = tf.keras.Model(built.model.input, [built.model.output, built.likeness])
+
+    def step(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        logits, found = apply(joint, views.of_batch(batch), training=False)
+        by_view = tf.reshape(found, [-1, views.total, found.shape[-1]])
+        return predict.log_mean_probabilities(logits, views.total, activation), likeness.mean_direction(by_view)
+
+    return step
 
 
 def load_all(members: Sequence[Sequence[Network]], data: datasets.Dataset) -> list[list[Loaded]]:

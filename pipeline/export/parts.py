@@ -31,6 +31,7 @@ class Request:
     scores: Optional[str] = None   # scores.json of evaluate.py, for the card
     license: str = ""              # what the card says of it
     tflite: bool = False
+    gallery: Optional[str] = None  # folder of individuals that are added by likeness
 
 
 @dataclasses.dataclass(frozen=True)

@@ -51,9 +51,13 @@ def find(paths: Sequence[str]) -> list[str]:
 
 
 def _under(folder: str) -> list[str]:
-    kinds = Image.registered_extensions()
     return sorted(os.path.join(root, name) for root, _, names in os.walk(folder, followlinks=True) for name in names
-                  if os.path.splitext(name)[1].lower() in kinds and not name.startswith("."))
+                  if is_named_as_picture(name))
+
+
+def is_named_as_picture(name: str) -> bool:
+    """By its ending; what is hidden is none."""
+    return os.path.splitext(name)[1].lower() in Image.registered_extensions() and not name.startswith(".")
 
 
 def relative_to_all(paths: Sequence[str], folders: Sequence[str]) -> list[str]:

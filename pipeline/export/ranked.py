@@ -3,7 +3,7 @@ that reach the threshold. The rules are those of answers.open_set and metrics.mu
 
 import dataclasses
 import math
-from typing import Optional
+from typing import Optional, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -33,6 +33,11 @@ class Ranked:
     rule: str
     threshold: Optional[float] = None
     allowed: Optional[np.ndarray] = None
+
+    def with_individuals(self, names: Sequence[str]) -> "Ranked":
+        """With classes behind the others that may be answered as themselves."""
+        ids, texts = ((*some[:-1], *names, some[-1]) for some in (self.ids, self.names))
+        return dataclasses.replace(self, ids=ids, names=texts, known=np.append(self.known, np.ones(len(names), bool)))
 
     @property
     def answers(self) -> int:

@@ -21,6 +21,12 @@ class Views:
     on_device: Callable[[tf.Tensor], tf.Tensor]      # [B, crops, S, S, C] → [B, total, S, S, C]
     of_mask: bool = False  # all crops are squares of mask_square, and none is the picture as evaluation sees it
 
+    def of_batch(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """What a network is given of a batch of input.predict_batches: 'image' [B · total, S, S, C], a picture's views
+        together, each with the picture's 'place' [B · total, 3]."""
+        images = self.on_device(batch["image"])
+        return {"image": tf.reshape(images, [-1, *images.shape[2:]]), "place": tf.repeat(batch["place"], self.total, axis=0)}
+
 
 class Picture(NamedTuple):
     """What the host makes further crops of."""

@@ -40,7 +40,12 @@ def make_step(built: Classifier, views: tta.Views) -> Callable[[dict[str, tf.Ten
     """A batch of predict_batches → what likeness is judged by, float32 [batch, D] of length 1: the mean over the views, each
     of length 1. Pure, so that XLA can compile it."""
     extractor = tf.keras.Model(built.model.input, built.likeness)
-    return lambda batch: arcface.unit(tf.reduce_mean(arcface.unit(features.of_views(extractor, batch, views)), axis=1))
+    return lambda batch: mean_direction(features.of_views(extractor, batch, views))
+
+
+def mean_direction(by_view: tf.Tensor) -> tf.Tensor:
+    """[batch, views, D] → [batch, D] of length 1: the mean over the views, each of length 1."""
+    return arcface.unit(tf.reduce_mean(arcface.unit(by_view), axis=1))
 
 
 def told(meta: dict[str, Any], count: int, part: datasets.Part) -> dict[str, Any]:
@@ -79,7 +84,7 @@ class Voters:
         has none of this network by these views. Raises UserError, WorkError, Preempted."""
         train_split = record["same"]["train_split"]
         trained = loading.cropped(loading.trained_part(part.data, record["same"], fold, "--neighbours"), record)
-        rows, found = _features(built, trained, fold, record, reading, os.path.join(folder, FOLDER))
+        rows, found = trained_features(built, trained, fold, record, reading, folder)
         examples = trained.examples().set_index("row").loc[rows].reset_index()
         labelled = np.array([len(one) > 0 for one in examples["labels"]])
         if count > labelled.sum():
@@ -119,10 +124,11 @@ def _numbers(examples: pd.DataFrame, data: datasets.Dataset) -> np.ndarray:
     return np.array([copies.get(one, len(copies) + row) for one, row in zip(examples["id"], examples["row"])], np.int64)
 
 
-def _features(built: Classifier, part: datasets.Part, fold: Optional[int], record: dict[str, Any], reading: Reading,
-              folder: str) -> tuple[np.ndarray, np.ndarray]:
-    """(rows int64 [m], features float32 [m, D]) of the pictures of a part."""
-    stage = run_record.last_stage(record)
+def trained_features(built: Classifier, part: datasets.Part, fold: Optional[int], record: dict[str, Any], reading: Reading,
+                     stage_dir: str) -> tuple[np.ndarray, np.ndarray]:
+    """(rows int64 [m], features float32 [m, D]) of the part that a network was trained on, as make_step computes them; those
+    that stand in its stage's folder are taken. Raises WorkError, Preempted."""
+    stage, folder = run_record.last_stage(record), os.path.join(stage_dir, FOLDER)
     antialias = stage.get("antialias", True)
     with lock.held(folder):  # val and test may be predicted side by side
         store = feature_store.Store(folder, {

@@ -63,10 +63,7 @@ def make_step(model: tf.keras.Model, views: tta.Views, activation: str = SOFTMAX
     """
 
     def step(batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        images = views.on_device(batch["image"])
-        flat = tf.reshape(images, [-1, *images.shape[2:]])
-        places = tf.repeat(batch["place"], views.total, axis=0)
-        logits = apply(model, {"image": flat, "place": places}, training=False)
+        logits = apply(model, views.of_batch(batch), training=False)
         return log_mean_probabilities(logits, views.total, activation)
 
     return step

@@ -88,8 +88,5 @@ def _compute(run: Run, stage: Stage, part: datasets.Part, built: Classifier, str
 
 def of_views(extractor: tf.keras.Model, batch: dict[str, tf.Tensor], views: tta.Views) -> tf.Tensor:
     """float32 [batch, views, features] of a batch of input.predict_batches."""
-    images = views.on_device(batch["image"])
-    flat = tf.reshape(images, [-1, *images.shape[2:]])
-    places = tf.repeat(batch["place"], views.total, axis=0)
-    found = apply(extractor, {"image": flat, "place": places}, training=False)
+    found = apply(extractor, views.of_batch(batch), training=False)
     return tf.reshape(found, [-1, views.total, found.shape[-1]])

@@ -12,6 +12,8 @@ import pytest
 import scipy.stats
 
 from benchmarks import fusion as benchmark
+import exported
+import raw_data
 from pipeline.answers import predictions
 from raw_data import REPOSITORY, assert_one_line_mistake
 
@@ -29,6 +31,30 @@ def test_the_fusion_benchmark_prints_a_line_a_pass_and_leaves_nothing(tmp_path):
     assert [line[:40].strip() for line in lines] == list(benchmark.PASSES)
     assert all(0 < float(line.split()[-1]) < 2048 for line in lines)
     assert not list(tmp_path.iterdir())
+
+
+def test_the_gallery_benchmark_tells_alike_what_is_far_apart(tmp_path):
+    """Six classes of bright and dark colours; two are left out, and added by one photo each."""
+    colours = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220), "white": (240, 240, 240),
+               "black": (10, 10, 10), "yellow": (230, 220, 20)}
+    noise = np.random.default_rng(0)
+    for name, colour in colours.items():
+        for number in range(6):
+            photo = np.clip(np.array(colour) + noise.normal(0, 5, (48, 48, 3)), 0, 255).astype(np.uint8)
+            raw_data.write(tmp_path / "raw" / "train" / name / f"{number}.jpg", raw_data.encode(photo))
+    records, model = (f"--{flag}={tmp_path}/{folder}" for flag, folder in (("data_dir", "records"), ("model_dir", "model")))
+    exported.succeed("create_tfrecords.py", "--competition=folder", f"--data_dir={tmp_path}/raw", f"--out_dir={tmp_path}/records",
+                     "--workers=1")
+    exported.succeed("multi_stage_train.py", records, model, "--model=kecam/EfficientNetV2Tiny", "--batch_size=12",
+                     "--stage=name=probe,size=32,train=probe")
+    done = subprocess.run([sys.executable, "-m", "benchmarks.gallery", records, model, "--draws=2", "--left_out=2", "--photos=1,3"],
+                          cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    header, _, *rows = done.stdout.splitlines()
+    assert header == "| photos of each | known, before | known | added |" and len(rows) == 2
+    scores = [[float(cell.split()[0]) for cell in row.split("|")[1:-1]] for row in rows]
+    assert [one[0] for one in scores] == [1, 3] and all(0 <= value <= 1 for one in scores for value in one[1:])
+    assert scores[1][3] >= 0.9  # three photos of a colour of its own
 
 
 def test_both_sides_of_the_comparison_compute_the_same(tmp_path):

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from scipy import special
 
 import exported
 import forking
 import raw_data
 from pipeline.answers import open_set
+from pipeline.records import dataset as datasets
 from raw_data import assert_one_line_mistake, run_command
 
 pytestmark = pytest.mark.slow
@@ -118,6 +120,88 @@ def test_members_with_priors_places_and_an_open_set(way):
     assert "The scores are with a temperature of 1.25, the model has no temperature." in card and "| temperature" not in card
     told = json.loads((directory / "model.json").read_text())
     assert (told["place"], told["date"], len(told["members"])) == (True, True, 3)  # single weighs nothing
+
+
+def test_individuals_of_a_gallery_are_added_by_likeness(way, tmp_path):
+    """Two new ones, whose photos are pictures of train and not prepared anew, so that the features which the network has of
+    them stand beside it: what they get is computed here from those with NumPy."""
+    examples = datasets.load(str(way / "records")).examples("train").sort_values("row")
+    by_id = {one["image/source_id"].decode(): one for one in raw_data.read_records(*(way / "records").glob("train*tfrecord*"))}
+    records = [by_id[one] for one in examples["id"]]
+    photos = {f"new {name}": records[first:first + 3] for name, first in (("a", 2), ("b", 11))}
+    for name, several in photos.items():
+        for number, one in enumerate(several):
+            raw_data.write(tmp_path / "gallery" / name / f"{number}.jpg", one["image/encoded"])
+    flags = [f"--predictions={way}/out/place", "--prior_correction=0.7", "--open_set=sum"]
+    open_records = exported.with_outside(way / "records", way / "with_gallery").name
+    without = export(way, "ex_plain", *flags, records=open_records)
+    directory = export(way, "ex_gallery", *flags, f"--gallery={tmp_path}/gallery", records=open_records)
+
+    stored = way / "place" / "stage_1_all" / "neighbours"
+    rows, features = (np.concatenate([np.load(one) for one in sorted(stored.glob(f"{kind}-*.npy"))])
+                      for kind in ("rows", "features"))
+    features = features[np.argsort(rows)]  # of length 1
+    classes = np.array([one[0] for one in examples["labels"]])
+    of_new = {name: np.array([records.index(one) for one in several]) for name, several in photos.items()}
+    groups = [np.flatnonzero(classes == one) for one in range(3)] + list(of_new.values())
+    means = np.stack([features[one].mean(axis=0) for one in groups])
+    cosines = features @ (means / np.linalg.norm(means, axis=1, keepdims=True)).T
+    parts = special.softmax(cosines.astype(np.float64) / 0.03, axis=1)
+    shares = 0.999 * np.stack([parts[:, :3].sum(axis=1), parts[:, 3], parts[:, 4]], axis=1) + 0.001 / 3
+
+    encoded, nowhere = [one["image/encoded"] for one in records], np.full((3, len(records)), np.nan, np.float32)
+    before, found = (exported.serve(one, encoded, nowhere)["probabilities"] for one in (without, directory))
+    np.testing.assert_allclose(found[:, 3:], shares[:, 1:], atol=exported.CLOSE)
+    np.testing.assert_allclose(found[:, :3], before * shares[:, :1], atol=exported.CLOSE)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-5)
+    assert np.ptp(shares[:, 1]) > 20 * exported.CLOSE
+
+    told = json.loads((directory / "model.json").read_text())
+    assert [(one["source_id"], one["known"]) for one in told["classes"][3:]] == [("new a", True), ("new b", True)]
+    assert told["gallery"] == {"new a": 3, "new b": 3} and told["answers"] == 4  # one known class, two new, the unknown one
+    card = (directory / "MODEL_CARD.md").read_text()
+    assert "new a (3 photos), new b (3 photos)" in card and "31 labels, 10 to 11 a class" in card
+    named = run_command("identify.py", f"--model={directory}", tmp_path / "gallery", "--json=-")
+    ids = [[answer["id"] for answer in one["answers"]] for one in json.loads(named.stdout)["pictures"]]
+    assert len(ids) == 6 and all({"new a", "new b", "20", "new_one"} == set(one) for one in ids)
+    looked = tf.saved_model.load(str(directory)).signatures["look"](
+        image_bytes=tf.constant(encoded[:2]), classes=tf.constant([1, 4]))["map"].numpy()
+    assert np.ptp(looked[0]) > 0 and not looked[1].any()
+
+
+def test_photos_of_a_gallery_recognize_one_another(way, tmp_path):
+    """Each by the others of its folder, where an individual has its colour; a photo that is alone is not counted."""
+    colours = {"red": [(250, 20, 20), (240, 30, 10), (245, 25, 30)], "blue": [(10, 20, 250), (30, 10, 240)], "green": [(0, 90, 0)]}
+    for name, several in colours.items():
+        for number, colour in enumerate(several):
+            photo = np.zeros((40, 40, 3), np.uint8) + np.uint8(colour)
+            raw_data.write(tmp_path / "gallery" / name / f"{number}.png", raw_data.encode(photo, "PNG"))
+    done = exported.succeed("export.py", f"--data_dir={way}/records", f"--predictions={way}/out/single",
+                            f"--out={tmp_path}/out", f"--gallery={tmp_path}/gallery")
+    assert "gallery: 3 individuals by 6 photos; of the 5 photos that have others" in done.stdout
+    assert json.loads((tmp_path / "out" / "model.json").read_text())["recognized"] == [5, 5]
+
+
+def test_mistakes_of_a_gallery_are_told_in_one_line(way, tmp_path):
+    photo = raw_data.encode(raw_data.pixels(1))
+
+    def refused(gallery, *flags):
+        return run_command("export.py", f"--data_dir={way}/records", f"--predictions={way}/out/single",
+                           f"--out={tmp_path}/out", f"--gallery={tmp_path}/{gallery}", *flags)
+
+    raw_data.write(tmp_path / "loose" / "one.jpg", photo)
+    raw_data.write(tmp_path / "empty" / "someone" / "notes.txt", b"no photo")
+    raw_data.write(tmp_path / "broken" / "someone" / "one.jpg", photo[:100])
+    raw_data.write(tmp_path / "taken" / "20" / "one.jpg", photo)
+    for name in ("a", "b"):
+        raw_data.write(tmp_path / "twice" / name / "one.jpg", photo)
+    (tmp_path / "none").mkdir()
+    for gallery, *words in (("nowhere", "is no folder"), ("none", "no folders"), ("loose", "one.jpg", "no individual's folder"),
+                            ("empty", "someone", "no pictures"), ("broken", "someone/one.jpg"), ("taken", "20", "class"),
+                            ("twice", "twice/b", "twice/a", "same photo")):
+        assert_one_line_mistake(refused(gallery), gallery, *words)
+    assert_one_line_mistake(refused("taken", "--tflite"), "--tflite", "--gallery")
+    assert not (tmp_path / "out").exists()
 
 
 def test_mistakes_are_told_in_one_line(way, tmp_path):

@@ -62,6 +62,35 @@ def test_photos_of_three_butterflies_are_named_rightly(python, sample_data, lite
         changed = [one["answers"][0]["probability"] != one["answers"][0]["without_place"] for one in found]
         assert any(changed) == bool(place)  # (not all: of 1.0000 nothing is left to gain)
 
+    others, names = _write_gallery(sample_data / "inat2021_mini", tmp_path / "gallery")
+    told = exported.succeed("export.py", data, f"--predictions={tmp_path}/model/predictions/val", f"--out={tmp_path}/added",
+                            f"--gallery={tmp_path}/gallery").stdout
+    assert "2 individuals by 10 photos; of the 10 photos" in told
+    done = identify(python, f"--model={tmp_path}/added", *photos, *others, "--json=-")
+    found = [one["answers"][0]["id"] for one in json.loads(done.stdout)["pictures"]]
+    known, added = ([one == str(true) for one, true in zip(*some)] for some in ((found, ids), (found[len(ids):], names)))
+    assert sum(known) >= LEAST and sum(added) >= LEAST_ADDED, found
+
+
+LEAST_ADDED = 8  # of ten photos of two butterflies that no network was trained on
+
+
+def _write_gallery(sample, folder):
+    """Five train photos of each of two butterflies beside the three; (paths of as many of val, their folders' names)."""
+    paths, names = [], []
+    for split in ("train", "val"):
+        content = json.loads((sample / f"{split}.json").read_text())
+        files = {one["id"]: one["file_name"] for one in content["images"]}
+        for category in content["categories"][3:5]:
+            of_it = [files[one["image_id"]] for one in content["annotations"] if one["category_id"] == category["id"]][:5]
+            for name in of_it:
+                if split == "train":
+                    raw_data.write(folder / f"new {category['id']}" / name.split("/")[-1], (sample / name).read_bytes())
+                else:
+                    paths.append(sample / name)
+                    names.append(f"new {category['id']}")
+    return paths, names
+
 
 def _write_three_classes(sample, raw):
     """A smaller competition out of a sample's pictures; (the paths of nine of its val pictures, their categories)."""
