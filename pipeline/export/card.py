@@ -29,9 +29,10 @@ def _answers(told: Description) -> Iterator[str]:
     if told.place:
         yield f"Latitude and longitude{' and the date' if told.date else ''} change the answers where they are given."
     if told.gallery:
-        yield (f"The last {len(told.gallery)} classes were added by likeness, without training: "
-               f"{', '.join(f'{name} ({photos} photos)' for name, photos in told.gallery.items())}. No score below is of them; of "
-               f"{told.recognized[1]} photos of theirs {told.recognized[0]} are recognized by the others of the same individual.")
+        photos = ", ".join(f"{name} ({count} photo{'s' * (count > 1)})" for name, count in told.gallery.items())
+        right, asked = told.recognized
+        yield (f"Added by likeness, without training: {photos}. No score below is of them"
+               + (f"; of {asked} photos of theirs {right} are recognized by the others of the same individual." if asked else "."))
     names = [one.name for one in told.classes[:_LISTED]]
     more = len(told.classes) - len(names)
     yield f"Classes: {', '.join(names)}{f' and {more:,} others' if more else ''} (all in model.json)."

@@ -60,8 +60,8 @@ def _added(gallery: galleries.Gallery, members: Sequence[graph.Member], parts: P
     """The parts and what is told of them, with the individuals of a gallery."""
     found = by_likeness.centres(members, data, gallery)
     right, asked = by_likeness.recognized(members, found, gallery)
-    print(f"gallery: {len(gallery.names)} individuals by {len(gallery.flat)} photos; of the {asked} photos that have others of "
-          f"the same individual {right} are recognized by those")
+    print(f"gallery: {gallery.told}" + (f"; of the {asked} photos that have others of the same individual {right} are "
+                                        "recognized by those" if asked else ""))
     on_top = dataclasses.replace(parts.on_top, shares=[[one.shares for one in several] for several in found],
                                  share_variables=[one.means for several in found for one in several])
     ranked = parts.ranked.with_individuals(gallery.names)

@@ -26,6 +26,11 @@ class Gallery:
         """(position of the individual, JPEG) of every photo."""
         return [(position, one) for position, several in enumerate(self.photos) for one in several]
 
+    @property
+    def told(self) -> str:
+        individuals, photos = len(self.names), len(self.flat)
+        return f"{individuals} individual{'s' * (individuals > 1)} by {photos} photo{'s' * (photos > 1)}"
+
     def classes(self, first: int) -> tuple[ClassInfo, ...]:
         """The individuals as classes, the first of them with this index; train had nothing of them."""
         return tuple(ClassInfo(first + position, name, name, 0) for position, name in enumerate(self.names))
