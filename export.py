@@ -15,7 +15,7 @@ def define_flags() -> None:
     define_paths("predictions", "Folder of predict.py, or a glob; repeated. The networks that made them are exported, with "
                  "the same checkpoints, folds, views and size.")
     answer_flags.define()
-    define_path("gallery", "Folder of individuals that no network was trained on, with photos in a folder each (FOLDER/NAME/"
+    define_path("gallery", "Local folder of individuals that no network was trained on, with photos in a folder each (FOLDER/NAME/"
                 "….jpg): they are added by likeness, without training.")
     flag_help.heading("What is written")
     define_path("out", "Folder of the export: a SavedModel, model.json, MODEL_CARD.md.")

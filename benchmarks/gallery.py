@@ -1,9 +1,9 @@
-"""How well individuals are recognized that an export got by photos alone: python -m benchmarks.gallery --data_dir=… --model_dir=…
+"""How well individuals are recognized that an export got by photos: python -m benchmarks.gallery --data_dir=… --model_dir=…
 
---model_dir is a run of train=probe on the records' train: its features are taken as they stand. Each draw leaves some classes out
-and a third of all other pictures. What is left trains a probe; of each class that was left out some photos are added as export.py
---gallery adds them. Told is top-1 over what was kept: the known classes' pictures, without and with the gallery, and the added
-ones' other pictures. Neither the probe nor a mean has seen what is scored.
+--model_dir is a run of train=probe on the records' train: its features are taken as they stand. Each draw leaves some classes
+out, and a third of all other pictures. What is left trains a probe; of each class that was left out some photos are added as
+export.py --gallery adds them. Told is top-1 over what was kept: the known classes' pictures, without and with the gallery, and
+the added ones' other pictures. Neither the probe nor a mean has seen what is scored.
 """
 
 import glob
@@ -13,6 +13,7 @@ from absl import flags
 import numpy as np
 
 from pipeline import command
+from pipeline.errors import UserError
 from pipeline.flag_types import define_float, define_path, require
 
 FLAGS = flags.FLAGS
@@ -20,7 +21,7 @@ define_path("data_dir", "Folder of shards, as create_tfrecords.py makes it.")
 define_path("model_dir", "Folder of a run of one stage train=probe on them.")
 flags.DEFINE_integer("draws", 20, "How many times others are left out.", 2)
 flags.DEFINE_integer("left_out", 8, "Classes that each leaves out.", 1)
-flags.DEFINE_list("photos", ["1", "3", "5"], "Photos of each of those that are added.")
+flags.DEFINE_multi_integer("photos", [1, 3, 5], "Photos of each of those that are added; repeated.", 1)
 define_float("C", 0.01, "scikit-learn's C of the probes, of features of mean 0 and deviation 1.")
 LEAST_SCORED = 3  # of a class that is left out
 
@@ -54,6 +55,15 @@ def probe(features: np.ndarray, classes: np.ndarray, count: int):
     return predict
 
 
+def possible_ones(classes: np.ndarray) -> np.ndarray:
+    """The classes with pictures enough to be left out. Raises UserError where there are too few of them."""
+    found = np.flatnonzero(np.bincount(classes) >= max(FLAGS.photos) + LEAST_SCORED)
+    if len(found) < FLAGS.left_out or len(np.unique(classes)) < FLAGS.left_out + 2:
+        raise UserError(f"--left_out={FLAGS.left_out}: of {len(np.unique(classes))} classes {len(found)} have "
+                        f"{max(FLAGS.photos) + LEAST_SCORED} pictures, and two are to stay")
+    return found
+
+
 def score(features: np.ndarray, classes: np.ndarray, photos: int, seed: int) -> tuple[float, float, float]:
     """Of one draw, see COLUMNS."""
     import tensorflow as tf
@@ -61,8 +71,7 @@ def score(features: np.ndarray, classes: np.ndarray, photos: int, seed: int) -> 
     from pipeline.prediction import neighbours
 
     random, count = np.random.default_rng(seed), classes.max() + 1
-    possible = np.flatnonzero(np.bincount(classes) >= max(map(int, FLAGS.photos)) + LEAST_SCORED)
-    added = random.permutation(possible)[:FLAGS.left_out]
+    added = random.permutation(possible_ones(classes))[:FLAGS.left_out]
     known = random.permutation(np.flatnonzero(~np.isin(classes, added)))
     trained, kept = np.split(known, [2 * len(known) // 3])
     of_added = [random.permutation(np.flatnonzero(classes == one)) for one in added]
@@ -87,7 +96,7 @@ def main() -> None:
     features, classes = read_features()
     print(f"| photos of each | {' | '.join(COLUMNS)} |")
     print("|---" * (len(COLUMNS) + 1) + "|")
-    for photos in map(int, FLAGS.photos):
+    for photos in FLAGS.photos:
         found = np.array([score(features, classes, photos, seed) for seed in range(FLAGS.draws)])
         cells = [f"{mean:.3f} ± {deviation:.3f}" for mean, deviation in zip(found.mean(axis=0), found.std(axis=0, ddof=1))]
         print(f"| {photos} | {' | '.join(cells)} |", flush=True)

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import multiprocessing
+import os
 import signal
 import threading
 from concurrent import futures
@@ -14,8 +15,9 @@ from pipeline.errors import WorkError
 from pipeline.progress import progress
 
 _POLL_SECONDS = 0.5
-# Imported once, in the server from which workers are forked. Our own modules are not listed: it knows no sys.path.
-_PRELOAD = ["tensorflow", "numpy", "PIL.Image"]
+# Imported once, in the server from which workers are forked; ours first, which has TensorFlow imported quietly.
+_PRELOAD = ["pipeline", "tensorflow", "numpy", "PIL.Image"]
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class _Stopped(Exception):
@@ -85,9 +87,25 @@ def _start_server() -> None:
     resource_tracker.ensure_running()  # first, for it changes the mask
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        forkserver.ensure_running()
+        with _importable():
+            forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _importable() -> Iterator[None]:
+    """Processes that are started meanwhile find our modules: the server is not told this one's sys.path (it takes it up to
+    Python 3.13, and passes over it)."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([_ROOT, *([before] if before else [])])
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 @contextlib.contextmanager

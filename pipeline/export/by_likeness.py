@@ -1,9 +1,9 @@
-"""A gallery's individuals in the graph of an export: what of an answer is theirs, by whether a picture looks more like their photos
-or like what the networks were trained on. Nothing is trained.
+"""A gallery's individuals in the graph of an export: what of an answer is theirs, by whether a picture looks more like their
+photos or like what the networks were trained on. Nothing is trained.
 
 A class, and an individual, is the mean of its pictures' features (Mensink et al. 2013, "Distance-based image classification:
-generalizing to new classes at near-zero cost"; Snell et al. 2017, "Prototypical networks"); a picture is shared out among them by
-the cosines. What falls to an individual is its probability; what falls to the networks' classes together stays divided among
+generalizing to new classes at near-zero cost"; Snell et al. 2017, "Prototypical networks"); a picture is shared out among them
+by the cosines. What falls to an individual is its probability; what falls to the networks' classes together stays divided among
 those as the networks say.
 """
 
@@ -13,6 +13,7 @@ from typing import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
+from pipeline.errors import UserError, WorkError
 from pipeline.export import graph
 from pipeline.export.gallery import Gallery
 from pipeline.export.networks import Loaded
@@ -56,14 +57,17 @@ class Centres:
 
     def _shared(self, cosines: tf.Tensor) -> tf.Tensor:
         parts = tf.nn.softmax(cosines / TEMPERATURE)
-        added = parts[:, -self.individuals:]
-        shares = tf.concat([added, 1.0 - tf.reduce_sum(added, axis=1, keepdims=True)], axis=1)
+        known, added = parts[:, :-self.individuals], parts[:, -self.individuals:]
+        shares = tf.concat([added, tf.reduce_sum(known, axis=1, keepdims=True)], axis=1)
         return (1 - neighbours.FLOOR) * shares + neighbours.FLOOR / (self.individuals + 1)
 
 
 def centres(members: Sequence[graph.Member], data: datasets.Dataset, gallery: Gallery) -> list[list[Centres]]:
     """Of each member's networks; the features of what they were trained on are computed where none stand in their folders.
-    Raises UserError, WorkError."""
+    Raises UserError where likeness would depend on the place, which a photo of a gallery has not; WorkError."""
+    if any(one.classifier.top.arcface and one.network.takes_place for member in members for one in member.networks):
+        raise UserError("--gallery: the embedding of --loss=arcface with --place_input depends on the place, which is not of an "
+                        "individual: export a model without one of the two")
     return [[_of_network(one, data, gallery) for one in member.networks] for member in members]
 
 
@@ -77,8 +81,10 @@ def _of_network(loaded: Loaded, data: datasets.Dataset, gallery: Gallery) -> Cen
     labelled = np.array([len(one) > 0 for one in labels])
     individuals, encoded = zip(*gallery.flat)
     photos = np.concatenate(list(_features(loaded, encoded)))
-    classes = np.array([one[0] for one in labels[labelled]])
-    of_all = np.concatenate([means(found[labelled], classes), means(photos, np.array(individuals))])
+    if not np.isfinite(photos).all():
+        raise WorkError(f"--gallery: {network.model_dir}'s features of the photos are no numbers: is --precision too coarse?")
+    found = found if labelled.all() else found[labelled]  # which would be a second copy
+    of_all = np.concatenate([means(found, np.array([one[0] for one in labels[labelled]])), means(photos, np.array(individuals))])
     return Centres(tf.Variable(of_all, trainable=False), photos, len(gallery.names))
 
 

@@ -29,9 +29,12 @@ def _answers(told: Description) -> Iterator[str]:
     if told.place:
         yield f"Latitude and longitude{' and the date' if told.date else ''} change the answers where they are given."
     if told.gallery:
-        photos = ", ".join(f"{name} ({count} photo{'s' * (count > 1)})" for name, count in told.gallery.items())
+        listed = list(told.gallery.items())[:_LISTED]
+        photos = ", ".join(f"{name} ({count} photo{'s' * (count > 1)})" for name, count in listed)
+        others = len(told.gallery) - len(listed)
         right, asked = told.recognized
-        yield (f"Added by likeness, without training: {photos}. No score below is of them"
+        yield (f"Added by likeness, without training: {photos}{f' and {others:,} others' if others else ''}. No score below is of "
+               "them, nor is their probability calibrated"
                + (f"; of {asked} photos of theirs {right} are recognized by the others of the same individual." if asked else "."))
     names = [one.name for one in told.classes[:_LISTED]]
     more = len(told.classes) - len(names)

@@ -22,7 +22,8 @@ class Description:
     Attributes:
       kind: of the task, as pipeline.tasks names it.
       exclusive: one class a picture.
-      classes: by class index; what train had of each, and its taxonomy where that is known. A gallery's individuals come last.
+      classes: by class index; what train had of each, and its taxonomy where that is known. A gallery's individuals come
+        last.
       unknown_answer: the id and name of the answer for what is none of the known classes; empty: all are known.
       open_set: the rule by which that answer is ranked, as answers.open_set_rules reads it.
       threshold: where a picture has several labels, the least probability of an answer.

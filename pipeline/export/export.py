@@ -28,8 +28,9 @@ def run_export(data_dir: str, request: Request, prepare: galleries.Prepare) -> N
     data = datasets.load(data_dir)
     scores = files.read_json(request.scores) if request.scores else {}
     _check_target(request.out)
+    _check_gallery(request, data)
     parts = of_parts.choose(request, data)
-    gallery = _gallery(request, data, prepare)
+    gallery = galleries.read(request.gallery, data.manifest, prepare) if request.gallery else None
     command.begin_work()
     members = of_parts.load(parts, data)
     told = _describe(request, data, parts, scores)
@@ -45,14 +46,12 @@ def run_export(data_dir: str, request: Request, prepare: galleries.Prepare) -> N
     print(f"export of {len(parts.flat)} network{'s' * (len(parts.flat) > 1)}: {request.out}")
 
 
-def _gallery(request: Request, data: datasets.Dataset, prepare: galleries.Prepare) -> Optional[galleries.Gallery]:
-    if not request.gallery:
-        return None
-    if not data.task.exclusive:
+def _check_gallery(request: Request, data: datasets.Dataset) -> None:
+    """Raises UserError where a gallery can't be added."""
+    if request.gallery and not data.task.exclusive:
         raise UserError(f"--gallery is for one label a picture; {data.directory} has several")
-    if request.tflite:
+    if request.gallery and request.tflite:
         raise UserError("--tflite files hold networks alone, which know nothing of a --gallery: give one of the two")
-    return galleries.read(request.gallery, data.manifest, prepare)
 
 
 def _added(gallery: galleries.Gallery, members: Sequence[graph.Member], parts: Parts, told: Description,

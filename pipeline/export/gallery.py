@@ -43,8 +43,8 @@ def read(folder: str, manifest: Manifest, prepare: Prepare) -> Gallery:
     taken = {text for one in manifest.classes for text in (one.source_id, one.name)} | {manifest.unknown_answer}
     both = [name for name in names if name in taken]
     if both:
-        raise UserError(f"--gallery: {os.path.join(folder, both[0])} has the name of a class that the model knows; a gallery "
-                        "is for others")
+        raise UserError(f"--gallery: {os.path.join(folder, both[0])} has the name of a class that the model knows; a "
+                        "gallery is for others")
     size = [manifest.settings.get(side, 0) for side in ("max_side", "short_side")]
     found, whose = {}, {}
     for name in names:
@@ -58,13 +58,16 @@ def read(folder: str, manifest: Manifest, prepare: Prepare) -> Gallery:
 
 def _names(folder: str) -> list[str]:
     if not os.path.isdir(folder):
-        raise UserError(f"--gallery: {folder} is no folder")
+        raise UserError(f"--gallery: {folder} is no folder{' of this machine' if files.is_remote(folder) else ''}")
     inside = sorted(one for one in os.listdir(folder) if not one.startswith("."))
     names = [one for one in inside if os.path.isdir(os.path.join(folder, one))]
     loose = [one for one in inside if one not in names and photographs.is_named_as_picture(one)]
     if loose:
         raise UserError(f"--gallery: {os.path.join(folder, loose[0])} is in no individual's folder; photos are "
                         f"{folder}/NAME/….jpg")
+    odd = next((one for one in names if not one.isprintable()), None)
+    if odd:
+        raise UserError(f"--gallery: the folder {odd!r} of {folder} has a name that can't be printed")
     if not names:
         raise UserError(f"--gallery: {folder} has no folders; photos are {folder}/NAME/….jpg")
     return names

@@ -48,8 +48,8 @@ class OnTop:
       place_variables: what it is made of.
       temperature: of the blend, under all else; None: none.
       exclusive: whether its classes exclude each other.
-      shares: by member and network, features [n, D] of length 1 → what of an answer falls to each individual of a gallery, and
-        last to the networks' classes, [n, individuals + 1]; None: there is no gallery.
+      shares: by member and network, features [n, D] of length 1 → what of an answer falls to each individual of a gallery,
+        and last to the networks' classes, [n, individuals + 1]; None: there is no gallery.
       share_variables: what they are made of.
     """
 

@@ -13,8 +13,8 @@ SIGNATURE, CLASSES, MAP = "look", "classes", "map"
 
 
 def of(members: Sequence[Member]) -> Optional[Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]]:
-    """(JPEGs, string [batch]; class indices, int32 [batch]) → {'map': float32 [batch, GRID, GRID] over the whole picture}; of a
-    gallery's individuals, which no head knows, all is 0.
+    """(JPEGs, string [batch]; class indices, int32 [batch]) → {'map': float32 [batch, GRID, GRID] over the whole picture};
+    of a gallery's individuals, which no head knows, all is 0.
 
     Of the first network of the heaviest member that has a feature map behind a plain head; None where none has.
     """

@@ -51,8 +51,11 @@ def find(paths: Sequence[str]) -> list[str]:
 
 
 def _under(folder: str) -> list[str]:
-    return sorted(os.path.join(root, name) for root, _, names in os.walk(folder, followlinks=True) for name in names
-                  if is_named_as_picture(name))
+    found = []
+    for root, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]  # such as .thumbnails
+        found += [os.path.join(root, name) for name in names if is_named_as_picture(name)]
+    return sorted(found)
 
 
 def is_named_as_picture(name: str) -> bool:

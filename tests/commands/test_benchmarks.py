@@ -43,13 +43,15 @@ def test_the_gallery_benchmark_tells_alike_what_is_far_apart(tmp_path):
             photo = np.clip(np.array(colour) + noise.normal(0, 5, (48, 48, 3)), 0, 255).astype(np.uint8)
             raw_data.write(tmp_path / "raw" / "train" / name / f"{number}.jpg", raw_data.encode(photo))
     records, model = (f"--{flag}={tmp_path}/{folder}" for flag, folder in (("data_dir", "records"), ("model_dir", "model")))
-    exported.succeed("create_tfrecords.py", "--competition=folder", f"--data_dir={tmp_path}/raw", f"--out_dir={tmp_path}/records",
-                     "--workers=1")
+    exported.succeed("create_tfrecords.py", "--competition=folder", f"--data_dir={tmp_path}/raw",
+                     f"--out_dir={tmp_path}/records", "--workers=1")
     exported.succeed("multi_stage_train.py", records, model, "--model=kecam/EfficientNetV2Tiny", "--batch_size=12",
                      "--stage=name=probe,size=32,train=probe")
-    done = subprocess.run([sys.executable, "-m", "benchmarks.gallery", records, model, "--draws=2", "--left_out=2", "--photos=1,3"],
-                          cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+    command = [sys.executable, "-m", "benchmarks.gallery", records, model, "--draws=2", "--photos=1", "--photos=3"]
+    done, refused = (subprocess.run([*command, f"--left_out={count}"], cwd=REPOSITORY, capture_output=True, text=True, timeout=300)
+                     for count in (2, 5))
     assert done.returncode == 0, done.stderr
+    assert_one_line_mistake(refused, "--left_out=5", "6 classes")
     header, _, *rows = done.stdout.splitlines()
     assert header == "| photos of each | known, before | known | added |" and len(rows) == 2
     scores = [[float(cell.split()[0]) for cell in row.split("|")[1:-1]] for row in rows]

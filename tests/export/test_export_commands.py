@@ -164,22 +164,27 @@ def test_individuals_of_a_gallery_are_added_by_likeness(way, tmp_path):
     named = run_command("identify.py", f"--model={directory}", tmp_path / "gallery", "--json=-")
     ids = [[answer["id"] for answer in one["answers"]] for one in json.loads(named.stdout)["pictures"]]
     assert len(ids) == 6 and all({"new a", "new b", "20", "new_one"} == set(one) for one in ids)
+    rows = np.concatenate(list(of_new.values()))
+    scores = np.stack([found[rows, 1], found[rows, 3], found[rows, 4], found[rows][:, [0, 2]].sum(axis=1)], axis=1)
+    assert [one[0] for one in ids] == [("20", "new a", "new b", "new_one")[best] for best in scores.argmax(axis=1)]
     looked = tf.saved_model.load(str(directory)).signatures["look"](
         image_bytes=tf.constant(encoded[:2]), classes=tf.constant([1, 4]))["map"].numpy()
     assert np.ptp(looked[0]) > 0 and not looked[1].any()
 
 
 def test_photos_of_a_gallery_recognize_one_another(way, tmp_path):
-    """Each by the others of its folder, where an individual has its colour; a photo that is alone is not counted."""
-    colours = {"red": [(250, 20, 20), (240, 30, 10), (245, 25, 30)], "blue": [(10, 20, 250), (30, 10, 240)], "green": [(0, 90, 0)]}
+    """Each by the others of its folder, where an individual has its colour. One whose two photos have nothing in common is not
+    recognized by either; a photo that is alone is not counted."""
+    colours = {"red": [(250, 20, 20), (240, 30, 10), (245, 25, 30)], "blue": [(10, 20, 250), (30, 10, 240)],
+               "odd": [(250, 25, 15), (20, 15, 250)], "green": [(0, 90, 0)]}
     for name, several in colours.items():
         for number, colour in enumerate(several):
             photo = np.zeros((40, 40, 3), np.uint8) + np.uint8(colour)
             raw_data.write(tmp_path / "gallery" / name / f"{number}.png", raw_data.encode(photo, "PNG"))
     done = exported.succeed("export.py", f"--data_dir={way}/records", f"--predictions={way}/out/single",
                             f"--out={tmp_path}/out", f"--gallery={tmp_path}/gallery")
-    assert "gallery: 3 individuals by 6 photos; of the 5 photos that have others" in done.stdout
-    assert json.loads((tmp_path / "out" / "model.json").read_text())["recognized"] == [5, 5]
+    assert "gallery: 4 individuals by 8 photos; of the 7 photos that have others" in done.stdout
+    assert json.loads((tmp_path / "out" / "model.json").read_text())["recognized"] == [5, 7]
 
 
 def test_mistakes_of_a_gallery_are_told_in_one_line(way, tmp_path):
@@ -242,6 +247,9 @@ def test_several_labels_and_tflite(tiny_multi_label_data, tmp_path):
     exported.succeed("predict.py", data, f"--model_dir={tmp_path}/model", "--tta=none", f"--out={tmp_path}/out/test")
     done = exported.succeed("export.py", data, f"--predictions={tmp_path}/out/test", "--threshold=0.45", "--tflite",
                             f"--out={tmp_path}/ex")
+    raw_data.write(tmp_path / "gallery" / "new" / "one.jpg", raw_data.encode(raw_data.pixels(1)))
+    assert_one_line_mistake(run_command("export.py", data, f"--predictions={tmp_path}/out/test", f"--out={tmp_path}/added",
+                                        f"--gallery={tmp_path}/gallery"), "--gallery", "one label a picture")
     ids = (tmp_path / "out" / "test" / "ids.txt").read_text().split()
     expected = np.exp(np.load(tmp_path / "out" / "test" / "log_probabilities.npy").astype(np.float64))
     encoded, places = exported.pictures(pathlib.Path(tiny_multi_label_data.directory), ids)

@@ -62,6 +62,29 @@ def test_members_are_blended_corrected_and_placed():
     np.testing.assert_array_equal(found["classes"], np.argsort(-found["probabilities"], axis=1))
 
 
+def test_a_gallery_takes_its_share_from_every_class():
+    """The mean of the networks' shares by their weights, under the geo prior and in both kinds of probabilities."""
+    one, other, third = (colour_export.network(views, multiplier=by)
+                         for views, by in (("none", 1), ("flip", 2), ("none", 0.5)))
+    members = [graph.Member([one, third], 0.7), graph.Member([other], 0.3, np.array([2, 0, 1]))]
+    towards = np.random.default_rng(0).normal(0, 5, (3, 3, 3)).astype(np.float32)  # network, colour, share
+    shares = [lambda features, by=by: tf.nn.softmax(features @ by) for by in towards]
+    ranked = colour_export.ranked().with_individuals(["new", "newer"])
+    on_top = graph.OnTop(place_logs=colour_export.place_logs, date=True, shares=[shares[:2], shares[2:]])
+    plain, found = serve(members, graph.OnTop(place_logs=colour_export.place_logs, date=True)), serve(members, on_top, ranked)
+
+    direction = logits() / np.linalg.norm(logits(), axis=1, keepdims=True)
+    expected = sum(weight * special.softmax(direction @ by, axis=1) for weight, by in zip((0.35, 0.35, 0.3), towards))
+    for kind in ("probabilities", "probabilities_without_place"):
+        np.testing.assert_allclose(found[kind][:, 3:], expected[:, :2], atol=0.02)
+        np.testing.assert_allclose(found[kind][:, :3], plain[kind] * expected[:, 2:], atol=0.02)
+        np.testing.assert_allclose(found[kind].sum(axis=1), 1, atol=1e-5)
+    assert np.ptp(expected[:, 2]) > 0.1
+    np.testing.assert_array_equal(found["classes"], np.argsort(-found["probabilities"], axis=1))
+    texts = np.array([b"r", b"g", b"b", b"new", b"newer"])
+    np.testing.assert_array_equal(found["ids"], texts[found["classes"]])
+
+
 def test_the_temperature_lies_on_the_blend_and_under_the_correction():
     members = [graph.Member([colour_export.network("none", multiplier=by)], weight) for by, weight in ((1, 0.6), (2, 0.4))]
     after = np.float32([0.0, 0.6, -0.4])

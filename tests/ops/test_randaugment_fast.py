@@ -54,7 +54,7 @@ def pillows(name, pixels, amount):
     if name in ("Color", "Contrast", "Brightness", "Sharpness"):
         return getattr(ImageEnhance, name)(image).enhance(amount)
     if name == "Posterize":
-        return pixels // 2**(8 - amount) * 2**(8 - amount)
+        return (pixels.astype(np.int32) // 2**(8 - amount) * 2**(8 - amount)).astype(np.uint8)
     if name == "SolarizeAdd":
         return np.where(pixels < 128, np.minimum(pixels.astype(int) + amount, 255), pixels)
     function = {"AutoContrast": ImageOps.autocontrast, "Equalize": ImageOps.equalize, "Invert": ImageOps.invert}.get(name)
