@@ -6,6 +6,7 @@ same host at once; one of another host when nobody has touched it for ten minute
 
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import socket
@@ -124,8 +125,30 @@ def _read(path: str) -> Optional[Holder]:
     return holder
 
 
+@contextlib.contextmanager
+def _alone(folder: str) -> Iterator[None]:
+    """One process of a host at a time; the system ends it with the process. Where a file system has no such locks (some
+    networks', a store's) several may be in the block."""
+    if files.is_remote(folder):
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def _clear(path: str) -> None:
     """Removes a lock whose holder is gone. Raises UserError where it is not."""
+    # Of two who find it stale the second would remove the first one's.
+    with _alone(os.path.dirname(path)):
+        _clear_alone(path)
+
+
+def _clear_alone(path: str) -> None:
     holder, age = _read(path), _age(path)
     if age is None:  # it went in this moment
         return
@@ -133,15 +156,7 @@ def _clear(path: str) -> None:
         who = f"{holder.command} (process {holder.pid} on {holder.host.split()[0]}, since {holder.since} UTC)" if holder else (
             "another process")
         raise UserError(f"{os.path.dirname(path)} is in use by {who}; wait until it has ended. (If it has, delete {path})")
-    aside = f"{path}.{uuid.uuid4().hex[:8]}{files.TEMPORARY}"
-    try:
-        files.rename(path, aside)  # of two who find it stale, one has it
-    except FileNotFoundError:
-        return
-    if _read(aside) != holder:  # another one took it between our look and now
-        files.rename(aside, path)
-        return
-    files.remove(aside)
+    files.remove(path)
     logging.warning("%s was left by %s, which is gone: taken over", path,
                     f"{holder.command} (process {holder.pid} on {holder.host.split()[0]})" if holder else "a process")
 
