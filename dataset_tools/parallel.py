@@ -128,11 +128,13 @@ def _run_processes(function: Callable, tasks: Sequence[Any], workers: int, bar: 
     # Forking this process would be wrong once TensorFlow has threads, and spawning pays for its import every time.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOAD)
-    _start_server()
-    counter, stopped = context.Value("q", 0), context.RawValue("b", 0)
-    pool = futures.ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(counter, stopped))
+    counter = pool = None
     try:
-        with _interrupt_deferred():  # a worker started by half would be unknown to the pool
+        # What is made by half would be told as a leak; a worker that is started by half would be unknown to the pool.
+        with _interrupt_deferred():
+            _start_server()
+            counter, stopped = context.Value("q", 0), context.RawValue("b", 0)
+            pool = futures.ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(counter, stopped))
             submitted = [pool.submit(function, task) for task in tasks]
         pending, shown = set(submitted), 0
         while pending:
@@ -146,8 +148,9 @@ def _run_processes(function: Callable, tasks: Sequence[Any], workers: int, bar: 
     except BrokenProcessPool as error:
         raise WorkError("a worker process died (out of memory?); try fewer --workers") from error
     finally:
-        stopped.value = 1  # else the shards that were begun would be finished before an error is told
-        pool.shutdown(wait=True, cancel_futures=True)
+        if pool is not None:
+            stopped.value = 1  # else the shards that were begun would be finished before an error is told
+            pool.shutdown(wait=True, cancel_futures=True)
         # An error's traceback would keep them beyond the end of the process, which would be told as a leak.
         del pool, counter
         gc.collect()
