@@ -8,8 +8,8 @@ from conftest import ROOT
 
 CODE = """
 import os, sys
-import tensorflow as tf
 from pipeline.ops import compiled
+import tensorflow as tf
 double = compiled.by_xla(lambda x: 2 * x)
 numbers = tf.data.Dataset.range(3).map(double, num_parallel_calls=2)
 print([int(one) for one in numbers])
