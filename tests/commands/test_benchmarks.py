@@ -34,7 +34,7 @@ def test_the_fusion_benchmark_prints_a_line_a_pass_and_leaves_nothing(tmp_path):
 
 
 def test_the_gallery_benchmark_tells_alike_what_is_far_apart(tmp_path):
-    """Six classes of bright and dark colours; two are left out, and added by one photo each."""
+    """Six classes of bright and dark colours; two are left out, and added by one photo each or by three."""
     colours = {"red": (220, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 220), "white": (240, 240, 240),
                "black": (10, 10, 10), "yellow": (230, 220, 20)}
     noise = np.random.default_rng(0)
