@@ -64,6 +64,17 @@ def _raw_digest(competition, data_dir: str, records: str) -> str:
     return f"{competition.fingerprint(data_dir)} {found}"
 
 
+def _counts(competition, data_dir: str):
+    """Of the pictures to train on, as the competition's files tell them: auto.Counts."""
+    from dataset_tools.table import trained_split
+    from pipeline.experiment import auto
+
+    table = competition.read(data_dir)
+    trained = table.examples[table.examples["split"] == trained_split(table.examples["split"])]
+    labels = trained["labels"].map(len)
+    return auto.Counts(int((labels > 0).sum()), int(labels.sum()), len(table.classes))
+
+
 def main(*arguments: str) -> None:
     if len(arguments) not in (0, 2, 3):
         print(USAGE, file=sys.stderr)
@@ -83,8 +94,8 @@ def main(*arguments: str) -> None:
         asked = dataclasses.replace(asked, table=_absolute(os.path.join(caller, asked.table)))
     competition = competitions.find(name, asked)
     settings = run_settings.read(name, data_dir, run_dir, FLAGS, os.environ, lambda path: _find(path, caller),
-                                 competition.test_labels, lambda: competition.has_places(data_dir),
-                                 table_flags.arguments(asked))
+                                 lambda: _counts(competition, data_dir), competition.test_labels,
+                                 lambda: competition.has_places(data_dir), table_flags.arguments(asked))
     carry_out.carry_out(settings, lambda: _raw_digest(competition, data_dir, settings.records),
                         os.environ.get("PYTHON") or sys.executable, FLAGS.until, FLAGS.dry_run)
 

@@ -57,6 +57,8 @@ class Candidate:
 
 
 _TO_PROBE = {"epochs": None, "lr": None, "train": "probe"}
+_LAST_100 = {"head": _TO_PROBE, "all": {"train": "last:100", "lr": "5e-4"}}
+_REGULARIZED = ("--batch_size=16", "--mixup=0.2", "--dropout=0.25", "--weight_decay=0.05")
 CANDIDATES = {
     "base": Candidate(),
     "rate x 3": Candidate({"all": {"lr": "1e-3"}}),
@@ -86,6 +88,10 @@ CANDIDATES = {
         {"head": _TO_PROBE, "all": {"train": "last:60", "lr": "1e-4"}}, ("--batch_size=16",)),
     "probe first, last 60, batch 16, rate / 10": Candidate(
         {"head": _TO_PROBE, "all": {"train": "last:60", "lr": "3e-5"}}, ("--batch_size=16",)),
+    # Several settings at once, as configs/lite0 has them.
+    "small": Candidate(_LAST_100, _REGULARIZED),
+    "small, rate / 3": Candidate({**_LAST_100, "all": {"train": "last:100", "lr": "1.7e-4"}}, _REGULARIZED),
+    "small, crop": Candidate(_LAST_100, (*_REGULARIZED, "--augment=crop", "--eval_resize=short:{resize}")),
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any, Callable, Optional, Sequence
 from pipeline import files
 from pipeline.answers import predictions
 from pipeline.errors import UserError, WorkError
-from pipeline.experiment import flag_text, members as of_members, plan
+from pipeline.experiment import auto, flag_text, members as of_members, plan
 from pipeline.experiment.digests import Digests
 from pipeline.experiment.members import Group, Member
 from pipeline.experiment.settings import BASE_KIND, BASE_RECIPE, Settings
@@ -45,6 +45,8 @@ def carry_out(settings: Settings, raw: Callable[[], str], interpreter: str = sys
     one.print_plan()
     if dry_run:
         return
+    if settings.picked:
+        auto.keep(settings.run_dir, settings.picked)
     if not one.work.do(plan.records_step(settings)):
         raise WorkError(one.work.failures[plan.RECORDS])
     one.check_recipes()
@@ -94,7 +96,7 @@ class _Experiment:
         manifest = self._manifest()
         if manifest and self.settings.recipes[0].path == BASE_RECIPE and manifest.kind != BASE_KIND:
             raise UserError(f"{self.settings.records}: of the kind {manifest.kind} no recipe is picked by itself; give "
-                            "--recipes (configs/lite0/imet2019.flags is one for several labels a picture)")
+                            "--recipes (configs/small.flags, or as configs/imet2019/ has them, for several labels)")
 
     def _planned(self, folds: int) -> list[Member]:
         return [of_members.planned(one, self.settings.model_dir(one.name), folds) for one in self.settings.answering]

@@ -12,13 +12,13 @@ from absl import flags
 
 from pipeline import flag_files
 from pipeline.errors import UserError, unknown
-from pipeline.experiment import flag_text
+from pipeline.experiment import auto, flag_text
 
 AUTO = "auto"          # --recipes: pick by the data; --geo_prior: the competition's, where there is one
 NONE = "none"          # --geo_prior: without
 RUN_FLAGS = "run.flags"
-CONFIGS = "configs"
-BASE_RECIPE = os.path.join(CONFIGS, "base.flags")
+CONFIGS = auto.CONFIGS
+BASE_RECIPE = auto.BASE
 BASE_KIND = "single_label"  # of the tasks that it is for
 DEFAULT_FOLDS = 5      # where a recipe trains by folds and nobody says how many there are to be
 _PASSED_ON = {
@@ -77,6 +77,7 @@ class Settings:
       geo_prior: flagfile of train_geo_prior.py; empty: without.
       passed_on: flags for each command, by _PASSED_ON's names.
       run_flags: path of the run.flags that counts; empty: none.
+      picked: what was picked by the data, where nobody named recipes.
       score_test: the labels of test are known, and are to be scored by one view and by all.
       raw_flags: what every command that reads the competition's files is told of them.
     """
@@ -92,6 +93,7 @@ class Settings:
     record_seed: Optional[int]
     passed_on: Mapping[str, list[str]]
     run_flags: str = ""
+    picked: Optional[auto.Picked] = None
     score_test: bool = False
     raw_flags: Sequence[str] = ()
 
@@ -108,13 +110,14 @@ class Settings:
 
 
 def read(competition: str, data_dir: str, run_dir: str, given: flags.FlagValues, environment: Mapping[str, str],
-         find: Callable[[str], str], score_test: bool = False, has_places: Callable[[], bool] = lambda: True,
-         raw_flags: Sequence[str] = ()) -> Settings:
+         find: Callable[[str], str], counts: Callable[[], auto.Counts], score_test: bool = False,
+         has_places: Callable[[], bool] = lambda: True, raw_flags: Sequence[str] = ()) -> Settings:
     """Puts the layers together.
 
     Args:
       given: the flags of the command, as `define` defines them.
       find: gives the path of a file that a person has named.
+      counts: of the competition's pictures to train on; asked only where recipes are picked by them, the first time.
       has_places: whether the competition's files tell places; asked only where nobody says how the geo prior is trained.
 
     Raises UserError for a recipe or run.flags that can't be read, and for two recipes of one name.
@@ -123,17 +126,19 @@ def read(competition: str, data_dir: str, run_dir: str, given: flags.FlagValues,
     named = [("recipes", asked.get("recipes")), ("RECIPES", _words(environment.get("RECIPES")))]
     elsewhere = next((_paths(paths, find) for _, paths in named if paths), None)
     own = os.path.join(CONFIGS, competition, RUN_FLAGS)
-    run_flags = own if elsewhere in (None, [AUTO]) else _beside(elsewhere)
+    run_flags = own if elsewhere is None else _beside(elsewhere)
     layer = _read_layer(run_flags) if os.path.exists(run_flags) else {}
     values = {**layer, **_of_environment(environment), **asked}
     recipes, chosen = _choose(competition, elsewhere, _paths(layer.get("recipes"), find), run_flags)
+    picked = None if recipes else auto.pick(run_dir, counts)
+    recipes, chosen = (picked.recipes, f"{chosen}: {picked.why}") if picked else (recipes, chosen)
     passed_on = {name: flag_text.split(values.get(name) or "", name) for name in _PASSED_ON}
     read_recipes = _read_recipes(recipes, passed_on["train_flags"])
     meant_for_these = elsewhere is None or values.get("members") != layer.get("members")
     return Settings(
         competition, data_dir, run_dir, read_recipes, _answering(read_recipes, values.get("members"), meant_for_these), chosen,
         _geo_prior(values.get("geo_prior"), competition, find, has_places), values.get("folds"), values.get("record_seed"),
-        passed_on, run_flags if layer else "", score_test, tuple(raw_flags))
+        passed_on, run_flags if layer else "", picked, score_test, tuple(raw_flags))
 
 
 def _words(text: Optional[str]) -> list[str]:
@@ -145,8 +150,8 @@ def _paths(values: Optional[Sequence[str]], find: Callable[[str], str]) -> list[
 
 
 def _beside(recipes: Sequence[str]) -> str:
-    """The run.flags of the first folder of recipes that has one; empty where none has."""
-    beside = [os.path.join(os.path.dirname(one), RUN_FLAGS) for one in recipes]
+    """The run.flags of the first folder of recipes that has one; empty where none has, as for those picked by the data."""
+    beside = [os.path.join(os.path.dirname(one), RUN_FLAGS) for one in recipes if one != AUTO]
     return next((one for one in beside if os.path.exists(one)), "")
 
 
@@ -177,13 +182,12 @@ def _of_environment(environment: Mapping[str, str]) -> dict[str, object]:
 
 
 def _choose(competition: str, elsewhere: Optional[list[str]], own: list[str], run_flags: str) -> tuple[list[str], str]:
-    """(paths of the recipes, in words why these)."""
+    """(paths of the recipes, in words why these); no paths: they are picked by the data."""
     if elsewhere and elsewhere != [AUTO]:
         return elsewhere, "as asked for"
     if own and own != [AUTO] and not elsewhere:
         return own, f"by {run_flags}"
-    why = "as asked for by auto" if elsewhere or own else f"as {os.path.join(CONFIGS, competition)}/ names none"
-    return [BASE_RECIPE], f"{why}: a good start where a picture has one label"
+    return [], "as asked for by auto" if elsewhere or own else f"as {os.path.join(CONFIGS, competition)}/ names none"
 
 
 def _read_recipes(paths: Sequence[str], train_flags: Sequence[str]) -> tuple[Recipe, ...]:

@@ -85,15 +85,51 @@ def test_what_stands_beside_the_named_recipes_is_not_trained(scripts, tmp_path):
     assert f"--flagfile={tmp_path}/a.flags" in training and training.endswith("--batch_size=4 --fold=all")
 
 
-@pytest.mark.parametrize("competition, environment", [("inat2018", {}), ("inat2019", {"RECIPES": "auto"})])
-def test_without_recipes_one_is_picked_and_it_is_said_why(scripts, competition, environment):
-    done = scripts.run("run_training.sh", competition, **environment)
-    (training,) = scripts.of("multi_stage_train.py")
-    assert "--flagfile=configs/base.flags" in training
-    assert "configs/base.flags (as " in done.stdout and "one label" in done.stdout
+def write_inat2018(scripts, pictures, classes):
+    write = lambda name, content: (scripts.folder / "raw" / name).write_text(json.dumps(content))  # noqa: E731
+    categories = [{"id": one, "name": f"c{one}", "supercategory": "x"} for one in range(classes)]
+    for split, count in (("train", pictures), ("val", 1)):
+        write(f"{split}2018.json", {
+            "images": [{"id": one, "file_name": f"{split}/{one}.jpg"} for one in range(count)], "categories": categories,
+            "annotations": [{"id": one, "image_id": one, "category_id": one % classes} for one in range(count)]})
+
+
+@pytest.mark.parametrize("classes, environment", [(1001, {}), (1001, {"RECIPES": "auto"}), (1000, {"RECIPES": "auto"}), (1000, {})])
+def test_without_recipes_some_are_picked_by_the_pictures_and_it_is_said_why(scripts, classes, environment):
+    write_inat2018(scripts, 20_000, classes)
+    done = scripts.run("run_training.sh", "inat2018", **environment)
+    recipes = [line.split("--flagfile=")[1].split()[0] for line in scripts.of("multi_stage_train.py")]
+    few = classes > 1000
+    assert recipes == (["configs/probe.flags", "configs/small.flags"] if few else ["configs/base.flags"])
+    assert ("--folds=5" in scripts.lines[0]) == few
+    assert f"(as {'asked' if environment else 'configs'}" in done.stdout and "20000 pictures to train on, 20 a class" in done.stdout
+    write_inat2018(scripts, 20_000, 2001 - classes)
+    scripts.run("run_training.sh", "inat2018", "--dry_run", **environment)
+    assert ", ".join(recipes) + " (as " in scripts.done.stdout and "auto.json" in scripts.done.stdout
+
+
+def test_what_was_picked_is_blended_out_of_fold(scripts):
+    write_inat2018(scripts, 30, 3)
+    scripts.run("run_inference.sh", "inat2018")
+    for answers in (*scripts.of("evaluate.py")[:1], *scripts.of("make_submission.py")):
+        assert "--blend=oof" in answers and "models/probe/" in answers and "models/small/" in answers
+
+
+def test_a_dry_run_picks_and_keeps_nothing(scripts):
+    write_inat2018(scripts, 30, 3)
+    scripts.run("run_training.sh", "inat2018", "--dry_run")
+    assert "configs/probe.flags, configs/small.flags" in scripts.done.stdout and not scripts.run_dir.exists()
+
+
+def test_files_that_cannot_be_counted_are_told_in_one_line(scripts):
+    raw_data.assert_one_line_mistake(scripts.run("run_training.sh", "inat2018", code=2), "train2018.json")
+    assert scripts.lines == []
 
 
 def test_none_is_picked_for_a_task_that_it_is_not_for(scripts):
+    raw = scripts.folder / "raw"
+    (raw / "labels.csv").write_text("attribute_id,attribute_name\n0,tag::a\n1,tag::b\n")
+    (raw / "train.csv").write_text("id,attribute_ids\n" + "".join(f"{one},0 1\n" for one in range(20_000)))
     for code in (3, 2):  # once the records tell so, and before anything is done where they stand
         done = scripts.run("run_training.sh", "imet2019", RECIPES="auto", SEVERAL_LABELS="1", code=code)
         assert "multi_label no recipe is picked" in done.stderr.splitlines()[-1] and not scripts.of("multi_stage_train.py")

@@ -7,7 +7,7 @@ from absl import flags
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.experiment import digests, flag_text, members, settings, stamps
+from pipeline.experiment import auto, digests, flag_text, members, settings, stamps
 from pipeline.experiment.members import Group, Member
 from pipeline.experiment.stamps import Step
 
@@ -40,6 +40,7 @@ def project(tmp_path, monkeypatch):
     for path, text in {"configs/base.flags": "--model=base", "configs/mine/a.flags": "--model=a",
                        "configs/mine/b.flags": "--model=b", "configs/mine/run.flags":
                        "--recipes=configs/mine/a.flags\n--folds=4\n--predict_flags=--size=8 --tta=flip\n",
+                       "configs/probe.flags": "--fold=all", "configs/small.flags": "--fold=all",
                        "configs/geo_prior/mine.flags": "--epochs=1", "else/c.flags": "--fold=all",
                        "else/run.flags": "--folds=7"}.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
@@ -47,11 +48,14 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def read(*arguments, competition="mine", **environment):
+FEW, MANY = auto.Counts(900, 900, 90), auto.Counts(300_000, 300_000, 1_000)
+
+
+def read(*arguments, competition="mine", counts=FEW, **environment):
     values = flags.FlagValues()
     settings.define(values)
     values(["run.py", *arguments])
-    return settings.read(competition, "DATA", "RUN", values, environment, str)
+    return settings.read(competition, "DATA", "RUN", values, environment, str, lambda: counts)
 
 
 def test_flags_win_over_environment_over_run_flags(project):
@@ -74,10 +78,29 @@ def test_recipes_from_elsewhere_bring_their_own_run_flags(project):
     assert [recipe.name for recipe in two.recipes] == ["c", "b", "a"]
 
 
+@pytest.mark.parametrize("counts, recipes", [
+    (FEW, ["probe", "small"]), (MANY, ["base"]), (auto.Counts(19_999, 19_999, 10), ["probe", "small"]),
+    (auto.Counts(20_000, 20_000, 1_001), ["probe", "small"]), (auto.Counts(20_000, 20_000, 1_000), ["base"]),
+    (auto.Counts(20_000, 40_000, 1_001), ["base"]), (auto.Counts(100_000, 100_000, 50_000), ["base"])])
 @pytest.mark.parametrize("environment, competition", [({}, "other"), ({"RECIPES": "auto"}, "mine")])
-def test_one_is_picked_where_none_is_named(project, environment, competition):
-    found = read(competition=competition, **environment)
-    assert [recipe.path for recipe in found.recipes] == ["configs/base.flags"] and "one label" in found.chosen
+def test_recipes_are_picked_by_the_pictures_where_none_is_named(project, environment, competition, counts, recipes):
+    found = read(competition=competition, counts=counts, **environment)
+    assert [recipe.name for recipe in found.recipes] == recipes and f"{counts.pictures} pictures" in found.chosen
+    assert found.folds is None  # the competition's own is for its own recipes
+
+
+def test_what_was_picked_stays_picked(project):
+    few = read(competition="other")
+    auto.keep("RUN", few.picked)
+    again = read(competition="other", counts=MANY)
+    assert again.recipes == few.recipes and "RUN/auto.json" in again.chosen
+    auto.keep("RUN", again.picked)  # as it stands
+    assert read(competition="other", counts=MANY).recipes == few.recipes
+
+
+def test_a_run_of_before_goes_on_with_its_recipe(project):
+    (project / "RUN" / "models" / "base").mkdir(parents=True)
+    assert [one.name for one in read(competition="other").recipes] == ["base"]
 
 
 def test_a_run_flags_with_another_flag_is_refused(project):
