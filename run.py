@@ -48,7 +48,7 @@ def _find(path: str, caller: str) -> str:
         path = theirs
     if not os.path.exists(path):
         raise UserError(f"{path} does not exist; give a flagfile of this folder or of the project's, such as "
-                        f"{run_settings.BASE_RECIPE}")
+                        f"{os.path.join(run_settings.CONFIGS, 'base.flags')}")
     return path
 
 
@@ -62,17 +62,6 @@ def _raw_digest(competition, data_dir: str, records: str) -> str:
     if files.exists(path):
         found = manifest.first_found(records, schema.Manifest.from_json(files.read_json(path)))
     return f"{competition.fingerprint(data_dir)} {found}"
-
-
-def _counts(competition, data_dir: str):
-    """Of the pictures to train on, as the competition's files tell them: auto.Counts."""
-    from dataset_tools.table import trained_split
-    from pipeline.experiment import auto
-
-    table = competition.read(data_dir)
-    trained = table.examples[table.examples["split"] == trained_split(table.examples["split"])]
-    labels = trained["labels"].map(len)
-    return auto.Counts(int((labels > 0).sum()), int(labels.sum()), len(table.classes))
 
 
 def main(*arguments: str) -> None:
@@ -94,8 +83,8 @@ def main(*arguments: str) -> None:
         asked = dataclasses.replace(asked, table=_absolute(os.path.join(caller, asked.table)))
     competition = competitions.find(name, asked)
     settings = run_settings.read(name, data_dir, run_dir, FLAGS, os.environ, lambda path: _find(path, caller),
-                                 lambda: _counts(competition, data_dir), competition.test_labels,
-                                 lambda: competition.has_places(data_dir), table_flags.arguments(asked))
+                                 competition.test_labels, lambda: competition.has_places(data_dir),
+                                 table_flags.arguments(asked))
     carry_out.carry_out(settings, lambda: _raw_digest(competition, data_dir, settings.records),
                         os.environ.get("PYTHON") or sys.executable, FLAGS.until, FLAGS.dry_run)
 

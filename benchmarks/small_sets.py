@@ -27,7 +27,7 @@ from pipeline.flag_types import define_float, define_path, require
 FLAGS = flags.FLAGS
 flags.DEFINE_multi_string("data_dir", [], "COMPETITION:FOLDER, e.g. inat2019:~/inat2019; repeated.")
 flags.DEFINE_list("sizes", ["20", "all"], "Pictures a class: numbers, or all.")
-flags.DEFINE_list("candidates", [], "Names of CANDIDATES. Default: all of them.")
+flags.DEFINE_list("candidates", [], "Names of CANDIDATES; one with a comma in double quotes. Default: all of them.")
 flags.DEFINE_string("model", None, "Instead of the recipe's.")
 define_path("weights", "Instead of the recipe's.")
 flags.DEFINE_integer("size", 0, "Pixels, height = width, of all stages; 0: the recipe's.", 0)

@@ -85,7 +85,7 @@ def assign(labels: Sequence[Sequence[int]], copies: np.ndarray, count: int, seed
     numbers = int(units.max()) + 1
     if numbers < count:
         raise UserError(f"--folds={count}: train has only {numbers} usable picture{'s' * (numbers != 1)} or groups of "
-                        "them that may stand apart")
+                        "them that may stand apart; give fewer --folds (FOLDS of the run scripts)")
     if groups is not None and any(groups):
         fold_of_unit = stratified_groups.divide(labels, units, np.full(count, 1 / count), seed)
     elif several_labels:
@@ -95,7 +95,7 @@ def assign(labels: Sequence[Sequence[int]], copies: np.ndarray, count: int, seed
     empty = set(range(count)) - set(fold_of_unit.tolist())
     if empty:
         raise UserError(f"--folds={count}: fold {min(empty)} would be empty; train has {numbers} groups of very "
-                        "different sizes")
+                        "different sizes; give fewer --folds (FOLDS of the run scripts)")
     return fold_of_unit[units]
 
 

@@ -58,14 +58,10 @@ def read(*flagfiles):
     return {**recipe, "stages": tuple(stages.Stage(**stage) for stage in recipe["stages"])}
 
 
-def _none_is_picked():
-    raise AssertionError("a run.flags of ours names its recipes")
-
-
 def settings_of(path):
     """What run.py makes of a run.flags: as a competition's own, or as what lies beside its first recipe."""
     given = flags.FlagValues()
     settings.define(given)
     beside = next(iter(sorted(set(path.parent.glob("*.flags")) - {path})), None)
     environment = {} if path.parent.name in competitions.COMPETITIONS else {"RECIPES": str(beside)}
-    return settings.read(path.parent.name, "DATA", "RUN", given(["run.py"]) and given, environment, str, _none_is_picked)
+    return settings.read(path.parent.name, "DATA", "RUN", given(["run.py"]) and given, environment, str)

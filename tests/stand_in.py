@@ -98,7 +98,8 @@ def _create_tfrecords(values, faults):
     out, splits = _last(values, "out_dir"), os.environ.get("SPLITS", SPLITS).split()
     for name in (*splits, "examples.csv", "rejected.csv"):
         _write(os.path.join(out, name), "id,split\n")
-    shard = {"fold": None, "first_row": 0, "records": 1, "bytes": 9, "sha256": "0", "set_aside": []}
+    shard = {"fold": None, "first_row": 0, "records": int(os.environ.get("PICTURES", 1)), "bytes": 9, "sha256": "0",
+             "set_aside": []}
     _write(os.path.join(out, "dataset.json"), {
         "format": 1, "competition": _last(values, "competition"), "record_kind": "fieldmark", "classes": [], "rejected": 0,
         "multi_label": "SEVERAL_LABELS" in os.environ, "shards": [{"file": one, "split": one, **shard} for one in splits],

@@ -3,6 +3,7 @@
 Scores are of what is there, and the submission never waits for them; both are made by the same members, blend and priors.
 """
 
+import dataclasses
 import os
 import sys
 from typing import Any, Callable, Optional, Sequence
@@ -10,10 +11,10 @@ from typing import Any, Callable, Optional, Sequence
 from pipeline import files
 from pipeline.answers import predictions
 from pipeline.errors import UserError, WorkError
-from pipeline.experiment import auto, flag_text, members as of_members, plan
+from pipeline.experiment import auto, flag_text, members as of_members, plan, settings as run_settings
 from pipeline.experiment.digests import Digests
 from pipeline.experiment.members import Group, Member
-from pipeline.experiment.settings import BASE_KIND, BASE_RECIPE, Settings
+from pipeline.experiment.settings import Settings
 from pipeline.experiment.stamps import Step
 from pipeline.experiment.work import Work
 from pipeline.records import dataset as datasets, schema
@@ -40,16 +41,17 @@ def carry_out(settings: Settings, raw: Callable[[], str], interpreter: str = sys
     Raises UserError for mistakes, and WorkError at the end where something could not be done.
     """
     one = _Experiment(settings, Work(settings.run_dir, Digests(raw), interpreter), until)
+    one.take_standing_folds()
     one.check_records()
-    one.check_recipes()
+    one.pick_recipes()
     one.print_plan()
     if dry_run:
         return
-    if settings.picked:
-        auto.keep(settings.run_dir, settings.picked)
-    if not one.work.do(plan.records_step(settings)):
+    if not one.work.do(plan.records_step(one.settings)):
         raise WorkError(one.work.failures[plan.RECORDS])
-    one.check_recipes()
+    if not one.settings.recipes:
+        one.pick_recipes()
+        one.print_plan()
     one.train()
     if until == MODELS:
         one.tell_models()
@@ -91,12 +93,21 @@ class _Experiment:
             raise UserError(f"{self.settings.records} was made with {had}, and {wanted} is asked for{whose}: give "
                             f"another RUN_DIR, or go on with these by --record_flags=\"{had}\"")
 
-    def check_recipes(self) -> None:
-        """Raises UserError where a recipe that was picked by itself is none for these records."""
+    def take_standing_folds(self) -> None:
+        """Records that are there are taken with the folds that they have, where it is all the same to whoever asks."""
         manifest = self._manifest()
-        if manifest and self.settings.recipes[0].path == BASE_RECIPE and manifest.kind != BASE_KIND:
-            raise UserError(f"{self.settings.records}: of the kind {manifest.kind} no recipe is picked by itself; give "
-                            "--recipes (configs/small.flags, or as configs/imet2019/ has them, for several labels)")
+        if manifest and self.settings.by_auto and self.settings.folds is None:
+            self.settings = dataclasses.replace(self.settings, folds=manifest.folds)
+
+    def pick_recipes(self) -> None:
+        """Where nobody named them, and the records stand. Raises UserError where none suits."""
+        manifest = self._manifest()
+        if manifest and self.settings.by_auto:
+            begun = [name for name in map(auto.name_of, (auto.BASE, *auto.BY_FOLDS)) if self._stands(name)]
+            self.settings = run_settings.with_recipes(self.settings, auto.pick(manifest, begun))
+
+    def _stands(self, name: str) -> bool:
+        return files.exists(os.path.join(self.settings.model_dir(name), run_record.RUN_FILE))
 
     def _planned(self, folds: int) -> list[Member]:
         return [of_members.planned(one, self.settings.model_dir(one.name), folds) for one in self.settings.answering]
@@ -105,6 +116,11 @@ class _Experiment:
         """What is to be done, as far as it is known before anything is."""
         settings, manifest = self.settings, self._manifest()
         steps = [plan.records_step(settings), *plan.training_steps(settings)]
+        if not settings.recipes:
+            print(f"{settings.competition}: recipes are picked when the records stand ({settings.chosen}) → "
+                  f"{settings.run_dir}")
+            self.work.print_plan(steps)
+            return
         if self.until != MODELS:
             splits = manifest.splits if manifest else _ASSUMED_SPLITS
             members = self._planned(manifest.folds if manifest else self._asked_folds())
@@ -128,8 +144,7 @@ class _Experiment:
             self.work.do(step, hint=_OTHER_FLAGS if step in begun else "")
 
     def _has_begun(self, step: Step) -> bool:
-        return any(files.exists(os.path.join(self.settings.model_dir(one.name), run_record.RUN_FILE))
-                   for one in self.settings.recipes if step.name == f"train {one.name}")
+        return any(self._stands(one.name) for one in self.settings.recipes if step.name == f"train {one.name}")
 
     def tell_models(self) -> None:
         geo = f", {self.settings.geo_prior_dir}" if self._has_geo() else ""

@@ -22,8 +22,9 @@ ONE_VIEW = "test_one_view"  # predictions of test by one view, so that the score
 
 def record_flags(settings: Settings) -> list[str]:
     """Flags of create_tfrecords.py beside its folders; those of --record_flags stand last and win."""
-    by_folds = any(recipe.value("fold") for recipe in settings.recipes)
-    found = [f"--folds={settings.folds or DEFAULT_FOLDS}"] if by_folds else []
+    by_folds = settings.by_auto or any(recipe.value("fold") for recipe in settings.recipes)
+    folds = DEFAULT_FOLDS if settings.folds is None else settings.folds
+    found = [f"--folds={folds}"] if by_folds and folds else []
     found += [f"--random_seed={settings.record_seed}"] if settings.record_seed is not None else []
     return found + settings.passed_on["record_flags"]
 

@@ -18,9 +18,10 @@ AUTO = "auto"          # --recipes: pick by the data; --geo_prior: the competiti
 NONE = "none"          # --geo_prior: without
 RUN_FLAGS = "run.flags"
 CONFIGS = auto.CONFIGS
-BASE_RECIPE = auto.BASE
-BASE_KIND = "single_label"  # of the tasks that it is for
 DEFAULT_FOLDS = 5      # where a recipe trains by folds and nobody says how many there are to be
+# Of a competition's run.flags, what is said of its files and its scores: it holds for recipes that are picked too. The rest
+# belongs to the recipes that stand beside it.
+_OF_ANY_RECIPE = ("geo_prior", "prior_flags", "submission_flags")
 _PASSED_ON = {
     "record_flags": "create_tfrecords.py", "train_flags": "multi_stage_train.py, after each recipe's, which they win over; "
     "what they say of devices (--tpu, --virtual_replicas) holds for localize.py and predict.py too",
@@ -34,7 +35,7 @@ def define(values: flags.FlagValues = flags.FLAGS) -> None:
     """Defines the flags that run.flags may have too."""
     flags.DEFINE_multi_string(
         "recipes", None, "Flagfiles of multi_stage_train.py, separated by spaces or repeated; one is one model. auto: "
-        "picked by the data. Default: those that configs/COMPETITION/run.flags names, else auto.", flag_values=values)
+        "picked by the records. Default: those that configs/COMPETITION/run.flags names, else auto.", flag_values=values)
     flags.DEFINE_string("members", None, "Names of the recipes (files' names without .flags), separated by spaces, that the scores "
                         "and the submission are of; the others are trained for what these need of them. Default: all.",
                         flag_values=values)
@@ -71,13 +72,14 @@ class Settings:
 
     Attributes:
       competition, data_dir, run_dir: as run.py takes them.
-      recipes: the models, in the order of their training.
+      recipes: the models, in the order of their training; empty: they are picked when the records stand.
       answering: those of them that are predicted with, scored and submitted.
+      members: their names, separated by spaces; empty: all.
       chosen: in words, where the recipes come from.
       geo_prior: flagfile of train_geo_prior.py; empty: without.
       passed_on: flags for each command, by _PASSED_ON's names.
       run_flags: path of the run.flags that counts; empty: none.
-      picked: what was picked by the data, where nobody named recipes.
+      by_auto: nobody named recipes, or auto was asked for.
       score_test: the labels of test are known, and are to be scored by one view and by all.
       raw_flags: what every command that reads the competition's files is told of them.
     """
@@ -93,7 +95,8 @@ class Settings:
     record_seed: Optional[int]
     passed_on: Mapping[str, list[str]]
     run_flags: str = ""
-    picked: Optional[auto.Picked] = None
+    by_auto: bool = False
+    members: str = ""
     score_test: bool = False
     raw_flags: Sequence[str] = ()
 
@@ -110,35 +113,44 @@ class Settings:
 
 
 def read(competition: str, data_dir: str, run_dir: str, given: flags.FlagValues, environment: Mapping[str, str],
-         find: Callable[[str], str], counts: Callable[[], auto.Counts], score_test: bool = False,
-         has_places: Callable[[], bool] = lambda: True, raw_flags: Sequence[str] = ()) -> Settings:
+         find: Callable[[str], str], score_test: bool = False, has_places: Callable[[], bool] = lambda: True,
+         raw_flags: Sequence[str] = ()) -> Settings:
     """Puts the layers together.
 
     Args:
       given: the flags of the command, as `define` defines them.
       find: gives the path of a file that a person has named.
-      counts: of the competition's pictures to train on; asked only where recipes are picked by them, the first time.
       has_places: whether the competition's files tell places; asked only where nobody says how the geo prior is trained.
 
-    Raises UserError for a recipe or run.flags that can't be read, and for two recipes of one name.
+    Raises UserError for a recipe or run.flags that can't be read, for two recipes of one name, and for auto beside another.
     """
     asked = {name: given[name].value for name in NAMES if given[name].present}
     named = [("recipes", asked.get("recipes")), ("RECIPES", _words(environment.get("RECIPES")))]
     elsewhere = next((_paths(paths, find) for _, paths in named if paths), None)
     own = os.path.join(CONFIGS, competition, RUN_FLAGS)
-    run_flags = own if elsewhere is None else _beside(elsewhere)
+    run_flags = own if elsewhere in (None, [AUTO]) else _beside(elsewhere)
     layer = _read_layer(run_flags) if os.path.exists(run_flags) else {}
+    if elsewhere == [AUTO]:
+        layer = {name: value for name, value in layer.items() if name in _OF_ANY_RECIPE}
     values = {**layer, **_of_environment(environment), **asked}
     recipes, chosen = _choose(competition, elsewhere, _paths(layer.get("recipes"), find), run_flags)
-    picked = None if recipes else auto.pick(run_dir, counts)
-    recipes, chosen = (picked.recipes, f"{chosen}: {picked.why}") if picked else (recipes, chosen)
     passed_on = {name: flag_text.split(values.get(name) or "", name) for name in _PASSED_ON}
     read_recipes = _read_recipes(recipes, passed_on["train_flags"])
     meant_for_these = elsewhere is None or values.get("members") != layer.get("members")
+    answering = _answering(read_recipes, values.get("members"), meant_for_these) if read_recipes else ()
     return Settings(
-        competition, data_dir, run_dir, read_recipes, _answering(read_recipes, values.get("members"), meant_for_these), chosen,
+        competition, data_dir, run_dir, read_recipes, answering, chosen,
         _geo_prior(values.get("geo_prior"), competition, find, has_places), values.get("folds"), values.get("record_seed"),
-        passed_on, run_flags if layer else "", picked, score_test, tuple(raw_flags))
+        passed_on, run_flags if layer else "", not recipes, values.get("members") or "", score_test, tuple(raw_flags))
+
+
+def with_recipes(settings: Settings, picked: auto.Picked) -> Settings:
+    """The same with what was picked for its records."""
+    train_flags = [*picked.train_flags, *settings.passed_on["train_flags"]]
+    recipes = _read_recipes(picked.recipes, train_flags)
+    return dataclasses.replace(
+        settings, recipes=recipes, answering=_answering(recipes, settings.members, True),
+        chosen=f"{settings.chosen}: {picked.why}", passed_on={**settings.passed_on, "train_flags": train_flags})
 
 
 def _words(text: Optional[str]) -> list[str]:
@@ -150,8 +162,8 @@ def _paths(values: Optional[Sequence[str]], find: Callable[[str], str]) -> list[
 
 
 def _beside(recipes: Sequence[str]) -> str:
-    """The run.flags of the first folder of recipes that has one; empty where none has, as for those picked by the data."""
-    beside = [os.path.join(os.path.dirname(one), RUN_FLAGS) for one in recipes if one != AUTO]
+    """The run.flags of the first folder of recipes that has one; empty where none has."""
+    beside = [os.path.join(os.path.dirname(one), RUN_FLAGS) for one in recipes]
     return next((one for one in beside if os.path.exists(one)), "")
 
 
@@ -182,16 +194,17 @@ def _of_environment(environment: Mapping[str, str]) -> dict[str, object]:
 
 
 def _choose(competition: str, elsewhere: Optional[list[str]], own: list[str], run_flags: str) -> tuple[list[str], str]:
-    """(paths of the recipes, in words why these); no paths: they are picked by the data."""
-    if elsewhere and elsewhere != [AUTO]:
-        return elsewhere, "as asked for"
-    if own and own != [AUTO] and not elsewhere:
-        return own, f"by {run_flags}"
-    return [], "as asked for by auto" if elsewhere or own else f"as {os.path.join(CONFIGS, competition)}/ names none"
+    """(paths of the recipes, in words why these); no paths: they are picked by the records."""
+    named = elsewhere or own
+    if AUTO in named and len(named) > 1:
+        raise UserError(f"--recipes={' '.join(named)}: {AUTO} stands alone, or not at all")
+    if named and named != [AUTO]:
+        return named, "as asked for" if elsewhere else f"by {run_flags}"
+    return [], "as asked for by auto" if named else f"as {os.path.join(CONFIGS, competition)}/ names none"
 
 
 def _read_recipes(paths: Sequence[str], train_flags: Sequence[str]) -> tuple[Recipe, ...]:
-    names = [os.path.basename(path).removesuffix(".flags") for path in paths]
+    names = [auto.name_of(path) for path in paths]
     twice = next((name for position, name in enumerate(names) if name in names[:position]), None)
     if twice:
         raise UserError(f"--recipes: two are named {twice}, and would be one model; rename one")

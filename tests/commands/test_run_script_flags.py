@@ -85,59 +85,47 @@ def test_what_stands_beside_the_named_recipes_is_not_trained(scripts, tmp_path):
     assert f"--flagfile={tmp_path}/a.flags" in training and training.endswith("--batch_size=4 --fold=all")
 
 
-def write_inat2018(scripts, pictures, classes):
-    write = lambda name, content: (scripts.folder / "raw" / name).write_text(json.dumps(content))  # noqa: E731
-    categories = [{"id": one, "name": f"c{one}", "supercategory": "x"} for one in range(classes)]
-    for split, count in (("train", pictures), ("val", 1)):
-        write(f"{split}2018.json", {
-            "images": [{"id": one, "file_name": f"{split}/{one}.jpg"} for one in range(count)], "categories": categories,
-            "annotations": [{"id": one, "image_id": one, "category_id": one % classes} for one in range(count)]})
+@pytest.mark.parametrize("competition, environment", [("inat2018", {}), ("inat2019", {"RECIPES": "auto"})])
+@pytest.mark.parametrize("pictures, recipes", [(30, ["probe", "small"]), (100_000, ["base"])])
+def test_without_recipes_some_are_picked_by_the_records(scripts, competition, environment, pictures, recipes):
+    paths = [f"configs/{one}.flags" for one in recipes]
+    environment = {**environment, "PICTURES": str(pictures)}
+    scripts.run("run_inference.sh", competition, "--dry_run", **environment)
+    assert "recipes are picked when the records stand (as " in scripts.done.stdout and not scripts.run_dir.exists()
+    done = scripts.run("run_inference.sh", competition, **environment)
+    assert "--folds=5" in scripts.lines[0]
+    assert [line.split("--flagfile=")[1].split()[0] for line in scripts.of("multi_stage_train.py")] == paths
+    assert f"{', '.join(paths)} (as " in done.stdout and f"{pictures:,} pictures of train" in done.stdout
+    (scores,), (submission,) = scripts.of("evaluate.py"), scripts.of("make_submission.py")
+    for answers in (scores, submission):
+        assert ("--blend=oof" in answers) == (len(recipes) == 2) and all(f"models/{one}/" in answers for one in recipes)
+    again = scripts.run("run_inference.sh", competition, **{**environment, "PICTURES": "5"})
+    assert not scripts.lines and f"{', '.join(paths)} (as " in again.stdout and "begun in this RUN_DIR" in again.stdout
 
 
-@pytest.mark.parametrize("classes, environment", [(1001, {}), (1001, {"RECIPES": "auto"}), (1000, {"RECIPES": "auto"}), (1000, {})])
-def test_without_recipes_some_are_picked_by_the_pictures_and_it_is_said_why(scripts, classes, environment):
-    write_inat2018(scripts, 20_000, classes)
-    done = scripts.run("run_training.sh", "inat2018", **environment)
-    recipes = [line.split("--flagfile=")[1].split()[0] for line in scripts.of("multi_stage_train.py")]
-    few = classes > 1000
-    assert recipes == (["configs/probe.flags", "configs/small.flags"] if few else ["configs/base.flags"])
-    assert ("--folds=5" in scripts.lines[0]) == few
-    assert f"(as {'asked' if environment else 'configs'}" in done.stdout and "20000 pictures to train on, 20 a class" in done.stdout
-    write_inat2018(scripts, 20_000, 2001 - classes)
-    scripts.run("run_training.sh", "inat2018", "--dry_run", **environment)
-    assert ", ".join(recipes) + " (as " in scripts.done.stdout and "auto.json" in scripts.done.stdout
-
-
-def test_what_was_picked_is_blended_out_of_fold(scripts):
-    write_inat2018(scripts, 30, 3)
-    scripts.run("run_inference.sh", "inat2018")
-    for answers in (*scripts.of("evaluate.py")[:1], *scripts.of("make_submission.py")):
-        assert "--blend=oof" in answers and "models/probe/" in answers and "models/small/" in answers
-
-
-def test_a_dry_run_picks_and_keeps_nothing(scripts):
-    write_inat2018(scripts, 30, 3)
-    scripts.run("run_training.sh", "inat2018", "--dry_run")
-    assert "configs/probe.flags, configs/small.flags" in scripts.done.stdout and not scripts.run_dir.exists()
-
-
-def test_files_that_cannot_be_counted_are_told_in_one_line(scripts):
-    raw_data.assert_one_line_mistake(scripts.run("run_training.sh", "inat2018", code=2), "train2018.json")
-    assert scripts.lines == []
+def test_records_without_folds_are_gone_on_with(scripts):
+    scripts.run("run_training.sh", "inat2018", RECIPES="configs/base.flags")
+    (scripts.run_dir / "models" / "base" / "run.json").unlink()
+    done = scripts.run("run_training.sh", "inat2018")
+    assert not scripts.of("create_tfrecords.py") and "few, but in no folds" in done.stdout
+    assert "--flagfile=configs/base.flags" in scripts.of("multi_stage_train.py")[0]
 
 
 def test_none_is_picked_for_a_task_that_it_is_not_for(scripts):
-    raw = scripts.folder / "raw"
-    (raw / "labels.csv").write_text("attribute_id,attribute_name\n0,tag::a\n1,tag::b\n")
-    (raw / "train.csv").write_text("id,attribute_ids\n" + "".join(f"{one},0 1\n" for one in range(20_000)))
-    for code in (3, 2):  # once the records tell so, and before anything is done where they stand
-        done = scripts.run("run_training.sh", "imet2019", RECIPES="auto", SEVERAL_LABELS="1", code=code)
-        assert "multi_label no recipe is picked" in done.stderr.splitlines()[-1] and not scripts.of("multi_stage_train.py")
+    many = {"RECIPES": "auto", "SEVERAL_LABELS": "1", "PICTURES": "100000"}
+    scripts.run("run_training.sh", "imet2019", code=3, **many)  # the records are made, and tell it
+    assert "kind multi_label" in scripts.done.stderr.splitlines()[-1] and not scripts.of("multi_stage_train.py")
+    done = scripts.run("run_training.sh", "imet2019", code=2, **many)
+    raw_data.assert_one_line_mistake(done, "--recipes=auto", "configs/small.flags")
+    assert scripts.lines == []
+    scripts.run("run_training.sh", "imet2019", **{**many, "RECIPES": "configs/small.flags"})  # as it says
+    assert [line.split(".py")[0] for line in scripts.lines] == ["multi_stage_train"]
 
 
 @pytest.mark.parametrize("flags, word", [
     (["--recipes=nowhere.flags"], "nowhere.flags"), (["--train_flags=--flagfile=nowhere.flags"], "nowhere.flags"),
     (["--train_flags='"], "train_flags"), (["--recipes=configs/base.flags configs/base.flags"], "base"),
+    (["--recipes=auto configs/base.flags"], "auto"),
     (["--geo_prior=nowhere.flags"], "nowhere.flags"), (["--foldss=3"], "foldss"), (["--folds=1"], "folds")])
 def test_mistakes_are_told_in_one_line_before_anything_is_done(scripts, flags, word):
     raw_data.assert_one_line_mistake(scripts.run("run_inference.sh", "inat2021", *flags, code=2), word)

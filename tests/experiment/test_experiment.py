@@ -10,6 +10,7 @@ from pipeline.errors import UserError
 from pipeline.experiment import auto, digests, flag_text, members, settings, stamps
 from pipeline.experiment.members import Group, Member
 from pipeline.experiment.stamps import Step
+from pipeline.records import schema
 
 
 # Flags as text
@@ -39,23 +40,21 @@ def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for path, text in {"configs/base.flags": "--model=base", "configs/mine/a.flags": "--model=a",
                        "configs/mine/b.flags": "--model=b", "configs/mine/run.flags":
-                       "--recipes=configs/mine/a.flags\n--folds=4\n--predict_flags=--size=8 --tta=flip\n",
-                       "configs/probe.flags": "--fold=all", "configs/small.flags": "--fold=all",
-                       "configs/geo_prior/mine.flags": "--epochs=1", "else/c.flags": "--fold=all",
+                       "--recipes=configs/mine/a.flags\n--folds=4\n--predict_flags=--size=8 --tta=flip\n"
+                       "--prior_flags=--prior_correction=1\n--members=a\n",
+                       "configs/geo_prior/mine.flags": "--epochs=1", "configs/probe.flags": "--fold=all",
+                       "configs/small.flags": "--fold=all", "else/c.flags": "--fold=all",
                        "else/run.flags": "--folds=7"}.items():
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text(text + "\n")
     return tmp_path
 
 
-FEW, MANY = auto.Counts(900, 900, 90), auto.Counts(300_000, 300_000, 1_000)
-
-
-def read(*arguments, competition="mine", counts=FEW, **environment):
+def read(*arguments, competition="mine", **environment):
     values = flags.FlagValues()
     settings.define(values)
     values(["run.py", *arguments])
-    return settings.read(competition, "DATA", "RUN", values, environment, str, lambda: counts)
+    return settings.read(competition, "DATA", "RUN", values, environment, str)
 
 
 def test_flags_win_over_environment_over_run_flags(project):
@@ -78,29 +77,53 @@ def test_recipes_from_elsewhere_bring_their_own_run_flags(project):
     assert [recipe.name for recipe in two.recipes] == ["c", "b", "a"]
 
 
-@pytest.mark.parametrize("counts, recipes", [
-    (FEW, ["probe", "small"]), (MANY, ["base"]), (auto.Counts(19_999, 19_999, 10), ["probe", "small"]),
-    (auto.Counts(20_000, 20_000, 1_001), ["probe", "small"]), (auto.Counts(20_000, 20_000, 1_000), ["base"]),
-    (auto.Counts(20_000, 40_000, 1_001), ["base"]), (auto.Counts(100_000, 100_000, 50_000), ["base"])])
 @pytest.mark.parametrize("environment, competition", [({}, "other"), ({"RECIPES": "auto"}, "mine")])
-def test_recipes_are_picked_by_the_pictures_where_none_is_named(project, environment, competition, counts, recipes):
-    found = read(competition=competition, counts=counts, **environment)
-    assert [recipe.name for recipe in found.recipes] == recipes and f"{counts.pictures} pictures" in found.chosen
-    assert found.folds is None  # the competition's own is for its own recipes
+def test_where_none_is_named_they_are_picked_later(project, environment, competition):
+    found = read("--train_flags=--lr=2", competition=competition, **environment)
+    assert (found.recipes, found.by_auto) == ((), True) and found.chosen.startswith("as ")
+    assert found.folds is None and not found.passed_on["predict_flags"]  # of its own recipes
+    assert found.passed_on["prior_flags"] == (["--prior_correction=1"] if environment else [])  # of its pictures
+    picked = settings.with_recipes(found, auto.Picked(auto.BY_FOLDS, "why", ("--train_split=train_mini",)))
+    assert [one.name for one in picked.recipes] == [one.name for one in picked.answering] == ["probe", "small"]
+    assert picked.recipes[1].flags == {"fold": ["all"], "train_split": ["train_mini"], "lr": ["2"]}
+    assert picked.passed_on["train_flags"] == ["--train_split=train_mini", "--lr=2"] and picked.chosen.endswith(": why")
+    one = settings.with_recipes(dataclasses.replace(found, members="small"), auto.Picked(auto.BY_FOLDS, "why"))
+    assert [one.name for one in one.answering] == ["small"]
 
 
-def test_what_was_picked_stays_picked(project):
-    few = read(competition="other")
-    auto.keep("RUN", few.picked)
-    again = read(competition="other", counts=MANY)
-    assert again.recipes == few.recipes and "RUN/auto.json" in again.chosen
-    auto.keep("RUN", again.picked)  # as it stands
-    assert read(competition="other", counts=MANY).recipes == few.recipes
+def test_auto_stands_alone(project):
+    with pytest.raises(UserError, match="--recipes=auto else/c.flags: auto stands alone"):
+        read(RECIPES="auto else/c.flags")
 
 
-def test_a_run_of_before_goes_on_with_its_recipe(project):
-    (project / "RUN" / "models" / "base").mkdir(parents=True)
-    assert [one.name for one in read(competition="other").recipes] == ["base"]
+def manifest(pictures, classes, labels=0, folds=5, split="train", multi_label=False):
+    counts = [schema.ClassInfo(one, str(one), str(one), (labels or pictures) // classes) for one in range(classes)]
+    counts[0] = dataclasses.replace(counts[0], train_count=counts[0].train_count + (labels or pictures) % classes)
+    shards = [schema.Shard(name, name, None, 0, count, 9, "0") for name, count in ((split, pictures), ("test", 7))]
+    return schema.Manifest("other", "fieldmark", multi_label, tuple(counts), tuple(shards), folds, 0, {})
+
+
+@pytest.mark.parametrize("pictures, classes, labels, recipes", [
+    (19_999, 10, 0, auto.BY_FOLDS), (20_000, 1_000, 0, (auto.BASE,)), (20_000, 1_001, 0, auto.BY_FOLDS),
+    (20_000, 1_001, 40_000, (auto.BASE,)), (99_999, 50_000, 0, auto.BY_FOLDS), (100_000, 50_000, 0, (auto.BASE,))])
+def test_few_pictures_are_trained_on_by_folds(pictures, classes, labels, recipes):
+    found = auto.pick(manifest(pictures, classes, labels), [])
+    assert found.recipes == recipes and f"{pictures:,} pictures of train, " in found.why and not found.train_flags
+
+
+def test_what_stands_decides_first():
+    assert auto.pick(manifest(30, 3, folds=0), []).recipes == (auto.BASE,)
+    assert auto.pick(manifest(30, 3), ["base"]).recipes == (auto.BASE,)
+    assert auto.pick(manifest(300_000, 3), ["small"]).recipes == auto.BY_FOLDS
+    mini = auto.pick(manifest(30, 3, split="train_mini"), [])
+    assert mini.train_flags == ("--train_split=train_mini",) and "30 pictures of train_mini, 10.0 a class" in mini.why
+
+
+@pytest.mark.parametrize("pictures, folds", [(100_000, 5), (30, 0)])
+def test_for_several_labels_there_is_none_without_folds(pictures, folds):
+    with pytest.raises(UserError, match="--recipes=auto.*multi_label.*configs/small.flags"):
+        auto.pick(manifest(pictures, 3, folds=folds, multi_label=True), [])
+    assert auto.pick(manifest(30, 3, multi_label=True), []).recipes == auto.BY_FOLDS
 
 
 def test_a_run_flags_with_another_flag_is_refused(project):
