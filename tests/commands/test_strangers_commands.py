@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -147,3 +149,28 @@ def test_what_cannot_be_is_one_line(trained, tiny_data, tmp_path):
                             "--open_set=fit", "different classes")
     told = ok(run_command("evaluate.py", f"--data_dir={data.directory}", both[1]))
     assert "--hold_out_classes=0.2" in told
+
+
+def test_the_benchmark_of_a_recipe_tells_what_came_true(tmp_path):
+    write_raw(tmp_path / "raw")
+    (tmp_path / "probe.flags").write_text("\n".join(PROBE) + "\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.strangers_by_recipe", f"--data_dir={tmp_path / 'raw'}", "--left_out=4", "--folds=2",
+         f"--recipe={tmp_path / 'probe.flags'}", "--hold_out_classes=0.5", f"--out_dir={tmp_path / 'out'}", "--kept=0.3"],
+        cwd=raw_data.REPOSITORY, capture_output=True, text=True, timeout=600, check=False)
+    cells = [cell.strip() for cell in ok(done).splitlines()[-1].split("|")[1:-1]]
+    made, owner = tmp_path / "out" / "draw_0", {f"ID_{number:03}": [*KNOWN, *EXTRA][number % 16] for number in range(96)}
+    with open(made / "submission.csv", newline="", encoding="utf-8") as file:
+        answered = [list(row.values()) for row in csv.DictReader(file)]
+    labelled = (made / "raw" / "train.csv").read_text() + (made / "raw" / "extra_images.csv").read_text()
+    assert not [one for one, *_ in answered if one in labelled]
+    assert len({owner[one] for one, *_ in answered} - set(KNOWN)) == 4
+    scores = {True: [], False: []}  # by whether it is new
+    for one, *answers in answered:
+        right = owner[one] if owner[one] in KNOWN else "new_turtle"
+        scores[right == "new_turtle"].append(sum(right == answer and 1 / rank for rank, answer in enumerate(answers, 1)))
+        assert owner[one] in KNOWN or owner[one] not in labelled
+    assert len(scores[True]) == 24
+    assert float(cells[3]) == pytest.approx(np.mean(scores[True]) / 3 + np.mean(scores[False]) * 2 / 3, abs=1e-3)
+    told = json.loads((made / "scores.json").read_text())["open_set"]["fit"]
+    assert cells[1] == told["rule"] and float(cells[2]) == pytest.approx(told["expected"], abs=1e-3)
