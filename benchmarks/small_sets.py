@@ -91,6 +91,7 @@ CANDIDATES = {
     # Several settings at once, as configs/lite0 has them.
     "small": Candidate(_LAST_100, _REGULARIZED),
     "small, rate / 3": Candidate({**_LAST_100, "all": {"train": "last:100", "lr": "1.7e-4"}}, _REGULARIZED),
+    "small, head first": Candidate({"head": {"epochs": "4", "lr": "5e-3"}, "all": _LAST_100["all"]}, _REGULARIZED),
     "small, crop": Candidate(_LAST_100, (*_REGULARIZED, "--augment=crop", "--eval_resize=short:{resize}")),
 }
 
