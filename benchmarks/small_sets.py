@@ -81,7 +81,6 @@ CANDIDATES = {
     "batch 16": Candidate(flags=("--batch_size=16",)),
     "probe first": Candidate({"head": _TO_PROBE}),
     "probe first, rate / 3": Candidate({"head": _TO_PROBE, "all": {"lr": "1e-4"}}),
-    # BatchNorm's statistics stay, and more steps of few pictures.
     "probe first, last 60": Candidate({"head": _TO_PROBE, "all": {"train": "last:60"}}),
     "probe first, last 60, batch 16": Candidate({"head": _TO_PROBE, "all": {"train": "last:60"}}, ("--batch_size=16",)),
     "probe first, last 60, batch 16, rate / 3": Candidate(
