@@ -16,7 +16,7 @@ from absl import flags
 from dataset_tools import table_flags
 from pipeline import command, files, flag_help, preemption
 from pipeline.errors import UserError
-from pipeline.experiment import settings as run_settings
+from pipeline.experiment import auto, settings as run_settings
 from pipeline.flag_types import define_float
 
 USAGE = "usage: bash run_inference.sh [COMPETITION DATA_DIR [RUN_DIR]] (run_training.sh, python run.py: the same; --help)"
@@ -48,7 +48,7 @@ def _find(path: str, caller: str) -> str:
         path = theirs
     if not os.path.exists(path):
         raise UserError(f"{path} does not exist; give a flagfile of this folder or of the project's, such as "
-                        f"{os.path.join(run_settings.CONFIGS, 'base.flags')}")
+                        f"{auto.BASE}")
     return path
 
 

@@ -4,7 +4,7 @@ What benchmarks.strangers does with linear probes on features that stand, once (
 competitor would: of a Turtle Recall's labelled pictures, some extra individuals and a part of all others become test pictures,
 in a data folder of its own. The recipe is trained by folds that leave classes out (--hold_out_classes); evaluate.py tells what to
 expect where a share of the pictures is of strangers, and make_submission.py --open_set=fit answers the test pictures, whose
-truth is known here. OUT_DIR/draw_N has all of it; what stands is not made again.
+truth is known here. OUT_DIR/draw_N has all of it; models and predictions that stand are not made again.
 """
 
 import csv
@@ -12,11 +12,12 @@ import os
 import random
 import subprocess
 import sys
-from typing import Iterable, Mapping, Sequence
+from typing import Any, Iterable, Mapping, Sequence
 
 from absl import flags
 
 from pipeline import command, files
+from pipeline.errors import UserError
 from pipeline.flag_types import define_float, define_path, require
 
 FLAGS = flags.FLAGS
@@ -27,7 +28,7 @@ define_path("out_dir", "Where draws go [runs/benchmark_strangers_by_recipe].")
 flags.DEFINE_integer("draws", 1, "How many times others are left out.", 1)
 flags.DEFINE_integer("left_out", 10, "Individuals that each leaves out.", 2)
 flags.DEFINE_integer("folds", 5, "Folds.", 2)
-define_float("hold_out_classes", 0.2, "As of multi_stage_train.py.", high=0.5)
+define_float("hold_out_classes", 0.2, "As of multi_stage_train.py.", low=0.01, high=0.5)
 define_float("stranger_share", 1 / 3, "Of the pictures, in the mixture.", high=1.0)
 define_float("kept", 0.25, "Share of the other pictures that become test pictures.", low=0.01, high=0.9)
 
@@ -61,7 +62,10 @@ def draw(folder: str, seed: int) -> dict[str, str]:
     tables = {name: read(os.path.join(FLAGS.data_dir, name)) for name in (TRAIN, EXTRA)}
     known = {row["turtle_id"] for row in tables[TRAIN]}
     drawing = random.Random(seed)
-    new = set(drawing.sample(sorted({row["turtle_id"] for row in tables[EXTRA]} - known), FLAGS.left_out))
+    extra = sorted({row["turtle_id"] for row in tables[EXTRA]} - known)
+    if FLAGS.left_out >= len(extra):
+        raise UserError(f"--left_out={FLAGS.left_out}: {FLAGS.data_dir} has {len(extra)} extra individuals, of which some must stay")
+    new = set(drawing.sample(extra, FLAGS.left_out))
     others = sorted(row["image_id"] for rows in tables.values() for row in rows if row["turtle_id"] not in new)
     kept = set(drawing.sample(others, round(FLAGS.kept * len(others))))
     files.make_dirs(folder)
@@ -80,7 +84,7 @@ def draw(folder: str, seed: int) -> dict[str, str]:
     return truth
 
 
-def told_and_answered(folder: str) -> tuple[dict[str, float], list[dict[str, str]]]:
+def told_and_answered(folder: str) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """(`open_set` of evaluate.py's JSON, the rows of the submission) of a data folder, by the commands."""
     records, model, raw = (os.path.join(folder, name) for name in ("records", "model", "raw"))
     run("create_tfrecords.py", "--competition=turtle_recall", f"--data_dir={raw}", f"--out_dir={records}",
@@ -110,11 +114,12 @@ def mean(values: Sequence[float]) -> float:
 def main() -> None:
     require("data_dir")
     out_dir = os.path.abspath(FLAGS.out_dir or os.path.join(ROOT, "runs", "benchmark_strangers_by_recipe"))
-    print("| draw | rule | told | true | true, known (pictures) | true, new (pictures) |\n|---|---|---|---|---|---|")
     for seed in range(FLAGS.draws):
         folder = os.path.join(out_dir, f"draw_{seed}")
         truth = draw(os.path.join(folder, "raw"), seed)
         command.begin_work()
+        if not seed:
+            print("| draw | rule | told | true | true, known (pictures) | true, new (pictures) |\n|---|---|---|---|---|---|")
         told, answers = told_and_answered(folder)
         found = {row["image_id"]: precision(row, truth[row["image_id"]]) for row in answers}
         new = [found[one] for one, right in truth.items() if right == NEW]

@@ -14,7 +14,7 @@ from pipeline import flag_files
 from pipeline.errors import UserError, unknown
 from pipeline.experiment import auto, flag_text
 
-AUTO = "auto"          # --recipes: pick by the data; --geo_prior: the competition's, where there is one
+AUTO = "auto"          # --recipes: pick by the records; --geo_prior: the competition's, where there is one
 NONE = "none"          # --geo_prior: without
 RUN_FLAGS = "run.flags"
 CONFIGS = auto.CONFIGS
