@@ -100,6 +100,7 @@ def _features(loaded: Loaded, photos: Sequence[bytes]) -> Iterator[np.ndarray]:
     """float32 [some photos, D] of length 1."""
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+    @tf.autograph.experimental.do_not_convert
     def of_some(encoded: tf.Tensor) -> tf.Tensor:
         images = graph.pictures(encoded, *loaded.network.preparation)
         return loaded.step({"image": images, "place": tf.zeros([tf.shape(encoded)[0], 3])})[1]

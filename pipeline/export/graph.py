@@ -123,6 +123,7 @@ class Served(tf.Module):
 def _without_tracking(members: Sequence[Member], on_top: OnTop, ranked: Ranked) -> Callable[..., dict[str, tf.Tensor]]:
     """The served function; a module that held its parts would save them too."""
 
+    @tf.autograph.experimental.do_not_convert  # none of it has Python's if or for of a tensor
     def answer(image_bytes: tf.Tensor, latitude: tf.Tensor, longitude: tf.Tensor, date: tf.Tensor) -> dict[str, tf.Tensor]:
         by_picture = _by_picture(members, image_bytes, latitude, longitude, on_top)
         logs, unplaced = _with_place(by_picture["placed"], on_top, latitude, longitude, date), by_picture["unplaced"]

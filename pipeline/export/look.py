@@ -35,6 +35,7 @@ def _function(model: activation_map.MapModel, member: Member, loaded: Loaded) ->
     columns = None if member.columns is None else tf.constant(member.columns, tf.int32)
     count = loaded.model.output.shape[-1]
 
+    @tf.autograph.experimental.do_not_convert
     def look(image_bytes: tf.Tensor, classes: tf.Tensor) -> dict[str, tf.Tensor]:
         # The whole picture, whatever the recipe cuts: the map is laid over all of it.
         images = pictures(image_bytes, size, "squash", antialias, "none")[:, 0]

@@ -42,6 +42,7 @@ def write(folder: str, members: Sequence[graph.Member], served: graph.Served, da
 def _one_view(members: Sequence[graph.Member], size: int) -> tf.types.experimental.ConcreteFunction:
     """float32 [1, size, size, 3], levels 0 to 255 → float32 probabilities [1, classes]."""
 
+    @tf.autograph.experimental.do_not_convert
     def answer(image: tf.Tensor) -> tf.Tensor:
         total = 0.0
         for member in members:

@@ -108,16 +108,21 @@ class GeoPrior:
         padded = np.resize(rows, PREDICTION_BATCH)
         return predict(*(tf.constant(column[padded]) for column in columns)).numpy()[:len(rows)]
 
+    @tf.autograph.experimental.do_not_convert
     def _log_probabilities(self, latitude: tf.Tensor, longitude: tf.Tensor, date: tf.Tensor) -> tf.Tensor:
         log_scores = tf.math.log_sigmoid(self._network.logits(Points(latitude, longitude, date)))
         return log_scores - tf.reduce_logsumexp(log_scores, axis=1, keepdims=True)
 
+    @tf.autograph.experimental.do_not_convert
     def _mean_over_the_year(self, latitude: tf.Tensor, longitude: tf.Tensor) -> tf.Tensor:
         dates = (tf.range(DATES_OF_THE_YEAR, dtype=tf.float32) + 0.5) / DATES_OF_THE_YEAR
-        total = self._log_probabilities(latitude, longitude, tf.fill(tf.shape(latitude), dates[0]))
-        for date in dates[1:]:  # one after the other: all at once would take their number times the memory
-            one = self._log_probabilities(latitude, longitude, tf.fill(tf.shape(latitude), date))
-            total = tf.reduce_logsumexp(tf.stack([total, one]), axis=0)
+
+        def on(date: tf.Tensor) -> tf.Tensor:
+            return self._log_probabilities(latitude, longitude, tf.fill(tf.shape(latitude), date))
+
+        # One after the other: all at once would take their number times the memory.
+        total = tf.foldl(lambda total, date: tf.reduce_logsumexp(tf.stack([total, on(date)]), axis=0), dates[1:],
+                         on(dates[0]), parallel_iterations=1)
         return total - np.log(DATES_OF_THE_YEAR).astype(np.float32)
 
     @property

@@ -54,6 +54,7 @@ class Trainer(tf.Module):
             total += self.step(batches[index], seed)
         return total
 
+    @tf.autograph.experimental.do_not_convert  # unlike the loop around it, it has no Python of a tensor
     def step(self, batch: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         """One step on the records at the positions `batch` (int32 [batch_size]); returns its loss."""
         seeds = [tf.random.experimental.stateless_fold_in(seed, what) for what in range(4)]

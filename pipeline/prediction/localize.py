@@ -14,7 +14,7 @@ import pandas as pd
 import tensorflow as tf
 
 from pipeline import command, files
-from pipeline.devices import strategy as strategies
+from pipeline.devices import steps, strategy as strategies
 from pipeline.errors import UserError, WorkError
 from pipeline.models import activation_map
 from pipeline.ops import tta
@@ -168,8 +168,7 @@ class _Maps:
         if folds not in self._steps:
             step = activation_map.make_step([self._model(fold) for fold in folds], self._activation)
             # As in prediction: what belongs together comes back together.
-            self._steps[folds] = tf.function(lambda batch: self._strategy.run(
-                lambda one: (one["row"], *step(one), one["mask"]), args=(batch,)))
+            self._steps[folds] = steps.on_replicas(self._strategy, lambda one: (one["row"], *step(one), one["mask"]))
         return self._steps[folds]
 
     def _model(self, fold: Fold) -> activation_map.MapModel:

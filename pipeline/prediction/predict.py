@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from pipeline import command, files, lock
 from pipeline.answers import by_kind as answers, fusion, predictions
-from pipeline.devices import strategy as strategies
+from pipeline.devices import steps, strategy as strategies
 from pipeline.errors import UserError
 from pipeline.models import classifier as classifiers
 from pipeline.ops import tta
@@ -268,8 +268,7 @@ def _write_predictions(answers_of: Answers, batches: tf.data.Dataset, part: data
     examples = part.examples()
     id_of_row = dict(zip(examples["row"], examples["id"]))
     # Rows and masks come back from the step with the probabilities, so that they can't get out of line.
-    distributed_step = tf.function(lambda batch: strategy.run(
-        lambda one: (answers_of.step(one), one["row"], one["mask"]), args=(batch,)))
+    distributed_step = steps.on_replicas(strategy, lambda one: (answers_of.step(one), one["row"], one["mask"]))
     command.begin_work()
     waiting: list[tuple[np.ndarray, np.ndarray]] = []
     left = len(examples) - writer.done

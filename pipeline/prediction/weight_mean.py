@@ -9,6 +9,7 @@ from typing import Sequence
 import numpy as np
 import tensorflow as tf
 
+from pipeline.devices import steps
 from pipeline.models import draws
 from pipeline.models.classifier import Classifier
 from pipeline.progress import progress
@@ -55,7 +56,7 @@ def estimate_batch_norm(built: Classifier, part: datasets.Part, pictures: inputs
         for total, one in zip(totals, statistics):
             total.assign_add(one)
 
-    distributed_step = tf.function(lambda features, number: strategy.run(step, args=(features, number)))
+    distributed_step = steps.on_replicas(strategy, step)
     batches = min(BATCHES, max(part.size // batch_size, 1))
     dataset = inputs.train_batches(part, pictures, batch_size, seed=0).map(lambda features, labels: features)
     with progress(batches * batch_size, "BatchNorm's statistics", "pictures") as bar:

@@ -20,6 +20,9 @@ from pipeline.tasks.task import MANY_HOT
 AUTOTUNE = tf.data.AUTOTUNE
 CYCLE_LENGTH = 16       # shards read side by side, in file order
 BLOCK_LENGTH = 16       # records taken from one before the next
+# Nothing of it has Python's if or for of a tensor; AutoGraph's reading of every function of it, and of what they call, would
+# take 2 s of each start.
+_as_written = tf.autograph.experimental.do_not_convert
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +104,7 @@ def _mask_lookup(part: Part, wanted: bool) -> Callable[[tf.Tensor], Optional[tf.
     return lambda row: table[row - first_row]
 
 
+@_as_written
 def examples(part: Part) -> tf.data.Dataset:
     """Every parsed record once (see parse_record), in file order, without those that create_tfrecords.py set aside."""
     segments = tf.data.Dataset.from_tensor_slices(reading.segments(part).columns)
@@ -112,6 +116,7 @@ def examples(part: Part) -> tf.data.Dataset:
     return records.map(parser(part), num_parallel_calls=AUTOTUNE)
 
 
+@_as_written
 def train_examples(part: Part, seed: int, start: int = 0, class_balance: str = "none", host: Host = Host(),
                    epoch_size: Optional[int] = None, cache: Optional[caches.RecordCache] = None) -> tf.data.Dataset:
     """Endless parsed records with their 'epoch' (int64), from number `start` (counted over all epochs) on.
@@ -134,6 +139,7 @@ def train_examples(part: Part, seed: int, start: int = 0, class_balance: str = "
     return order.records(start).map(parsed, num_parallel_calls=AUTOTUNE)
 
 
+@_as_written
 def train_batches(part: Part, pictures: TrainPictures, batch_size: int, seed: int, start_step: int = 0,
                   ordered: bool = True, class_balance: str = "none", mix: mixing.Alphas = mixing.Alphas(),
                   host: Host = Host(), cache: Optional[caches.RecordCache] = None, ram_budget: int = 0) -> tf.data.Dataset:
@@ -209,6 +215,7 @@ def _mixed(batches: tf.data.Dataset, seed: int, start_step: int, alphas: mixing.
     return batches.enumerate(start_step).map(mix_one, num_parallel_calls=AUTOTUNE)
 
 
+@_as_written
 def predict_batches(part: Part, size: int, views: tta.Views, eval_resize: str, batch_size: int,
                     host: Host = Host(), antialias: bool = True, done: int = 0) -> tf.data.Dataset:
     """Every example once, in file order, the last batch padded; with one of several `host`s its part of each batch.
@@ -237,6 +244,7 @@ def predict_batches(part: Part, size: int, views: tta.Views, eval_resize: str, b
     return batches.with_options(_options(ordered=True))
 
 
+@_as_written
 def validation_batches(part: Part, size: int, eval_resize: str, batch_size: int, host: Host = Host(),
                        antialias: bool = True) -> tf.data.Dataset:
     """predict_batches of one view, as Keras wants them: (features, labels, float32 weights [batch]).

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from pipeline import files, preemption
+from pipeline.devices import steps
 from pipeline.progress import progress
 
 META_FILE = "meta.json"  # what they were made of
@@ -27,8 +28,7 @@ def fill(store: "Store", count: int, batches: tf.data.Dataset, step: Callable[[d
       title: of the progress.
     """
     # Rows and masks come back with the features, so that they can't get out of line.
-    distributed_step = tf.function(lambda batch: strategy.run(
-        lambda one: (step(one), one["row"], one["mask"]), args=(batch,)))
+    distributed_step = steps.on_replicas(strategy, lambda one: (step(one), one["row"], one["mask"]))
     saved = time.monotonic()
     with progress(count - store.count, title, "pictures") as bar:
         for batch in strategy.experimental_distribute_dataset(batches):

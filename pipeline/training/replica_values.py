@@ -8,6 +8,8 @@ from typing import Sequence
 
 import tensorflow as tf
 
+from pipeline.devices import steps
+
 
 def of_replicas(model: tf.keras.Model) -> list[tf.Variable]:
     """The variables of a network that each replica has for itself, however many there are."""
@@ -31,8 +33,8 @@ class ReplicaValues:
         self._kept = [tf.Variable(tf.zeros([1, *one.shape], one.dtype), shape=[None, *one.shape], trainable=False)
                       for one in self._variables]
         self.state = tf.train.Checkpoint(sums=self._kept)
-        self._gather = tf.function(lambda: strategy.run(self._gather_replica))
-        self._give = tf.function(lambda *values: strategy.run(self._give_replica, args=values))
+        self._gather = steps.on_replicas(strategy, self._gather_replica)
+        self._give = steps.on_replicas(strategy, self._give_replica)
 
     def take(self) -> None:
         """Puts the variables' values into `state`; between steps, of several hosts on all at once."""

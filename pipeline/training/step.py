@@ -66,6 +66,7 @@ class TrainableClassifier(tf.keras.Model):
     def call(self, features, training=False):
         return apply(self.classifier, features, training=training)
 
+    @tf.autograph.experimental.do_not_convert  # what Keras puts around it is; this has no Python of a tensor
     def train_step(self, data):
         features, labels = self._augment(*data) if self._augment else data
         variables = self._variables
@@ -117,6 +118,7 @@ class TrainableClassifier(tf.keras.Model):
     def _scales_loss(self) -> bool:
         return isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer)
 
+    @tf.autograph.experimental.do_not_convert
     def test_step(self, data):
         features, labels, weights = data
         validated = self._average.model if self._average else self.classifier
