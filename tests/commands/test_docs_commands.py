@@ -175,8 +175,7 @@ class Checkout:
             ["bash", "-c", command.text if flags_alone else smaller(command.text)], cwd=self.of(page),
             capture_output=True, text=True, timeout=900, check=False,
             env={**os.environ, "HOME": str(self.home), "PATH": f"{self.programs}:{os.environ['PATH']}",
-                 "PYTHON": str(self.programs / "python"), "PYTHONDONTWRITEBYTECODE": "1",
-                 "FLAGS_ALONE": FLAGS_ALONE if flags_alone else ""})
+                 "PYTHON": str(self.programs / "python"), "FLAGS_ALONE": FLAGS_ALONE if flags_alone else ""})
 
 
 @pytest.fixture(scope="module")
