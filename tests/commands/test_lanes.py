@@ -42,7 +42,8 @@ class Lane:
 
     def run(self, script, *flags):
         kept = {name: value for name, value in os.environ.items() if name != "TF_USE_LEGACY_KERAS"}
-        return self._server.run([str(REPOSITORY / script), *flags], environment={**kept, "PYTHONDONTWRITEBYTECODE": "1"})
+        return self._server.run([str(REPOSITORY / script), *flags], timeout=900,
+                                environment={**kept, "PYTHONDONTWRITEBYTECODE": "1"})
 
     def succeed(self, script, *flags):
         assert_done(self.run(script, *flags))
