@@ -108,6 +108,7 @@ class Served(tf.Module):
         answer = tf.function(blend, input_signature=[texts, *numbers])
         self.serve = answer
 
+        @tf.autograph.experimental.do_not_convert
         def without_place(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
             nowhere = tf.fill(tf.shape(image_bytes), np.float32("nan"))
             return answer(image_bytes, nowhere, nowhere, nowhere)

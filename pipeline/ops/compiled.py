@@ -37,7 +37,7 @@ def _first_program() -> None:
         os.dup2(written.fileno(), 2)
         try:
             with tf.init_scope(), tf.device("CPU:0"):
-                tf.function(lambda x: x + 1, jit_compile=True)(tf.constant(0))
+                tf.function(lambda x: x + 1, jit_compile=True, autograph=False)(tf.constant(0))
         finally:
             os.dup2(kept, 2)
             os.close(kept)
