@@ -181,7 +181,10 @@ def test_keras_v1_is_the_same_with_and_without_imagenet(monkeypatch, tmp_path):
         pytest.param("image_classifiers/seresnext50", 27_628_120 - 2_049_000, 27_559_896 - 2_049_000, marks=slow),
         pytest.param("image_classifiers/seresnext101", None, 48_955_416 - 2_049_000, marks=slow),
         pytest.param("image_classifiers/senet154", 115_336_536 - 2_049_000, None, marks=slow),
-        # Of the largest, tests/commands/test_published_recipes.py counts, which builds them anyway.
+        pytest.param("efficientnet/b7", 64_097_687 - 7, None, marks=slow),
+        # timm's tf_efficientnetv2_xl (208,119,808) and tf_efficientnet_l2 (480,309,308) without their last layers.
+        pytest.param("kecam/EfficientNetV2XL", None, 208_119_808 - 1_281_000, marks=slow),
+        pytest.param("kecam/EfficientNetV1L2", None, 480_309_308 - 5_505_000, marks=slow),
         # timm's beit_base_patch16_224: 86,530,984 with 769,000 on top.
         pytest.param("kecam/BeitBasePatch16", 86_530_984 - 769_000, None, marks=slow),
     ],
