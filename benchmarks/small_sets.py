@@ -7,26 +7,22 @@ gain most over the probe, on average, are trained with further seeds. OUT_DIR/re
 command goes on behind them, and with --max_minutes it begins no further one when they are over. Models go when they are scored.
 """
 
-import collections
 import dataclasses
-import io
 import os
 import shutil
-import subprocess
 import sys
 import time
 from typing import Any, Iterable, Iterator, Optional, Sequence
 
 from absl import flags, logging
-import numpy as np
 
+from benchmarks import reduced_sets
 from pipeline import command, files
 from pipeline.errors import UserError
 from pipeline.flag_types import define_float, define_path, require
 
 FLAGS = flags.FLAGS
-flags.DEFINE_multi_string("data_dir", [], "COMPETITION:FOLDER, e.g. inat2019:~/inat2019; repeated.")
-flags.DEFINE_list("sizes", ["20", "all"], "Pictures a class: numbers, or all.")
+reduced_sets.define()
 flags.DEFINE_list("candidates", [], "Names of CANDIDATES; one with a comma in double quotes. Default: all of them.")
 flags.DEFINE_string("model", None, "Instead of the recipe's.")
 define_path("weights", "Instead of the recipe's.")
@@ -36,8 +32,7 @@ flags.DEFINE_integer("seeds", 3, "Seeds of the two best; 1: they are not trained
 define_float("max_minutes", 0.0, "Begin nothing more after so many; 0: no limit.")
 define_path("out_dir", "Where records and results.csv go [runs/small_sets].")
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-RECIPE = os.path.join(ROOT, "configs", "base.flags")
+RECIPE = os.path.join(reduced_sets.ROOT, "configs", "base.flags")
 FOLDS, RECORD_SEED, BEST = 2, 0, 2
 PROBE = "probe"  # the row that the others are measured by
 COLUMNS = ("set", "size", "candidate", "seed", "metric", "score", "minutes", "pictures", "problem")
@@ -59,6 +54,7 @@ class Candidate:
 _TO_PROBE = {"epochs": None, "lr": None, "train": "probe"}
 _LAST_100 = {"head": _TO_PROBE, "all": {"train": "last:100", "lr": "5e-4"}}
 _REGULARIZED = ("--batch_size=16", "--mixup=0.2", "--dropout=0.25", "--weight_decay=0.05")
+_CROP = ("--augment=crop", "--eval_resize=short:{resize}")
 CANDIDATES = {
     "base": Candidate(),
     "rate x 3": Candidate({"all": {"lr": "1e-3"}}),
@@ -70,7 +66,7 @@ CANDIDATES = {
     "weight decay 0.05": Candidate(flags=("--weight_decay=0.05",)),
     "layer decay 0.75": Candidate({"all": {"layer_decay": "0.75"}}),
     "averaged weights": Candidate({"all": {"ema": "0.99"}}),
-    "crop": Candidate(flags=("--augment=crop", "--eval_resize=short:{resize}")),
+    "crop": Candidate(flags=_CROP),
     "large crops": Candidate(flags=("--min_crop=0.4",)),
     "no randaugment": Candidate(flags=("--randaugment=",)),
     "randaugment 2:9": Candidate(flags=("--randaugment=2:9",)),
@@ -91,7 +87,9 @@ CANDIDATES = {
     "small": Candidate(_LAST_100, _REGULARIZED),
     "small, rate / 3": Candidate({**_LAST_100, "all": {"train": "last:100", "lr": "1.7e-4"}}, _REGULARIZED),
     "small, head first": Candidate({"head": {"epochs": "4", "lr": "5e-3"}, "all": _LAST_100["all"]}, _REGULARIZED),
-    "small, crop": Candidate(_LAST_100, (*_REGULARIZED, "--augment=crop", "--eval_resize=short:{resize}")),
+    "small, crop": Candidate(_LAST_100, _REGULARIZED + _CROP),
+    "small, crop, 3 x as long": Candidate({**_LAST_100, "all": {**_LAST_100["all"], "epochs": "30"}}, _REGULARIZED + _CROP),
+    "small, crop, rate / 3": Candidate({**_LAST_100, "all": {**_LAST_100["all"], "lr": "1.7e-4"}}, _REGULARIZED + _CROP),
 }
 
 
@@ -120,89 +118,26 @@ def arguments(candidate: Optional[Candidate]) -> list[str]:
     return [*found, *(one.format(resize=size * 8 // 7) for one in candidate.flags)]
 
 
-def run(script: str, *given: str) -> int:
-    """One of the commands; its exit code. Ends this one where it was a mistake in the flags, or interrupted."""
-    code = subprocess.run([sys.executable, os.path.join(ROOT, script), *given], cwd=ROOT, check=False).returncode
-    if code in (command.USAGE_EXIT_CODE, command.INTERRUPTED_EXIT_CODE):
-        sys.exit(code)
-    return code
-
-
-def draw(labels: Sequence[Sequence[int]], count: Optional[int], seed: int) -> np.ndarray:
-    """Positions, ascending, of a random choice in which each class has `count` pictures, or all that it has (with several
-    labels a picture more, where another label wants the picture); None: all."""
-    if count is None:
-        return np.flatnonzero([len(one) > 0 for one in labels])
-    taken: collections.Counter = collections.Counter()
-    chosen = []
-    for position in np.random.default_rng(seed).permutation(len(labels)).tolist():
-        if any(taken[label] < count for label in labels[position]):
-            taken.update(labels[position])
-            chosen.append(position)
-    return np.array(sorted(chosen), np.int64)
-
-
 def prepare(name: str, folder: str, out_dir: str) -> None:
-    """The pictures of a competition's train, and for each size a table and records of it, where they do not stand."""
+    """Records, in folds, of the pictures of a competition's train and of so many of each class, where they do not stand."""
     if all(files.exists(os.path.join(out_dir, size, "records", "dataset.json")) for size in FLAGS.sizes):
         return
-    whole = os.path.join(out_dir, "records")
-    if run("create_tfrecords.py", f"--competition={name}", f"--data_dir={folder}", f"--out_dir={whole}"):
-        sys.exit(command.WORK_EXIT_CODE)
-    examples, labels_column = _unpack(whole, os.path.join(out_dir, "pictures"))
+    reduced_sets.prepare(name, folder, out_dir, [RECORD_SEED])
     for size in FLAGS.sizes:
-        chosen = examples.iloc[draw(list(examples["labels"]), None if size == "all" else int(size), RECORD_SEED)]
-        table = chosen.assign(**{labels_column: ["|".join(f"c{label:05d}" for label in one) for one in chosen["labels"]]})
-        target = os.path.join(out_dir, size)
-        files.make_dirs(target)
-        files.write_whole(os.path.join(target, "table.csv"), table[["path", labels_column]].to_csv(index=False))
-        if run("create_tfrecords.py", "--competition=table", f"--data_dir={os.path.join(out_dir, 'pictures')}",
-               f"--table={os.path.join(target, 'table.csv')}", "--val_share=0", f"--folds={FOLDS}",
-               f"--out_dir={os.path.join(target, 'records')}"):
+        if reduced_sets.run("create_tfrecords.py", "--competition=table",
+                            f"--data_dir={os.path.join(out_dir, reduced_sets.PICTURES)}",
+                            f"--table={reduced_sets.table_path(out_dir, size, RECORD_SEED)}", "--val_share=0", f"--folds={FOLDS}",
+                            f"--out_dir={os.path.join(out_dir, size, 'records')}"):
             sys.exit(command.WORK_EXIT_CODE)
-
-
-def _unpack(records: str, folder: str):
-    """Writes the pictures of train as files; (its examples with the column path, the name of a table's column of labels)."""
-    import tensorflow as tf
-    from pipeline.records import dataset, input as inputs
-
-    data = dataset.load(records)
-    part = data.part("train")
-    files.make_dirs(folder)
-    for one in inputs.examples(part).as_numpy_iterator():
-        files.write_whole(os.path.join(folder, f"{one['row']}.jpg"), one["encoded"])
-    tf.keras.backend.clear_session()
-    examples = part.examples()
-    return examples.assign(path=[f"{row}.jpg" for row in examples["row"]]), "label" if data.task.exclusive else "labels"
-
-
-def results(path: str):
-    """A DataFrame of COLUMNS: what stands."""
-    import pandas as pd
-
-    content = files.read_if_there(path)
-    if content is None:
-        return pd.DataFrame(columns=COLUMNS)
-    return pd.read_csv(io.BytesIO(content), dtype={"size": str, "problem": str}, keep_default_na=False,
-                       na_values={"score": [""], "minutes": [""]})
-
-
-def note(path: str, row: dict[str, Any]) -> None:
-    import pandas as pd
-
-    before = results(path)
-    after = pd.DataFrame([row])[list(COLUMNS)]
-    files.write_whole(path, (pd.concat([before, after]) if len(before) else after).to_csv(index=False))
 
 
 def train(records: str, candidate: str, seed: int, model_dir: str) -> dict[str, Any]:
     """Trains by folds and scores out of fold: metric, score, minutes, pictures and problem of a row."""
-    code = run("multi_stage_train.py", f"--flagfile={RECIPE}", f"--data_dir={records}", f"--model_dir={model_dir}", "--fold=all",
-               f"--random_seed={seed}", *arguments(None if candidate == PROBE else CANDIDATES[candidate]))
+    code = reduced_sets.run("multi_stage_train.py", f"--flagfile={RECIPE}", f"--data_dir={records}", f"--model_dir={model_dir}",
+                            "--fold=all", f"--random_seed={seed}", *arguments(None if candidate == PROBE else CANDIDATES[candidate]))
     out = os.path.join(model_dir, "scores.json")
-    code = code or run("evaluate.py", f"--data_dir={records}", f"--out={out}",
-                       f"--predictions={os.path.join(model_dir, 'out_of_fold')}")
+    code = code or reduced_sets.run("evaluate.py", f"--data_dir={records}", f"--out={out}",
+                                    f"--predictions={os.path.join(model_dir, 'out_of_fold')}")
     if code:
         return {"metric": "", "score": None, "minutes": None, "pictures": 0, "problem": f"exit code {code}"}
     scores = files.read_json(out)
@@ -224,7 +159,7 @@ def carry_out(sets: dict[str, str], out_dir: str, items: Iterable[tuple[str, str
     """Trains what does not stand; whether all of it stands now."""
     path = os.path.join(out_dir, "results.csv")
     for one, size, name, seed in items:
-        table = results(path)
+        table = reduced_sets.results(path, COLUMNS)
         if len(table[(table["set"] == one) & (table["size"] == size) & (table["candidate"] == name) & (table["seed"] == seed)]):
             continue
         if FLAGS.max_minutes and time.monotonic() - started > FLAGS.max_minutes * 60:
@@ -234,7 +169,7 @@ def carry_out(sets: dict[str, str], out_dir: str, items: Iterable[tuple[str, str
         if files.exists(model_dir):  # of one that was interrupted: whose it was is not known
             shutil.rmtree(model_dir)
         row = train(os.path.join(out_dir, one, size, "records"), name, seed, model_dir)
-        note(path, {"set": one, "size": size, "candidate": name, "seed": seed, **row})
+        reduced_sets.note(path, COLUMNS, {"set": one, "size": size, "candidate": name, "seed": seed, **row})
         shutil.rmtree(model_dir, ignore_errors=True)
     return True
 
@@ -282,36 +217,22 @@ def interval_of_seeds(table, name: str) -> tuple[float, float, float]:
     return means.mean() - half, means.mean(), means.mean() + half
 
 
-def find_sets() -> dict[str, str]:
-    """Folder by competition. Raises UserError."""
-    sets = {}
-    for given in FLAGS.data_dir:
-        name, colon, folder = given.partition(":")
-        if not colon or not folder or name in sets:
-            raise UserError(f"--data_dir={given}: write COMPETITION:FOLDER, each competition once")
-        sets[name] = os.path.expanduser(folder)
-    for size in FLAGS.sizes:
-        if size != "all" and not (size.isdigit() and int(size) > 1):
-            raise UserError(f"--sizes={size}: write numbers of pictures a class, from 2 up, or all")
+def main() -> None:
+    require("data_dir")
+    sets, started = reduced_sets.find(), time.monotonic()
     unknown = [name for name in FLAGS.candidates if name not in CANDIDATES]
     if unknown:
         raise UserError(f"--candidates: unknown {unknown[0]!r}; known: {', '.join(CANDIDATES)}")
-    return sets
-
-
-def main() -> None:
-    require("data_dir")
-    sets, started = find_sets(), time.monotonic()
-    out_dir = os.path.abspath(FLAGS.out_dir or os.path.join(ROOT, "runs", "small_sets"))
+    out_dir = os.path.abspath(FLAGS.out_dir or os.path.join(reduced_sets.ROOT, "runs", "small_sets"))
     path = os.path.join(out_dir, "results.csv")
     for name, folder in sets.items():
         prepare(name, folder, os.path.join(out_dir, name))
     names = [PROBE, *(FLAGS.candidates or CANDIDATES)]
     whole = carry_out(sets, out_dir, work(sets, names, [0]), started)
     if whole and FLAGS.seeds > 1:
-        best = [name for name in gains(results(path), [0]).index if name != PROBE][:BEST]
+        best = [name for name in gains(reduced_sets.results(path, COLUMNS), [0]).index if name != PROBE][:BEST]
         whole = carry_out(sets, out_dir, work(sets, best, range(1, FLAGS.seeds)), started)
-    tell(results(path))
+    tell(reduced_sets.results(path, COLUMNS))
     if not whole:
         print("not all is trained: the same command goes on")
 

@@ -16,17 +16,18 @@ from raw_data import REPOSITORY, assert_one_line_mistake
 ASKED = """
 import io, json, sys
 import pandas as pd
-from benchmarks import small_sets
+from benchmarks import reduced_sets, small_sets
 small_sets.FLAGS(["small_sets", "--size=64", "--model=kecam/EfficientNetV2Tiny", "--sizes=5,all"])
 several = [[0], [0, 1], [1], [], [2], [0], [0], [2]] * 5
-drawn = {count: small_sets.draw(several, count, 1).tolist() for count in (1, 3, 1000)}
-drawn["all"] = small_sets.draw(several, None, 1).tolist()
+drawn = {count: reduced_sets.draw(several, count, 1).tolist() for count in (1, 3, 1000)}
+drawn["all"] = reduced_sets.draw(several, None, 1).tolist()
 arguments = {name: small_sets.arguments(one) for name, one in [("probe", None), *small_sets.CANDIDATES.items()]}
 for seed, name, scores in json.load(sys.stdin):
     for size, score in zip(("5", "all"), scores):
-        small_sets.note("results.csv", {"set": "a", "size": size, "candidate": name, "seed": seed, "metric": "top1",
-                        "score": score, "minutes": 1.5, "pictures": 10, "problem": "" if score else "exit code 3"})
-table = small_sets.results("results.csv")
+        reduced_sets.note("results.csv", small_sets.COLUMNS, {"set": "a", "size": size, "candidate": name, "seed": seed,
+                          "metric": "top1", "score": score, "minutes": 1.5, "pictures": 10,
+                          "problem": "" if score else "exit code 3"})
+table = reduced_sets.results("results.csv", small_sets.COLUMNS)
 trained = []
 small_sets.train = lambda records, candidate, seed, model_dir: trained.append((candidate, seed)) or {
     "metric": "top1", "score": 0.5, "minutes": 1.0, "pictures": 10, "problem": ""}
