@@ -79,6 +79,8 @@ def of_strangers(members: Sequence[predictions.Predictions]) -> Optional[list[pr
 
 def _beside(one: predictions.Predictions) -> Optional[predictions.Predictions]:
     left_out = (one.meta.get("seen") or {}).get("strangers")
+    if one.meta.get("neighbours"):
+        return None  # what stands there is the head's
     for folder in (os.path.dirname(one.directory.rstrip("/")), one.meta["model_dir"]) if left_out else ():
         place = os.path.join(folder, predictions.STRANGERS)
         if files.exists(os.path.join(place, predictions.META_FILE)):

@@ -98,6 +98,26 @@ def test_scores_are_told_apart_and_a_rule_is_chosen(trained, tmp_path):
     assert again[found["fit"]["rule"]]["mixture"] >= max(again[rule]["mixture"] for rule in ("first", "sum")) - 1e-9
 
 
+def test_neighbours_are_not_said_to_have_answered_what_the_head_was_asked(trained, tmp_path):
+    data, model_dir, _ = trained
+    ok(run_command("predict.py", f"--data_dir={data.directory}", f"--model_dir={model_dir}", "--split=train", "--neighbours=3",
+                   f"--out={tmp_path}/near"))
+    ok(run_command("evaluate.py", f"--data_dir={data.directory}", f"--predictions={model_dir}/out_of_fold",
+                   f"--predictions={tmp_path}/near", "--blend=1:1", f"--out={tmp_path}/s.json"))
+    found = json.loads((tmp_path / "s.json").read_text())["open_set"]
+    head, near = (predictions.Predictions(str(one)) for one in (model_dir / "out_of_fold", tmp_path / "near"))
+    known = np.array([one.known for one in data.manifest.classes])
+    order = [near.ids.index(one) for one in head.ids]
+    blended = np.log((np.exp(head.rows(np.arange(len(order)))) + np.exp(near.rows(np.array(order)))) / 2)
+    answers = dict(zip(head.ids, open_set.rank(blended, known, 5, "first").tolist()))
+    left_out = json.loads((model_dir / "run.json").read_text())["seen"]["strangers"]
+    table = data.examples("train").set_index("id")
+    strange = [one for one in head.ids if data.class_ids[table["labels"][one][0]] in left_out[str(table["fold"][one])]]
+    assert found["pictures"]["unseen strangers"] == len(strange) < 60
+    scores = [1 / (answers[one].index(open_set.UNKNOWN) + 1) if open_set.UNKNOWN in answers[one] else 0 for one in strange]
+    assert found["rules"]["first"]["unseen strangers"] == pytest.approx(np.mean(scores), abs=1e-6)
+
+
 def test_what_is_left_out_is_told_and_seen_by_nobody(trained):
     data, model_dir, plain = trained
     told = json.loads((model_dir / "run.json").read_text())["seen"]["strangers"]
