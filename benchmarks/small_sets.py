@@ -89,6 +89,7 @@ CANDIDATES = {
     "small, head first": Candidate({"head": {"epochs": "4", "lr": "5e-3"}, "all": _LAST_100["all"]}, _REGULARIZED),
     "small, crop": Candidate(_LAST_100, _REGULARIZED + _CROP),
     "small, crop, 3 x as long": Candidate({**_LAST_100, "all": {**_LAST_100["all"], "epochs": "30"}}, _REGULARIZED + _CROP),
+    "small, crop, 150 steps": Candidate(_LAST_100, (*_REGULARIZED, *_CROP, "--min_steps=150")),
     "small, crop, rate / 3": Candidate({**_LAST_100, "all": {**_LAST_100["all"], "lr": "1.7e-4"}}, _REGULARIZED + _CROP),
 }
 

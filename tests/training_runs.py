@@ -10,7 +10,7 @@ STAGE = {"name": "all", "epochs": 1, "size": 32, "lr": 0.01, "lower_lrs": (), "t
          "clip_norm": 0.0, "lr_schedule": "constant", "lr_factor": 0.1,
          "warmup_epochs": 0.0, "scale_lr": False, "lr_batch": 256, "groups": "", "layer_decay": 1.0, "ema": 0.0,
          "accumulate": 1,
-         "monitor": "val_loss", "keep": "best", "early_stop": 0, "validate_every": 1.0, "keep_epochs": "",
+         "monitor": "val_loss", "keep": "best", "early_stop": 0, "validate_every": 1.0, "min_steps": 0, "keep_epochs": "",
          "class_balance": "none", "logit_adjust": 0.0, "loss": "softmax", "focal_alpha": 0.5, "focal_gamma": 0.25, "arcface_margin": 0.5,
          "mixup": 0.0, "mixup_draw": "batch", "cutmix": 0.0, "random_erasing": 0.0, "jitter": 0.0, "pca_noise": 0.0,
          "augment_on": "host"}

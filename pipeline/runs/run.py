@@ -99,6 +99,8 @@ class Run:
             del stage["keep_epochs"]  # what is kept changes nothing of what is trained
             if stage["loss"] != ARCFACE:
                 del stage["arcface_margin"]
+            if not stage["min_steps"]:
+                del stage["min_steps"]
             stage["lower_lrs"] = list(stage["lower_lrs"])  # as JSON gives it back
         fields["stage_order"] = [stage.name for stage in self.stages]
         return fields
@@ -220,7 +222,10 @@ def plan_stage(run: Run, stage: Stage, data: datasets.Dataset) -> Plan:
     steps_per_snapshot = epochs_to_steps(validate_every, full_batches)
     # An epoch is as long as its snapshots (half of 5 steps is 2, and two of them 4): so no snapshot at its end is a stump.
     steps_per_epoch = steps_per_snapshot / validate_every
-    steps = total_steps = max(epochs_to_steps(stage.epochs, steps_per_epoch), 1)
+    epochs = stage.epochs
+    if epochs_to_steps(epochs, steps_per_epoch) < stage.min_steps:
+        epochs = float(math.ceil(stage.min_steps / steps_per_epoch))
+    steps = total_steps = max(epochs_to_steps(epochs, steps_per_epoch), 1)
     held_out = validation_part(run, data)
     validation_steps = -(-held_out.size // stage.batch_size) if held_out else 0
     if run.max_steps:
@@ -229,7 +234,7 @@ def plan_stage(run: Run, stage: Stage, data: datasets.Dataset) -> Plan:
         validation_steps = min(validation_steps, run.max_steps)
     # cosine:whole is as iNat 2021's sixth place had it, which cut the fraction of a step off.
     warmup_steps = epochs_to_steps(stage.warmup_epochs, steps_per_epoch, down=stage.lr_schedule == COSINE_WHOLE)
-    return Plan(stage.epochs, validate_every, steps_per_epoch, steps_per_snapshot, steps, total_steps, warmup_steps,
+    return Plan(epochs, validate_every, steps_per_epoch, steps_per_snapshot, steps, total_steps, warmup_steps,
                 validation_steps)
 
 
@@ -294,7 +299,7 @@ def with_epochs_of(model_dir: str, stages: Sequence[Stage]) -> list[Stage]:
         folder = folders[names.index(stage.name)]
         done = [files.read_json(os.path.join(fold_dir(model_dir, fold), folder, DONE_FILE)) for fold in folds]
         kept = [one["epochs" if one.get("keep") == "last" else "best_epoch"] for one in done]
-        found.append(dataclasses.replace(stage, epochs=statistics.median_high(kept)))
+        found.append(dataclasses.replace(stage, epochs=statistics.median_high(kept), min_steps=0))
     return found
 
 

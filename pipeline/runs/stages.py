@@ -13,7 +13,7 @@ STAGE_FLAGS = ("batch_size", "augment", "min_crop", "crop_law", "antialias", "re
                "randaugment", "randaugment_engine", "eval_resize", "place_drop", "freeze_place", "label_smoothing",
                "optimizer", "momentum", "nesterov", "weight_decay", "l2", "decay_all", "clip_norm", "lr_schedule", "lr_factor",
                "warmup_epochs", "scale_lr", "lr_batch", "groups", "layer_decay", "ema", "accumulate", "monitor", "keep",
-               "early_stop", "validate_every", "keep_epochs", "class_balance", "logit_adjust", "loss", "focal_alpha",
+               "early_stop", "validate_every", "min_steps", "keep_epochs", "class_balance", "logit_adjust", "loss", "focal_alpha",
                "focal_gamma", "arcface_margin", "mixup", "mixup_draw", "cutmix", "random_erasing", "jitter", "pca_noise",
                "augment_on")
 
@@ -67,6 +67,7 @@ class Stage:
     keep: str            # best or last
     early_stop: int      # validations; 0: off
     validate_every: float  # epochs
+    min_steps: int       # 0: off
     keep_epochs: str     # 18:21:24 or empty
     class_balance: str   # none, sqrt or full
     logit_adjust: float  # 0: off

@@ -109,7 +109,7 @@ def _check_warmup(stage: Stage, plan: runs.Plan) -> None:
     """By the stage's whole length, whatever --max_steps makes of it."""
     if plan.warmup_steps > plan.total_steps:
         raise UserError(f"stage {stage.name}: a warm-up of {stage.warmup_epochs:g} epochs never ends in a stage of "
-                        f"{stage.epochs:g}; give it warmup_epochs={stage.epochs:g} at most")
+                        f"{plan.epochs:g}; give it warmup_epochs={plan.epochs:g} at most")
 
 
 def _check_augmentation(run: runs.Run, stage: Stage) -> None:
@@ -239,7 +239,7 @@ def _check_kept(run: runs.Run, data: datasets.Dataset) -> None:
     for epochs in runs.kept_epochs(run, last):
         if not plan.has_snapshot_after(epochs):
             raise UserError(f"stage {last.name}: keep_epochs={last.keep_epochs}: it has no checkpoint after epoch "
-                            f"{epochs:g}, but every {last.validate_every:g} (--validate_every) up to {last.epochs:g}")
+                            f"{epochs:g}, but every {last.validate_every:g} (--validate_every) up to {plan.epochs:g}")
 
 
 def _check_parts(run: runs.Run, data: datasets.Dataset) -> None:

@@ -13,7 +13,7 @@ DEFAULTS = {"batch_size": 32, "augment": "inception", "min_crop": 0.08, "crop_la
             "lr_schedule": "cosine", "lr_factor": 0.1, "warmup_epochs": 0.3, "scale_lr": True, "lr_batch": 256,
             "groups": "", "layer_decay": 1.0, "ema": 0.0, "accumulate": 1, "monitor": "val_loss", "keep": "best",
             "early_stop": 0,
-            "validate_every": 1.0, "keep_epochs": "", "class_balance": "none", "logit_adjust": 0.0, "loss": "softmax",
+            "validate_every": 1.0, "min_steps": 0, "keep_epochs": "", "class_balance": "none", "logit_adjust": 0.0, "loss": "softmax",
             "focal_alpha": 0.5, "focal_gamma": 0.25, "arcface_margin": 0.5, "mixup": 0.0, "mixup_draw": "batch", "cutmix": 0.0,
             "random_erasing": 0.0, "jitter": 0.0, "pca_noise": 0.0, "rotate": 0.0, "grid_mask": 0.0, "nesterov": False,
             "l2": 0.0, "decay_all": False, "augment_on": "host"}

@@ -52,6 +52,14 @@ def test_a_trial_is_cut_to_its_steps(tiny_data, tmp_path, max_steps, steps_per_s
     assert (plan.steps_per_snapshot, plan.snapshots) == (steps_per_snapshot, snapshots)
 
 
+@pytest.mark.parametrize("epochs, min_steps, expected", [(3, 0, 3), (3, 15, 3), (3, 16, 4), (0.4, 3, 1), (2.6, 13, 2.6), (1, 99, 20)])
+def test_a_stage_of_few_steps_has_as_many_whole_epochs_as_make_them_up(tiny_data, tmp_path, epochs, min_steps, expected):
+    one = stage(epochs=epochs, min_steps=min_steps)
+    plan = runs.plan_stage(run(tiny_data, tmp_path, one), one, tiny_data)
+    assert plan.epochs == expected and plan.total_steps == round(expected * 5) >= min_steps
+    assert ("min_steps" in run(tiny_data, tmp_path, one).identity()["stages"]["all"]) == (min_steps > 0)
+
+
 def weights_at_the_end(folder):
     model = classifiers.build("kecam/EfficientNetV2Tiny", 32, 3).model
     path = tf.train.latest_checkpoint(str(folder / "stage_1_all" / "last"))
