@@ -5,7 +5,7 @@ import io
 import os
 import subprocess
 import sys
-from typing import Any, Optional, Sequence
+from typing import Any, Collection, Optional, Sequence
 
 from absl import flags
 import numpy as np
@@ -36,6 +36,14 @@ def find() -> dict[str, str]:
         if size != "all" and not (size.isdigit() and int(size) > 1):
             raise UserError(f"--sizes={size}: write numbers of pictures a class, from 2 up, or all")
     return sets
+
+
+def known_of(flag: str, given: Sequence[str], known: Collection[str]) -> list[str]:
+    """The names that a flag gives, or all known ones where it gives none. Raises UserError."""
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise UserError(f"--{flag}: unknown {unknown[0]!r}; known: {', '.join(known)}")
+    return list(given or known)
 
 
 def draw(labels: Sequence[Sequence[int]], count: Optional[int], seed: int) -> np.ndarray:

@@ -18,7 +18,6 @@ from absl import flags, logging
 
 from benchmarks import reduced_sets
 from pipeline import command, files
-from pipeline.errors import UserError
 from pipeline.flag_types import define_float, define_path, require
 
 FLAGS = flags.FLAGS
@@ -221,14 +220,11 @@ def interval_of_seeds(table, name: str) -> tuple[float, float, float]:
 def main() -> None:
     require("data_dir")
     sets, started = reduced_sets.find(), time.monotonic()
-    unknown = [name for name in FLAGS.candidates if name not in CANDIDATES]
-    if unknown:
-        raise UserError(f"--candidates: unknown {unknown[0]!r}; known: {', '.join(CANDIDATES)}")
+    names = [PROBE, *reduced_sets.known_of("candidates", FLAGS.candidates, CANDIDATES)]
     out_dir = os.path.abspath(FLAGS.out_dir or os.path.join(reduced_sets.ROOT, "runs", "small_sets"))
     path = os.path.join(out_dir, "results.csv")
     for name, folder in sets.items():
         prepare(name, folder, os.path.join(out_dir, name))
-    names = [PROBE, *(FLAGS.candidates or CANDIDATES)]
     whole = carry_out(sets, out_dir, work(sets, names, [0]), started)
     if whole and FLAGS.seeds > 1:
         best = [name for name in gains(reduced_sets.results(path, COLUMNS), [0]).index if name != PROBE][:BEST]
