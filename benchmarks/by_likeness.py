@@ -76,7 +76,8 @@ def score(records: str, places: Sequence[str], out: str) -> dict[str, Any]:
 def rows(records: str, name: str, seed: int, model_dir: str) -> Iterator[dict[str, Any]]:
     """Of a candidate that is trained: alone, and with its neighbours."""
     alone = os.path.join(model_dir, "out_of_fold")
-    minutes = sum(files.read_json(os.path.join(model_dir, f"fold_{fold}", "result.json"))["minutes"] for fold in range(FLAGS.folds))
+    results = (files.read_json(os.path.join(model_dir, f"fold_{fold}", "result.json")) for fold in range(FLAGS.folds))
+    minutes = sum(one["minutes"] for one in results)
     for ending, places in (("", [alone]), (NEAR, [alone, near(model_dir)])):
         found = score(records, places, os.path.join(model_dir, "scores.json"))
         yield {"candidate": name + ending, "seed": seed, **found, "minutes": round(minutes, 2), "problem": ""}
