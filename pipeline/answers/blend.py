@@ -1,20 +1,21 @@
-"""Blend weights: equal, given, or found on predictions whose labels are known."""
+"""Blend weights: equal, given, or found on predictions whose labels are known, with a temperature of each member."""
 
 import dataclasses
 import os
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Optional, Sequence
 
 import numpy as np
 from scipy import optimize
 
 from pipeline import files
-from pipeline.answers import fusion, predictions, unseen
+from pipeline.answers import fusion, predictions, temperature, unseen
 from pipeline.answers.example_table import ExampleTable
+from pipeline.answers.mixture import Mixture
 from pipeline.errors import UserError
-from pipeline.tasks.task import Task
 
 EQUAL, FITTED = "equal", "oof"
-MOST_VALUES = 20_000_000  # parts of truths × members that weights are fitted on
+MOST_VALUES = 20_000_000  # parts of truths × members × groups that weights are fitted on
+MOST_TEMPERED = 200_000_000  # probabilities of a member that its temperature is fitted on: some 20 s of a core
 _TINY = 1e-12  # probability; keeps the logarithm finite where every member is sure of something else
 
 
@@ -63,85 +64,83 @@ def fit(truth: np.ndarray) -> np.ndarray:
     return weights / weights.sum()
 
 
-def cross_fit(truth: np.ndarray, groups: np.ndarray) -> dict[int, np.ndarray]:
-    """For each group the weights [members] to score it by: they were fitted on all others.
-
-    (Scored where they were fitted, weights look better than they are.) With one group there is nothing to fit on, and
-    they are equal.
-
-    Args: float [examples, members], what each member gives to the truth; int [examples].
-    """
-    return {group: fit(truth[groups != group]) for group in np.unique(groups).tolist()}
-
-
-def truth_probabilities(members: Sequence[predictions.Predictions], labels: Mapping[str, Sequence[int]],
-                        task: Task) -> tuple[np.ndarray, np.ndarray]:
-    """(positions of the pictures among the first member's ids: int [n]; what each member gives to the truth of each, in
-    the parts that the task has it: float64 [n, parts, members]). Pictures and classes are aligned by name.
-
-    Of so many that there are more than MOST_VALUES, every second, third, … picture is taken. Raises UserError where none
-    has a label, or a model has seen the pictures.
-
-    Args: labels: class indices by id.
-    """
-    unseen.require(members, f"--blend={FITTED}")
-    blended = fusion.Blend(members)
-    known = np.array([position for position, one in enumerate(blended.ids) if one in labels], np.int64)
-    if not len(known):
-        raise UserError(f"--blend={FITTED}: no picture of {members[0].directory} has a label to fit on")
-    parts = task.truth_probabilities(np.zeros((1, len(blended.class_ids))), [[0]]).shape[1]
-    positions = known[::-(-len(known) * parts * len(members) // MOST_VALUES)]
-    return positions, blended.truth_probabilities([labels[blended.ids[one]] for one in positions], task, positions)
-
-
-def fit_members(members: Sequence[predictions.Predictions], labels: Mapping[str, Sequence[int]], task: Task) -> np.ndarray:
-    """The weights [members] with the smallest log loss on pictures whose labels are known; labels: class indices by id."""
-    _, truth = truth_probabilities(members, labels, task)
-    return fit(truth.reshape(-1, len(members)))
-
-
 @dataclasses.dataclass(frozen=True)
-class ScoringWeights:
-    """Weights of predictions whose labels are known.
+class ScoringMixtures:
+    """How predictions whose labels are known are put together.
 
     Attributes:
-      told: [members], fitted on everything where they are fitted: what a submission should have.
+      told: fitted on everything where it is fitted: what a submission should have.
       groups: int [examples], the cross-fitting groups, in the order of the first member's ids.
-      by_group: for each of them the weights [members] to score it by; fitted without it where they are fitted.
+      by_group: for each of them the Mixture to score it by; fitted without it where it is fitted.
     """
 
-    told: np.ndarray
+    told: Mixture
     groups: np.ndarray
-    by_group: dict[int, np.ndarray]
+    by_group: dict[int, Mixture]
 
     def by_example(self, by_group: dict[int, Any]) -> np.ndarray:
-        """Array [examples, …] of what a dict has for their groups, such as `self.by_group`."""
+        """Array [examples, …] of what a dict has for their groups, such as weights."""
         groups, which = np.unique(self.groups, return_inverse=True)
         return np.stack([by_group[group] for group in groups.tolist()])[which]
 
+    @property
+    def scoring(self) -> Mixture:
+        """Each example by the mixture of its group."""
+        weights = self.by_example({group: one.weights for group, one in self.by_group.items()})
+        if self.told.temperatures is None:
+            return Mixture(weights)
+        temperatures = self.by_example({group: one.temperatures for group, one in self.by_group.items()})
+        return Mixture(weights, temperatures, self.told.task)
 
-def for_scoring(members: Sequence[predictions.Predictions], text: str, table: ExampleTable) -> ScoringWeights:
-    """The weights of --blend for predictions whose labels are known. Raises UserError."""
+
+def for_scoring(members: Sequence[predictions.Predictions], text: str, table: ExampleTable) -> ScoringMixtures:
+    """What --blend stands for, of predictions whose labels are known. Raises UserError."""
     groups = table.groups(members[0].ids)
     if text != FITTED:
-        weights = parse(text, len(members))
-        return ScoringWeights(weights, groups, {group: weights for group in np.unique(groups).tolist()})
-    told, by_group = fit_and_cross_fit(members, table.label_lists, groups, table.data.task)
-    # What has no label is not scored; a group of such pictures alone gets the weights of all.
-    return ScoringWeights(told, groups, {**dict.fromkeys(np.unique(groups).tolist(), told), **by_group})
+        given = Mixture(parse(text, len(members)))
+        return ScoringMixtures(given, groups, dict.fromkeys(np.unique(groups).tolist(), given))
+    known = np.isin(members[0].ids, list(table.label_lists))
+    told, *others = fit_members(members, table, [None, *np.unique(groups[known]).tolist()])
+    # What has no label is not scored; a group of such pictures alone is put together as all are.
+    by_group = dict(zip(np.unique(groups[known]).tolist(), others))
+    return ScoringMixtures(told, groups, {**dict.fromkeys(np.unique(groups).tolist(), told), **by_group})
 
 
-def fit_and_cross_fit(members: Sequence[predictions.Predictions], labels: Mapping[str, Sequence[int]], groups: np.ndarray,
-                      task: Task) -> tuple[np.ndarray, dict[int, np.ndarray]]:
-    """The weights [members] fitted on all labelled pictures, and those to score each of their groups by.
+def fit_members(members: Sequence[predictions.Predictions], table: ExampleTable,
+                left_out: Sequence[Optional[int]] = (None,)) -> list[Mixture]:
+    """For each of `left_out` the mixture with the smallest log loss on the pictures of a table but those of that group of it
+    (None: on all): first each member's temperature, by itself, then the weights.
 
-    Args:
-      labels: class indices by id.
-      groups: int [ids of the first member].
+    (Weights alone would leave out who says less than he knows, as networks do that were trained on smoothed or mixed labels.)
+    Where nothing remains to fit on, temperatures are 1 and weights equal. One member alone has no temperature. Raises UserError
+    where no picture has a label, or a model has seen the pictures.
     """
-    positions, truth = truth_probabilities(members, labels, task)
-    flat = truth.reshape(-1, len(members))
-    return fit(flat), cross_fit(flat, np.repeat(groups[positions], truth.shape[1]))
+    unseen.require(members, f"--blend={FITTED}")
+    blended = fusion.Blend(members)
+    known = np.array([position for position, one in enumerate(blended.ids) if one in table.label_lists], np.int64)
+    if not len(known):
+        raise UserError(f"--blend={FITTED}: no picture of {members[0].directory} has a label to fit on")
+    if len(members) == 1:
+        return [Mixture.equal(1)] * len(left_out)
+    temperatures = member_temperatures(members, table, left_out)
+    parts = table.data.task.truth_probabilities(np.zeros((1, len(blended.class_ids))), [[0]]).shape[1]
+    chosen = known[::-(-len(known) * parts * temperatures.size // MOST_VALUES)]
+    truth = blended.truth_probabilities([table.label_lists[blended.ids[one]] for one in chosen], table.data.task, chosen,
+                                        temperatures)
+    groups = table.groups(blended.ids)[chosen]
+    return [Mixture(fit(of_one[groups != group].reshape(-1, len(members))), own, table.data.task)
+            for group, own, of_one in zip(left_out, temperatures, truth)]
+
+
+def member_temperatures(members: Sequence[predictions.Predictions], table: ExampleTable,
+                        left_out: Sequence[Optional[int]]) -> np.ndarray:
+    """Float [left_out, members]: each member's temperature, fitted by itself on all but a group.
+
+    Of members that say more than MOST_TEMPERED probabilities every second, third, … picture is taken.
+    """
+    every = -(-len(members[0].ids) * len(members[0].class_ids) // MOST_TEMPERED)
+    curves = [temperature.curves(one, table, every) for one in members]
+    return np.array([[temperature.fit(temperature.without(group, of_one)) for of_one in curves] for group in left_out])
 
 
 VAL = os.path.join("predictions", "val")  # of a model directory, where predict.py puts it

@@ -8,6 +8,7 @@ import numpy as np
 
 from pipeline import files, json_types
 from pipeline.answers import how_made, predictions
+from pipeline.answers.mixture import Mixture
 from pipeline.answers.temperature import Temper
 from pipeline.errors import UserError
 from pipeline.records import dataset as datasets
@@ -27,11 +28,13 @@ class Fitted:
     Attributes:
       meta: of meta.json, what tells which models made them and how.
       weight: in the blend.
+      temperature: of its own, under the blend; 1: none.
     """
 
     directory: str
     weight: float
     meta: dict[str, Any]
+    temperature: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +63,10 @@ class Calibration:
     format: int = FORMAT_VERSION
 
 
-def fitted_on(members: Sequence[predictions.Predictions], weights: Sequence[float]) -> tuple[Fitted, ...]:
-    return tuple(Fitted(one.directory, float(weight), {name: one.meta.get(name) for name in _KEPT})
-                 for one, weight in zip(members, weights))
+def fitted_on(members: Sequence[predictions.Predictions], mixture: Mixture) -> tuple[Fitted, ...]:
+    return tuple(Fitted(one.directory, float(mixture.weights[index]), {name: one.meta.get(name) for name in _KEPT},
+                        mixture.temperature_of(index))
+                 for index, one in enumerate(members))
 
 
 def default_path(first: predictions.Predictions) -> str:
@@ -94,9 +98,9 @@ def read(path: str) -> Calibration:
     return found
 
 
-def temper(path: Optional[str], members: Sequence[predictions.Predictions], weights: Sequence[float],
+def temper(path: Optional[str], members: Sequence[predictions.Predictions], mixture: Mixture,
            data: datasets.Dataset) -> Optional[Temper]:
-    """The temperature of --calibration for a blend by these weights [members]; None: none was asked for.
+    """The temperature of --calibration for members that are so mixed; None: none was asked for.
 
     Raises UserError, which says what differs, where it was fitted on other models, classes or weights. Where it was fitted
     on predictions that were made otherwise (by other views, say) a line says so.
@@ -106,12 +110,11 @@ def temper(path: Optional[str], members: Sequence[predictions.Predictions], weig
     found = read(path)
     if (found.kind, found.classes) != (data.task.kind, data.classes_digest()):
         raise UserError(f"{FLAG}: {path} was fitted for other classes than those of {data.directory}")
-    how_made.tell_differences(FLAG, _pair(found, path, members, weights), members)
+    how_made.tell_differences(FLAG, _pair(found, path, members, mixture), members)
     return Temper(data.task, found.temperature)
 
 
-def _pair(found: Calibration, path: str, members: Sequence[predictions.Predictions],
-          weights: Sequence[float]) -> list[Fitted]:
+def _pair(found: Calibration, path: str, members: Sequence[predictions.Predictions], mixture: Mixture) -> list[Fitted]:
     """For each member the predictions of its models that the temperature was fitted on. Raises UserError."""
     left, paired = list(found.members), []
     for member in members:
@@ -123,10 +126,14 @@ def _pair(found: Calibration, path: str, members: Sequence[predictions.Predictio
         paired.append(one)
     if left:
         raise UserError(f"{FLAG}: {path} was fitted on {left[0].directory} too; predictions of its models are missing here")
-    for member, weight, one in zip(members, weights, paired):
+    for index, (member, one) in enumerate(zip(members, paired)):
+        weight, temperature = mixture.weights[index], mixture.temperature_of(index)
         if abs(one.weight - weight) > _CLOSE:
             raise UserError(f"{FLAG}: {path} was fitted where {one.directory} weighs {one.weight:.3f}; {member.directory} "
                             f"weighs {weight:.3f} here: give the same --blend, or fit anew")
+        if abs(one.temperature - temperature) > _CLOSE:
+            raise UserError(f"{FLAG}: {path} was fitted where {one.directory} has a temperature of {one.temperature:.3f} of its "
+                            f"own; {member.directory} has {temperature:.3f} here: give the same --blend, or fit anew")
     return paired
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from pipeline import files
 from pipeline.answers import foreign, predictions
+from pipeline.answers.mixture import Mixture
 from pipeline.errors import UserError
 from pipeline.metrics import log_space
 from pipeline.records import dataset as datasets
@@ -59,13 +60,13 @@ class Blend:
 
     Args:
       members: at least one.
-      weights: [members], or [examples, members] in the order of the first member's ids; each row sums to 1. None: equal.
+      mixture: their weights, and temperatures of their own; None: equal weights.
       log_priors: float32 [classes] for each member, in the order of the first one's classes: its probabilities are divided
         by exp of it, and renormalized, before they are blended. None: they are blended as they are.
       temper: puts a temperature on the blend, see temperature.Temper; None: none.
     """
 
-    def __init__(self, members: Sequence[predictions.Predictions], weights: Optional[np.ndarray] = None,
+    def __init__(self, members: Sequence[predictions.Predictions], mixture: Optional[Mixture] = None,
                  log_priors: Optional[Sequence[np.ndarray]] = None, temper: Optional[Callable] = None):
         first = members[0]
         _check_splits(members)
@@ -78,11 +79,10 @@ class Blend:
         columns = [self._align(member.class_ids, self.class_ids, "class", member.directory) for member in members]
         in_order = np.arange(len(self.class_ids))
         self._columns = [None if np.array_equal(one, in_order) else one for one in columns]
-        if weights is None:
-            weights = np.full(len(members), 1 / len(members))
-        self.weights = weights
+        self.mixture = mixture or Mixture.equal(len(members))
         self.temper = temper
         self._log_priors = log_priors
+        weights = self.mixture.weights
         log_weights = np.log(weights, where=weights > 0, out=np.full_like(weights, _NO_WEIGHT, np.float32))
         self._log_weights = np.broadcast_to(log_weights, (len(self.ids), len(members)))
 
@@ -103,31 +103,34 @@ class Blend:
         for chunk, parts in self._parts():
             total = None
             for index, (part, log_weights) in enumerate(zip(parts, self._log_weights[chunk].T)):
+                part = self.mixture.temper(index, part, chunk)
                 if self._log_priors is not None:
                     part = log_space.normalize(part - self._log_priors[index])
                 part += log_weights[:, np.newaxis]
                 total = part if total is None else log_space.add(total, part)
             yield [self.ids[i] for i in chunk], total if self.temper is None else self.temper(total, chunk)
 
-    def truth_probabilities(self, labels: Sequence[Sequence[int]], task: Task,
-                            positions: Optional[np.ndarray] = None) -> np.ndarray:
-        """What each member gives to the truth: float64 [positions, parts, members], see Task.truth_probabilities.
+    def truth_probabilities(self, labels: Sequence[Sequence[int]], task: Task, positions: np.ndarray,
+                            temperatures: np.ndarray) -> np.ndarray:
+        """What each member gives to the truth by several temperatures of its own: float64 [temperatures, positions, parts,
+        members], see Task.truth_probabilities.
 
         Args:
           labels: class indices of each example at `positions`.
-          positions: int, ascending, among `ids`; None: all.
+          positions: int, ascending, among `ids`.
+          temperatures: float [temperatures, members].
         """
-        positions = np.arange(len(self.ids)) if positions is None else positions
         found: list[list[np.ndarray]] = [[] for _ in self.members]
         start = 0
         for chunk, parts in self._parts():
             stop = int(np.searchsorted(positions, chunk[-1], side="right"))
             rows = positions[start:stop] - chunk[0]
-            for part, of_member in zip(parts, found):
+            for part, of_member, own in zip(parts, found, temperatures.T):
                 if len(rows):
-                    of_member.append(task.truth_probabilities(part[rows], labels[start:stop]))
+                    tempered = (part[rows] if one == 1 else task.temper(part[rows], one) for one in own)
+                    of_member.append(np.stack([task.truth_probabilities(logs, labels[start:stop]) for logs in tempered]))
             start = stop
-        return np.stack([np.concatenate(of_member) for of_member in found], axis=-1)
+        return np.stack([np.concatenate(of_member, axis=1) for of_member in found], axis=-1)
 
     def _parts(self) -> Iterator[tuple[np.ndarray, Iterator[np.ndarray]]]:
         """Positions, and each member's float32 log-probabilities [chunk, classes] of them, aligned; chunk by chunk."""

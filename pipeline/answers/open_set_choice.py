@@ -1,12 +1,13 @@
 """--open_set: the rule that was asked for, or the best one on the same models' predictions of known ones and strangers."""
 
 import os
-from typing import Optional, Sequence
+from typing import Optional, Sequence, Union
 
 from pipeline import files
 from pipeline.answers import (how_made, open_set, open_set_fit, open_set_rules, predictions, priors as prior_layers, ranking,
                               unlabelled, unseen)
 from pipeline.answers.example_table import ExampleTable
+from pipeline.answers.mixture import Mixture
 from pipeline.errors import UserError
 from pipeline.records import dataset as datasets
 
@@ -14,7 +15,7 @@ FLAG = f"--open_set={open_set_rules.FIT}"
 _ADVICE = "train by --fold=all --hold_out_classes=0.2, or give a rule: first, sum, threshold:0.4"
 
 
-def choose(text: str, share: float, members: Sequence[predictions.Predictions], blend_text: str,
+def choose(text: str, share: float, members: Sequence[predictions.Predictions], blend_text: Union[str, Mixture],
            request: prior_layers.Request, data: datasets.Dataset, calibration: Optional[str] = None) -> str:
     """The rule for pictures without labels, as open_set_rules.parse reads it; a fitted one is told. Raises UserError.
 

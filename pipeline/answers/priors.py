@@ -70,7 +70,7 @@ class Priors:
         before, after = self.log_priors(blended.members)
         if after is not None:
             return PriorCorrected(blended, after)
-        return fusion.Blend(blended.members, blended.weights, before, blended.temper) if before else blended
+        return fusion.Blend(blended.members, blended.mixture, before, blended.temper) if before else blended
 
     def log_priors(self, members: Sequence[predictions.Predictions],
                    ) -> tuple[Optional[list[np.ndarray]], Optional[np.ndarray]]:

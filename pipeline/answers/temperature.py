@@ -6,7 +6,7 @@ through them is minimized. (Nothing is kept of an example, so millions cost no m
 """
 
 import dataclasses
-from typing import Union
+from typing import Optional, Union
 
 import numpy as np
 from scipy import interpolate, optimize
@@ -53,23 +53,28 @@ def fit(losses: np.ndarray) -> float:
     return float(np.exp(found.x))
 
 
-def curves(blended, table: ExampleTable) -> dict[int, np.ndarray]:
+def curves(blended, table: ExampleTable, every: int = 1) -> dict[int, np.ndarray]:
     """For each group of ExampleTable.groups the log loss at TEMPERATURES, added up over its examples that have a label:
-    float64 [TEMPERATURES]. `blended` is a Blend without a temperature."""
+    float64 [TEMPERATURES]. `blended` is a Blend without a temperature, or Predictions; each `every`-th example is taken."""
     task, groups = table.data.task, table.groups(blended.ids)
     found = {group: np.zeros(len(TEMPERATURES)) for group in np.unique(groups).tolist()}
     start = 0
     with progress(len(blended.ids), "fit the temperature", "pictures") as bar:
         for ids, logs in blended.chunks():
-            known = np.array([one in table.label_lists for one in ids])
-            labels = [table.label_lists[one] for one in ids if one in table.label_lists]
-            of_chunk = groups[start:start + len(ids)][known]
+            known = np.flatnonzero([(start + at) % every == 0 and one in table.label_lists for at, one in enumerate(ids)])
+            labels = [table.label_lists[ids[at]] for at in known]
+            of_chunk = groups[start + known]
             losses = np.stack([task.log_losses(task.temper(logs[known], one), labels) for one in TEMPERATURES], axis=1)
             for group in np.unique(of_chunk).tolist():
                 found[group] += losses[of_chunk == group].sum(axis=0)
             start += len(ids)
             bar.update(len(ids))
     return found
+
+
+def without(group: Optional[int], of_groups: dict[int, np.ndarray]) -> np.ndarray:
+    """The sum of `curves` but a group's; None: of all."""
+    return sum((curve for one, curve in of_groups.items() if one != group), np.zeros(len(TEMPERATURES)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,9 +98,4 @@ def cross_fit(told, by_group: dict[int, object], table: ExampleTable) -> Tempera
       by_group: for each group the Blend that it is scored by; each is read once, also where several groups share it.
     """
     found = {blended: curves(blended, table) for blended in {told, *by_group.values()}}
-
-    def without(group: int) -> float:
-        others = [curve for one, curve in found[by_group[group]].items() if one != group]
-        return fit(sum(others, np.zeros(len(TEMPERATURES))))
-
-    return Temperatures(fit(sum(found[told].values())), {group: without(group) for group in by_group})
+    return Temperatures(fit(without(None, found[told])), {group: fit(without(group, found[one])) for group, one in by_group.items()})

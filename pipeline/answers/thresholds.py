@@ -82,7 +82,7 @@ def for_submission(blended: fusion.Blend, data: datasets.Dataset, allowed: np.nd
     labels = labels_by_id(data, labelled[0].meta["split"]) if labelled else {}  # none in records of the test pictures alone
     if labels:
         how_made.tell_differences("--threshold", labelled, blended.members)
-        return curve(fusion.Blend(labelled, blended.weights, temper=blended.temper), labels, allowed).best_threshold()
+        return curve(fusion.Blend(labelled, blended.mixture, temper=blended.temper), labels, allowed).best_threshold()
     for one in blended.members:
         if not one.meta.get("threshold"):
             raise UserError(f"--threshold: {one.directory} tells none, and its model has no predictions of pictures with "

@@ -3,13 +3,12 @@
 Weights and exponents that are to be fitted are fitted on predictions of the same models whose labels are known.
 """
 
-from typing import Optional, Sequence
-
-import numpy as np
+from typing import Optional, Sequence, Union
 
 from pipeline.answers import (blend, calibration as calibrations, fusion, geo_exponent, how_made, predictions,
                               priors as prior_layers)
 from pipeline.answers.example_table import ExampleTable
+from pipeline.answers.mixture import Mixture
 from pipeline.answers.temperature import Temper
 from pipeline.errors import UserError
 from pipeline.records import dataset as datasets
@@ -32,18 +31,20 @@ def labelled_of(member: predictions.Predictions, flag: str, places: Sequence[str
     return found
 
 
-def blend_weights(members: Sequence[predictions.Predictions], text: str, data: datasets.Dataset) -> np.ndarray:
-    """The weights [members] that --blend stands for. Raises UserError."""
+def mixture(members: Sequence[predictions.Predictions], text: Union[str, Mixture], data: datasets.Dataset) -> Mixture:
+    """What --blend stands for, or is known already. Raises UserError."""
+    if isinstance(text, Mixture):
+        return text
     if text != blend.FITTED:
-        return blend.parse(text, len(members))
+        return Mixture(blend.parse(text, len(members)))
     labelled = [labelled_of(member, f"--blend={text}", (predictions.OUT_OF_FOLD, blend.VAL)) for member in members]
     how_made.tell_differences(f"--blend={text}", labelled, members)
-    return blend.fit_members(labelled, ExampleTable.of(labelled[0], data).label_lists, data.task)
+    return blend.fit_members(labelled, ExampleTable.of(labelled[0], data))[0]
 
 
-def fitted_exponent(members: Sequence[predictions.Predictions], weights: np.ndarray, priors: prior_layers.Priors,
+def fitted_exponent(members: Sequence[predictions.Predictions], mixed: Mixture, priors: prior_layers.Priors,
                     data: datasets.Dataset, temper: Optional[Temper] = None) -> float:
-    """The exponent of --geo_exponent=fit for a blend by these weights [members] and this temperature. Raises UserError."""
+    """The exponent of --geo_exponent=fit for members that are so mixed, with this temperature. Raises UserError."""
     # Val first: the geo prior, which knows no folds, was trained on the places of train.
     flag = f"--geo_exponent={prior_layers.FIT}"
     labelled = [labelled_of(member, flag, (blend.VAL, predictions.OUT_OF_FOLD)) for member in members]
@@ -52,15 +53,18 @@ def fitted_exponent(members: Sequence[predictions.Predictions], weights: np.ndar
     for warning in prior_layers.warnings_of(table.split):
         print(f"warning: {warning}")
     fitter = geo_exponent.Fitter(priors.correct, priors.geo, table)
-    return fitter.on_all(fusion.Blend(labelled, weights, temper=temper))
+    return fitter.on_all(fusion.Blend(labelled, mixed, temper=temper))
 
 
-def combine(members: Sequence[predictions.Predictions], blend_text: str, request: prior_layers.Request,
+def combine(members: Sequence[predictions.Predictions], blend_text: Union[str, Mixture], request: prior_layers.Request,
             data: datasets.Dataset, calibration: Optional[str] = None):
-    """The blend of the members with the temperature of a calibration.json and the priors on top. Raises UserError."""
-    weights = blend_weights(members, blend_text, data)
-    temper = calibrations.temper(calibration, members, weights, data)
-    blended = fusion.Blend(members, weights, temper=temper)
+    """The blend of the members with the temperature of a calibration.json and the priors on top. Raises UserError.
+
+    Args: blend_text: of --blend, or what it stands for.
+    """
+    mixed = mixture(members, blend_text, data)
+    temper = calibrations.temper(calibration, members, mixed, data)
+    blended = fusion.Blend(members, mixed, temper=temper)
     if blended.class_ids != data.class_ids:
         raise UserError(f"--predictions: their classes are not those of {data.directory}")
     if temper:
@@ -71,7 +75,7 @@ def combine(members: Sequence[predictions.Predictions], blend_text: str, request
     priors = prior_layers.Priors(request, data)
     exponent = request.geo_exponent
     if exponent == prior_layers.FIT and priors.geo:
-        exponent = fitted_exponent(members, weights, priors, data, temper)
+        exponent = fitted_exponent(members, mixed, priors, data, temper)
     places = ExampleTable(data, blended.meta["split"]).places(blended.ids)
     if priors.geo:
         placed = prior_layers.has_place(places).sum()

@@ -38,9 +38,9 @@ class View:
     """The blend of several models, ready to be scored with and without a temperature and priors.
 
     Attributes:
-      picture: the blend as it is; weights that are fitted are cross-fitted.
+      picture: the blend as it is; weights and temperatures of its members that are fitted are cross-fitted.
       blended: with its temperature, cross-fitted where it is fitted; `picture` where none was asked for.
-      told: by the weights and temperature that a submission has.
+      told: as a submission is mixed and tempered.
       temperatures: of `blended`; None: none.
     """
 
@@ -48,13 +48,13 @@ class View:
                  calibration: Any = None):
         """calibration: FIT, or the path of a calibration.json, which is checked; None: no temperature. Raises UserError."""
         self.members = members
-        self.weights = blend.for_scoring(members, blend_text, table)
+        self.mixtures = blend.for_scoring(members, blend_text, table)
         self._table = table
-        self.told = self.picture = fusion.Blend(members, self.weights.told)
-        self._by_group = dict.fromkeys(self.weights.by_group, self.picture)
+        self.told = self.picture = fusion.Blend(members, self.mixtures.told)
+        self._by_group = dict.fromkeys(self.mixtures.by_group, self.picture)
         if blend_text == blend.FITTED:
-            self.picture = fusion.Blend(members, self.weights.by_example(self.weights.by_group))
-            self._by_group = {group: fusion.Blend(members, one) for group, one in self.weights.by_group.items()}
+            self.picture = fusion.Blend(members, self.mixtures.scoring)
+            self._by_group = {group: fusion.Blend(members, one) for group, one in self.mixtures.by_group.items()}
         self.blended = self.picture
         self.temperatures = self._temperatures(calibration)
         if self.temperatures:
@@ -63,16 +63,16 @@ class View:
     def _temperatures(self, calibration: Any) -> Optional[temperature.Temperatures]:
         if calibration is FIT:
             return temperature.cross_fit(self.told, self._by_group, self._table)
-        given = calibrations.temper(calibration, self.members, self.weights.told, self._table.data)
+        given = calibrations.temper(calibration, self.members, self.mixtures.told, self._table.data)
         return given and temperature.Temperatures(given.temperatures, dict.fromkeys(self._by_group, given.temperatures))
 
     def _temper(self, found: temperature.Temperatures) -> None:
         task = self._table.data.task
 
         def tempered(blended: fusion.Blend, temperatures: Union[float, np.ndarray]) -> fusion.Blend:
-            return fusion.Blend(blended.members, blended.weights, temper=temperature.Temper(task, temperatures))
+            return fusion.Blend(blended.members, blended.mixture, temper=temperature.Temper(task, temperatures))
 
-        self.blended = tempered(self.picture, self.weights.by_example(found.by_group))
+        self.blended = tempered(self.picture, self.mixtures.by_example(found.by_group))
         self.told = tempered(self.told, found.told)
         made = {key: tempered(*key) for key in ((one, found.by_group[group]) for group, one in self._by_group.items())}
         self._by_group = {group: made[one, found.by_group[group]] for group, one in self._by_group.items()}
@@ -97,7 +97,7 @@ class View:
 
     def of_others(self, others: Sequence[predictions.Predictions], priors: prior_layers.Priors, line: Line):
         """Other predictions of the same models, put together as a line is: by the weights, temperature and exponent that are told."""
-        blended = priors.correct(fusion.Blend(others, self.weights.told, temper=self.told.temper))
+        blended = priors.correct(fusion.Blend(others, self.mixtures.told, temper=self.told.temper))
         return priors.fuse(blended, self._table.places(blended.ids), line.exponent) if priors.geo else blended
 
     def _with_geo(self, priors: prior_layers.Priors, layer: Callable) -> Line:
@@ -107,7 +107,7 @@ class View:
             # Where the weights are fitted, a group's exponent comes from blends that its labels had no part in either.
             fitter = geo_exponent.Fitter(layer, priors.geo, self._table)
             told = fitter.on_all(self.told)
-            scoring = self.weights.by_example(
+            scoring = self.mixtures.by_example(
                 {group: fitter.without(group, blended) for group, blended in self._by_group.items()})
         return Line(priors.fuse(layer(self.blended), self._table.places(self.blended.ids), scoring), told)
 

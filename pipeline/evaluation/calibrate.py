@@ -54,6 +54,6 @@ def write(found: Mapping[str, Mapping[str, Any]], view: ablation.View, table: Ex
         by_group={str(group): one for group, one in view.temperatures.by_group.items()},
         kind=data.task.kind, classes=data.classes_digest(), split=table.split, contents=data.identity(table.split)["contents"],
         blend=request.blend, examples=sum(row["count"] for row in found[ablation.PICTURE]["bins"]),
-        members=calibrations.fitted_on(view.members, view.weights.told),
+        members=calibrations.fitted_on(view.members, view.mixtures.told),
         scores={name: found[name] for name in (ablation.PICTURE, ablation.TEMPERATURE)}))
     print(f"calibration: {path}")

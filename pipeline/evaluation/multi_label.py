@@ -74,7 +74,7 @@ def run(data: datasets.Dataset, members: Sequence[predictions.Predictions], tabl
         result["threshold"] = told_curve.best_threshold()
     lines = {**members_of.lines(members, lambda one: score(one, data, min_samples, threshold)),
              blend.title(members, request.blend): result}
-    told = {one.directory: round(float(weight), 4) for one, weight in zip(members, view.weights.told)}
+    weighs, own = members_of.weights(members, view.mixtures.told), members_of.temperatures(members, view.mixtures.told)
     warnings = unseen.warnings(members, data)
     if not request.calibrate:
         warnings += calibrations.warnings(request.calibration, table.split, data)
@@ -98,12 +98,11 @@ def run(data: datasets.Dataset, members: Sequence[predictions.Predictions], tabl
         print(sentence)
     for warning in warnings:
         print(f"warning: {warning}")
-    if len(members) > 1:
-        print("weights: " + ", ".join(f"{weight:.3f} {directory}" for directory, weight in told.items()))
+    members_of.print_mixture(weighs, own)
     calibrate.write(measured, view, table, request)
     if request.out:
         means = {name: values.tolist() for name, values in told_curve.means().items()}
-        files.write_json(request.out, {**result, "weights": told, "lines": lines, "warnings": warnings, "probe": probes,
+        files.write_json(request.out, {**result, "weights": weighs, "member_temperatures": own, "lines": lines, "warnings": warnings, "probe": probes,
                                "temperature": view.temperatures and view.temperatures.told, "calibration": measured,
                                "curve": {"threshold": multi_label.THRESHOLDS.tolist(), **means}})
     if request.report:

@@ -27,7 +27,7 @@ class Result:
       members: scores of each of several members, of the mean of all but each, and of the blend, without priors.
       steps: ablation.scores.
       long_tail: shot_groups.top1_by_group; empty where train was not counted.
-      weights: of the blend, by the members' folders.
+      weights: of the blend, by the members' folders; own_temperatures: of the members under it, empty where they have none.
       warnings: what takes worth from the scores.
       probes: probe.scores.
       certainty: certainty.scores, of the blend without and with its temperature, and of everything: with reliability's bins.
@@ -42,6 +42,7 @@ class Result:
     steps: dict[str, dict[str, Any]]
     long_tail: dict[str, dict[str, Any]]
     weights: dict[str, float]
+    own_temperatures: dict[str, float]
     warnings: list[str]
     probes: dict[str, dict[str, Any]]
     certainty: dict[str, dict[str, Any]]
@@ -51,7 +52,7 @@ class Result:
     open_set: Optional[open_set_scores.OpenSet] = None
 
     def to_json(self) -> dict[str, Any]:
-        return {**self.final, "weights": self.weights, "lines": self.members, "steps": self.steps,
+        return {**self.final, "weights": self.weights, "member_temperatures": self.own_temperatures, "lines": self.members, "steps": self.steps,
                 "long_tail": self.long_tail, "warnings": self.warnings, "probe": self.probes,
                 "temperature": self.temperature, "calibration": self.certainty,
                 **({"open_set": self.open_set.to_json()} if self.open_set else {})}
@@ -128,7 +129,8 @@ def _result(view: ablation.View, lines: Mapping[str, ablation.Line], request: Re
                  blend.title(view.members, request.blend): picture.summary},
         steps=ablation.scores(lines, scored),
         long_tail=_long_tail(scored, table),
-        weights={one.directory: round(float(weight), 4) for one, weight in zip(view.members, view.weights.told)},
+        weights=members_of.weights(view.members, view.mixtures.told),
+        own_temperatures=members_of.temperatures(view.members, view.mixtures.told),
         warnings=warnings,
         probes=probe.scores(view.members, table, lambda one: scoring.score(one, table).summary),
         certainty=calibrate.scores({name: one.predicted for name, one in lines.items()}, table, view),
@@ -176,8 +178,7 @@ def _print(result: Result, table: ExampleTable, priors: prior_layers.Priors, of_
         print(f"\nthe competition's own {metric}{over}: {score:.4f}")
     for line in open_set_scores.lines(result.open_set) if result.open_set else ():
         print(line)
-    if len(result.weights) > 1:
-        print("weights: " + ", ".join(f"{weight:.3f} {name}" for name, weight in result.weights.items()))
+    members_of.print_mixture(result.weights, result.own_temperatures)
     for sentence in of_calibration:
         print(sentence)
     if priors.geo:

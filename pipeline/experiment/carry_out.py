@@ -201,12 +201,13 @@ class _Experiment:
                          differences: Sequence[str]) -> dict[str, Any]:
         flags = flag_text.settled(step.arguments)
         told = [{"name": one.name, **_member_meta(one.predicted("test"))} for one in members]
-        blend, weights = flags["blend"], {}
+        blend, fitted = flags["blend"], {}
         if blend == of_members.FITTED:  # the same fit, on the same predictions
             scores = os.path.join(self.settings.run_dir, plan.SCORES)
-            weights = files.read_json(scores).get("weights", {}) if files.exists(scores) else {}
-        named = dict(zip((one.name for one in members), weights.values()))
-        return {"members": told, "blend": blend, "weights": named or None,
+            fitted = files.read_json(scores) if files.exists(scores) else {}
+        names = [one.name for one in members]
+        weights, temperatures = (dict(zip(names, fitted.get(one, {}).values())) for one in ("weights", "member_temperatures"))
+        return {"members": told, "blend": blend, "weights": weights or None, "member_temperatures": temperatures or None,
                 "priors": {name: flags[name] for name in ("geo_prior", "geo_exponent", "prior_correction") if name in flags},
                 "flags": self.settings.passed_on["submission_flags"], "scored_on": [group.told for group in groups],
                 "missing": list(missing), "differences": list(differences)}

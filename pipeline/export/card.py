@@ -71,7 +71,8 @@ def _networks(told: Description) -> Iterator[str]:
     for one in told.members:
         fold = "" if one["fold"] is None else one["fold"]
         yield f"| {one['model']} | {fold} | {one['views']} | {one['size']} | {one['eval_resize']} | {one['weight']:.3g} |"
-    on_top = [f"{name} {value}" for name, value in told.on_top.items() if value]
+    on_top = [f"{name} {', '.join(f'{one:.3f}' for one in value.values()) if isinstance(value, dict) else value}"
+              for name, value in told.on_top.items() if value]
     for name, one in told.tflite.items():
         yield ""
         yield (f"`{name}` holds them by one view, without what is on top: the same first answer on "

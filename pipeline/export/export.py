@@ -110,7 +110,8 @@ def _replacing_folder(out: str) -> Iterator[str]:
 def _describe(request: Request, data: datasets.Dataset, parts: Parts, scores: dict[str, Any]) -> Description:
     manifest, on_top, ranked = data.manifest, parts.on_top, parts.ranked
     has_geo = on_top.place_logs is not None
-    flags = {"blend": request.blend, "temperature": on_top.temperature, "prior_correction": request.priors.prior_correction,
+    flags = {"blend": request.blend, "member_temperatures": parts.temperatures or None,
+             "temperature": on_top.temperature, "prior_correction": request.priors.prior_correction,
              "geo_prior": request.priors.geo_prior, "geo_exponent": float(on_top.exponent) if has_geo else None,
              "min_samples": request.min_samples}
     versions = parts.networks[0][0].record.get("versions", {})

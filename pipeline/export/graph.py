@@ -28,12 +28,14 @@ class Member:
       networks: whose probabilities are averaged.
       columns: which of its classes each of the export's is: int [classes]; None: they are the same.
       log_prior: float32 [classes] of the export's, subtracted before the blend; None: nothing is.
+      temperature: its own, under all else; None: none.
     """
 
     networks: Sequence[Loaded]
     weight: float
     columns: Optional[np.ndarray] = None
     log_prior: Optional[np.ndarray] = None
+    temperature: Optional[float] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +153,8 @@ def _by_picture(members: Sequence[Member], image_bytes: tf.Tensor, latitude: tf.
                 for member in members]
 
     def blended(found: list[list[tuple[tf.Tensor, tf.Tensor]]]) -> tf.Tensor:
-        logs = _tempered(_blend(members, [[logs for logs, _ in several] for several in found]), on_top)
+        blend = _blend(members, [[logs for logs, _ in several] for several in found], on_top.exclusive)
+        logs = tempered(blend, on_top.temperature, on_top.exclusive)
         return logs if on_top.log_prior is None else normalize(logs - on_top.log_prior)
 
     found = seen(place)
@@ -162,24 +165,25 @@ def _by_picture(members: Sequence[Member], image_bytes: tf.Tensor, latitude: tf.
     return {"placed": placed, "unplaced": unplaced, **shares}
 
 
-def _blend(members: Sequence[Member], found: Sequence[Sequence[tf.Tensor]]) -> tf.Tensor:
+def _blend(members: Sequence[Member], found: Sequence[Sequence[tf.Tensor]], exclusive: bool) -> tf.Tensor:
     """As fusion.Blend: log Σ weight · p. Args: found: by member and network, log-probabilities [batch, classes]."""
     parts = []
     for member, several in zip(members, found):
         logs = _mean(several)
         logs = logs if member.columns is None else tf.gather(logs, member.columns, axis=1)
+        logs = tempered(logs, member.temperature, exclusive)
         if member.log_prior is not None:
             logs = normalize(logs - member.log_prior)
         parts.append(logs + np.log(np.float32(member.weight)))
     return parts[0] if len(parts) == 1 else tf.reduce_logsumexp(tf.stack(parts), axis=0)
 
 
-def _tempered(logs: tf.Tensor, on_top: OnTop) -> tf.Tensor:
-    """As Task.temper of the task's kind."""
-    if on_top.temperature is None:
+def tempered(logs: tf.Tensor, temperature: Optional[float], exclusive: bool) -> tf.Tensor:
+    """As Task.temper of the task's kind; None: as they are."""
+    if temperature is None:
         return logs
-    temperature = np.float32(on_top.temperature)
-    if on_top.exclusive:
+    temperature = np.float32(temperature)
+    if exclusive:
         return normalize(logs / temperature)
     rest = tf.math.log(-tf.math.expm1(tf.minimum(logs, np.float32(log_space.BELOW_CERTAIN))))
     return tf.math.log_sigmoid((logs - rest) / temperature)

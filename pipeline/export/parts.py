@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from pipeline.answers import (calibration as calibrations, fusion, open_set_choice, predictions, priors as prior_layers,
                               thresholds, unlabelled)
+from pipeline.answers.mixture import Mixture
 from pipeline.answers.temperature import Temper
 from pipeline.errors import UserError
 from pipeline.export import graph, networks as of_networks
@@ -39,13 +40,14 @@ class Parts:
     """The members that weigh something, and what is put on top of their blend; no network is loaded yet.
 
     Attributes:
+      mixture: of these members.
       networks: of each member, those whose mean it is.
       before: float32 [classes] for each member, in the order of the data's classes, that its log-probabilities are corrected
         by; None: none is.
     """
 
     members: list[predictions.Predictions]
-    weights: list[float]
+    mixture: Mixture
     networks: list[list[of_networks.Network]]
     before: Optional[list[np.ndarray]]
     on_top: graph.OnTop
@@ -54,46 +56,54 @@ class Parts:
     @property
     def flat(self) -> list[tuple[predictions.Predictions, of_networks.Network, float]]:
         """Every network with its share of the blend."""
-        return [(one, network, weight / len(networks)) for one, weight, networks in
-                zip(self.members, self.weights, self.networks) for network in networks]
+        return [(one, network, float(weight) / len(networks)) for one, weight, networks in
+                zip(self.members, self.mixture.weights, self.networks) for network in networks]
+
+    @property
+    def temperatures(self) -> dict[str, float]:
+        """Of the members' own, by their folders; empty where they have none."""
+        if self.mixture.temperatures is None:
+            return {}
+        return {one.directory: self.mixture.temperature_of(index) for index, one in enumerate(self.members)}
 
 
 def choose(request: Request, data: datasets.Dataset) -> Parts:
     """Raises UserError for what of the request can't be exported."""
-    members, weights, temper = _weighed(request, data)
+    members, mixture, temper = _weighed(request, data)
     networks = [of_networks.of(one) for one in members]
     for one, found in zip(members, networks):
         _tell(one, found)
-    ranked = _ranked(fusion.Blend(members, np.array(weights), temper=temper), request, data)
+    ranked = _ranked(fusion.Blend(members, mixture, temper=temper), request, data)
     of_blend = graph.OnTop(temperature=temper and temper.temperatures, exclusive=data.task.exclusive)
     if not data.task.exclusive:
         prior_layers.refuse(request.priors, data)
-        return Parts(members, weights, networks, None, of_blend, ranked)
+        return Parts(members, mixture, networks, None, of_blend, ranked)
     priors = prior_layers.Priors(request.priors, data)
     before, after = priors.log_priors(members)
     on_top = dataclasses.replace(of_blend, log_prior=after)
-    return Parts(members, weights, networks, before, _with_places(on_top, members, weights, priors, temper, data), ranked)
+    return Parts(members, mixture, networks, before, _with_places(on_top, members, mixture, priors, temper, data), ranked)
 
 
 def load(parts: Parts, data: datasets.Dataset) -> list[graph.Member]:
     """The members with their networks loaded."""
     loaded = of_networks.load_all(parts.networks, data)
     before = parts.before or [None] * len(loaded)
-    return [graph.Member(networks, weight, _columns(one, data), prior)
-            for one, networks, weight, prior in zip(parts.members, loaded, parts.weights, before)]
+    return [graph.Member(networks, float(parts.mixture.weights[index]), _columns(one, data), prior,
+                         parts.temperatures.get(one.directory))
+            for index, (one, networks, prior) in enumerate(zip(parts.members, loaded, before))]
 
 
 def _weighed(request: Request, data: datasets.Dataset,
-             ) -> tuple[list[predictions.Predictions], list[float], Optional[Temper]]:
-    """The members that weigh something, their weights, and the temperature on their blend."""
+             ) -> tuple[list[predictions.Predictions], Mixture, Optional[Temper]]:
+    """The members that weigh something, how they are mixed, and the temperature on their blend."""
     found = fusion.find(request.predictions)
-    weights = unlabelled.blend_weights(found, request.blend, data)
-    fusion.Blend(found, weights)  # for its mistakes: other ids, classes or splits
+    mixture = unlabelled.mixture(found, request.blend, data)
+    fusion.Blend(found, mixture)  # for its mistakes: other ids, classes or splits
     if set(found[0].class_ids) != set(data.class_ids):
         raise UserError(f"--predictions: their classes are not those of {data.directory}")
-    temper = calibrations.temper(request.calibration, found, weights, data)
-    taken = [(one, float(weight)) for one, weight in zip(found, weights) if weight > 0]
-    return [one for one, _ in taken], [weight for _, weight in taken], temper
+    temper = calibrations.temper(request.calibration, found, mixture, data)
+    taken = np.flatnonzero(mixture.weights > 0)
+    return [found[one] for one in taken], mixture.among(taken), temper
 
 
 def _tell(one: predictions.Predictions, networks: Sequence[of_networks.Network]) -> None:
@@ -110,13 +120,13 @@ def _columns(one: predictions.Predictions, data: datasets.Dataset) -> Optional[n
     return None if np.array_equal(found, np.arange(len(found))) else found
 
 
-def _with_places(on_top: graph.OnTop, members: Sequence[predictions.Predictions], weights: Sequence[float],
+def _with_places(on_top: graph.OnTop, members: Sequence[predictions.Predictions], mixture: Mixture,
                  priors: prior_layers.Priors, temper: Optional[Temper], data: datasets.Dataset) -> graph.OnTop:
     if not priors.geo:
         return on_top
     exponent = priors.exponent
     if exponent == prior_layers.FIT:
-        exponent = unlabelled.fitted_exponent(members, np.array(weights), priors, data, temper)
+        exponent = unlabelled.fitted_exponent(members, mixture, priors, data, temper)
     prior, columns = priors.geo.prior, priors.geo.columns
 
     def place_logs(latitude: tf.Tensor, longitude: tf.Tensor, date: tf.Tensor) -> tf.Tensor:
@@ -136,8 +146,7 @@ def _ranked(blended: fusion.Blend, request: Request, data: datasets.Dataset) -> 
         if request.threshold is not None or request.min_samples:
             flag = "--min_samples" if request.min_samples else "--threshold"
             raise UserError(f"{flag} is for several labels a picture; {data.directory} has one")
-        by_weights = ":".join(map(repr, blended.weights.tolist()))
-        rule = open_set_choice.choose(request.open_set, request.stranger_share, blended.members, by_weights, request.priors,
+        rule = open_set_choice.choose(request.open_set, request.stranger_share, blended.members, blended.mixture, request.priors,
                                       data, request.calibration)
         return Ranked(ids, names, known, rule)
     allowed, threshold = thresholds.answerable(data, request.min_samples), request.threshold

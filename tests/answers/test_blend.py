@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+from scipy import optimize, special
 
 from pipeline.answers import blend, fusion, predictions
+from pipeline.answers.example_table import ExampleTable
+from pipeline.answers.mixture import Mixture
 from pipeline.errors import UserError
 from pipeline.tasks import registry as tasks
+from predicted_data import make_dataset, write_predictions
 
 
 def log_loss(weights, label_probabilities):
@@ -28,18 +32,73 @@ def test_a_member_that_knows_nothing_gets_nothing():
     assert blend.fit(np.stack([good, np.full(300, 0.01)], axis=1)) == pytest.approx([1, 0], abs=1e-6)
 
 
-def test_cross_fitting_never_looks_at_its_own_group():
+def written(folder, data, said, names=("shy", "bold")):
+    """A member for each of `said`, logits [examples, classes]."""
+    return [predictions.Predictions(write_predictions(folder / name / "val", data, special.log_softmax(one, axis=1)))
+            for name, one in zip(names, said)]
+
+
+@pytest.fixture
+def two(tmp_path):
+    """(data in three folds, the truth, what two members say: the better one three times too shy, the other too bold)."""
     rng = np.random.default_rng(1)
-    label_probabilities = rng.uniform(0.05, 1, (90, 2))
-    groups = np.arange(90) % 3
-    before = blend.cross_fit(label_probabilities, groups)
-    changed = label_probabilities.copy()
-    changed[groups == 1] = rng.uniform(0.05, 1, (30, 2))
-    after = blend.cross_fit(changed, groups)
-    np.testing.assert_array_equal(before[1], after[1])
-    assert (before[0] != after[0]).any()
-    weights = blend.ScoringWeights(np.ones(2), groups, before)
-    assert weights.by_example(before).tolist() == [before[group].tolist() for group in groups]
+    labels = rng.integers(0, 5, 300)
+    better, worse = (rng.normal(0, spread, (300, 5)) + 3 * np.eye(5)[labels] for spread in (1.0, 2.0))
+    data = make_dataset(tmp_path / "records", labels.tolist(), train_counts=(60,) * 5, folds=3)
+    return data, labels, (better / 3, worse * 1.5)
+
+
+def test_who_says_less_than_he_knows_is_not_left_out(two, tmp_path):
+    """Temperatures and weights against scipy on the log loss, one member after the other."""
+    data, labels, said = two
+    (mixture,) = blend.fit_members(written(tmp_path, data, said), ExampleTable.of(written(tmp_path, data, said)[0], data))
+
+    def truth(one, temperature):
+        return special.softmax(one / temperature, axis=1)[np.arange(300), labels]
+
+    for own, one in zip(mixture.temperatures, said):
+        best = optimize.minimize_scalar(lambda at: -np.log(truth(one, at)).mean(), bounds=(1 / 8, 8), method="bounded").x
+        assert own == pytest.approx(best, rel=5e-3)
+    tempered = np.stack([truth(one, own) for one, own in zip(said, mixture.temperatures)], axis=1)
+    grid = np.linspace(0, 1, 101)
+    best = grid[np.argmin([log_loss(np.array([weight, 1 - weight]), tempered) for weight in grid])]
+    assert mixture.weights[0] == pytest.approx(best, abs=0.011)
+    untempered = np.stack([truth(one, 1.0) for one in said], axis=1)
+    assert mixture.weights[0] > blend.fit(untempered)[0] + 0.2
+
+
+def test_a_blend_has_each_member_at_its_own_temperature(two, tmp_path):
+    data, _, said = two
+    members = written(tmp_path, data, said)
+    table = ExampleTable.of(members[0], data)
+    scoring = blend.for_scoring(members, "oof", table)
+    groups = table.groups(members[0].ids)
+    for mixture, rows in [(scoring.told, slice(None)), (scoring.scoring, groups == 1)]:
+        own = mixture if mixture is scoring.told else scoring.by_group[1]
+        expected = sum(weight * special.softmax(one[rows] / temperature, axis=1)
+                       for weight, temperature, one in zip(own.weights, own.temperatures, said))
+        found = np.concatenate([logs for _, logs in fusion.Blend(members, mixture).chunks()])[rows]
+        np.testing.assert_allclose(np.exp(found), expected, atol=2e-3)
+
+
+def test_cross_fitting_never_looks_at_its_own_group(two, tmp_path):
+    data, labels, said = two
+    members = written(tmp_path, data, said)
+    groups = ExampleTable.of(members[0], data).groups(members[0].ids)
+    changed = make_dataset(tmp_path / "changed", np.where(groups == 1, (labels + 1) % 5, labels).tolist(), train_counts=(60,) * 5,
+                           folds=3)
+    before, after = (blend.for_scoring(members, "oof", ExampleTable(one, "val")).by_group for one in (data, changed))
+    assert set(before) == {0, 1, 2}
+    for what in ("weights", "temperatures"):
+        np.testing.assert_array_equal(getattr(before[1], what), getattr(after[1], what))
+        assert (getattr(before[0], what) != getattr(after[0], what)).any()
+
+
+def test_one_member_alone_is_left_as_it_is(two, tmp_path):
+    data, _, said = two
+    members = written(tmp_path, data, said)[:1]
+    told = blend.for_scoring(members, "oof", ExampleTable.of(members[0], data)).told
+    assert told.weights.tolist() == [1.0] and told.temperatures is None
 
 
 @pytest.mark.parametrize("text, weights", [("equal", [0.5, 0.5]), ("2:1", [2 / 3, 1 / 3]), ("0:5", [0, 1])])
@@ -62,10 +121,14 @@ def test_blended_predictions_equal_numpy(tmp_path):
                           {"examples": 6, "class_ids": list("wxyz"), "split": "val"})
         members.append(matrix)
     opened = fusion.find([str(tmp_path / "*")])
-    (_, logs), = fusion.Blend(opened, np.array([0.25, 0.75])).chunks()
+    (_, logs), = fusion.Blend(opened, Mixture(np.array([0.25, 0.75]))).chunks()
     np.testing.assert_allclose(np.exp(logs), 0.25 * members[0] + 0.75 * members[1], rtol=3e-3)
-    (_, logs), = fusion.Blend(opened, np.array([0.0, 1.0])).chunks()
+    (_, logs), = fusion.Blend(opened, Mixture(np.array([0.0, 1.0]))).chunks()
     np.testing.assert_allclose(np.exp(logs), members[1], rtol=3e-3)
     labels = np.array([0, 1, 2, 3, 0, 1])
-    np.testing.assert_allclose(fusion.Blend(opened).truth_probabilities(labels[:, np.newaxis], tasks.SINGLE_LABEL)[:, 0],
-                               np.stack([one[np.arange(6), labels] for one in members], axis=1), rtol=2e-3)
+    truth = fusion.Blend(opened).truth_probabilities(labels[1::2, np.newaxis], tasks.SINGLE_LABEL, np.arange(1, 6, 2),
+                                                     np.array([[1.0, 1.0], [0.5, 2.0]]))
+    assert truth.shape == (2, 3, 1, 2)
+    powers = [one ** (1 / temperature) for one, temperature in zip(members, (0.5, 2.0))]
+    for found, expected in ((truth[0], members), (truth[1], [one / one.sum(axis=1, keepdims=True) for one in powers])):
+        np.testing.assert_allclose(found[:, 0], np.stack([one[np.arange(6), labels] for one in expected], axis=1)[1::2], rtol=5e-3)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from pipeline.answers import fusion, predictions
+from pipeline.answers.mixture import Mixture
 from pipeline.metrics import log_space
 
 # Logarithms from a certain answer down to what float16 can just hold.
@@ -50,7 +51,7 @@ def test_a_blend_is_the_mean_of_the_probabilities(tmp_path_factory, case):
                             logs[index][rows][:, columns]))
     with np.errstate(divide="ignore"):  # the log of a weight of 0
         expected = np.logaddexp.reduce(logs.astype(np.float64) + np.log(weights.T)[:, :, np.newaxis], axis=0)
-    np.testing.assert_allclose(whole(fusion.Blend(opened, weights)), expected, rtol=3e-7, atol=1e-6)
+    np.testing.assert_allclose(whole(fusion.Blend(opened, Mixture(weights))), expected, rtol=3e-7, atol=1e-6)
 
 
 @hypothesis.given(st.lists(st.tuples(LOGS, LOGS), min_size=1, max_size=30))

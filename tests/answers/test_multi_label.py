@@ -1,11 +1,15 @@
 """F2 with a threshold: against scikit-learn, in NumPy and in the step; cross-fitting; blends; what meta.json tells."""
 
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import optimize, special
 from sklearn.metrics import fbeta_score, precision_score, recall_score
 
 from pipeline.answers import blend, fusion, predictions, thresholds
+from pipeline.answers.mixture import Mixture
 from pipeline.metrics import multi_label
 from pipeline.tasks import registry as tasks
 from pipeline.training import step_metrics
@@ -107,47 +111,59 @@ def members(tmp_path):
 
 def test_blend_weights_have_the_smallest_binary_log_loss(members):
     good, bad, labels, (logs, noise, truth) = members
-    weights = blend.fit_members([good, bad], labels, tasks.MULTI_LABEL)
-    assert weights.sum() == pytest.approx(1)
+    (mixture,) = blend.fit_members([good, bad], table_of(labels))
+    assert mixture.weights.sum() == pytest.approx(1)
 
-    def loss(weight):
-        blended = weight * np.exp(logs.astype(float)) + (1 - weight) * np.exp(noise.astype(float))
-        return -np.where(truth, np.log(blended), np.log1p(-blended)).mean()
+    def tempered(logs, temperature):
+        return special.expit((logs - np.log(-np.expm1(logs.astype(float)))) / temperature)
 
-    assert loss(weights[0]) <= min(loss(weight) for weight in np.linspace(0.001, 0.999, 200)) + 1e-4
+    def loss(probabilities):
+        return -np.where(truth, np.log(probabilities), np.log1p(-probabilities)).mean()
+
+    for own, said in zip(mixture.temperatures, (logs, noise)):
+        found = optimize.minimize_scalar(lambda one: loss(tempered(said, one)), bounds=(1 / 8, 8), method="bounded")
+        assert loss(tempered(said, own)) <= found.fun + 1e-4
+    one, other = (tempered(said, own) for said, own in zip((logs, noise), mixture.temperatures))
+    losses = [loss(weight * one + (1 - weight) * other) for weight in np.linspace(0.001, 0.999, 200)]
+    assert loss(mixture.weights[0] * one + mixture.weights[1] * other) <= min(losses) + 1e-4
 
 
-def cross_fitted(members, labels, groups):
-    """The weights [examples, members] that each is scored by."""
-    told, by_group = blend.fit_and_cross_fit(members, labels, groups, tasks.MULTI_LABEL)
-    return blend.ScoringWeights(told, groups, by_group).by_example(by_group)
+def table_of(labels, count=60):
+    """In the place of an ExampleTable: four groups."""
+    return types.SimpleNamespace(label_lists=labels, data=types.SimpleNamespace(task=tasks.MULTI_LABEL),
+                                 groups=lambda ids: np.array([int(one[2:]) % 4 for one in ids]))
 
 
-def test_cross_fitted_weights_do_not_know_their_own_group(members):
+def test_cross_fitted_mixtures_do_not_know_their_own_group(members):
     good, bad, labels, _ = members
-    groups = np.arange(60) % 4
-    before = cross_fitted([good, bad], labels, groups)
+    groups = table_of(labels).groups(good.ids)
+    before = blend.for_scoring([good, bad], "oof", table_of(labels)).scoring
     for position in np.flatnonzero(groups == 2):
         labels[good.ids[position]] = [0]
-    after = cross_fitted([good, bad], labels, groups)
-    np.testing.assert_array_equal(before[groups == 2], after[groups == 2])
-    assert (before[groups != 2] != after[groups != 2]).all()
-    np.testing.assert_allclose(before.sum(axis=1), 1)
+    after = blend.for_scoring([good, bad], "oof", table_of(labels)).scoring
+    for one, other in ((before.weights, after.weights), (before.temperatures, after.temperatures)):
+        np.testing.assert_array_equal(one[groups == 2], other[groups == 2])
+        assert (one[groups != 2] != other[groups != 2]).all()
+    np.testing.assert_allclose(before.weights.sum(axis=1), 1)
 
 
 def test_of_many_pictures_some_are_looked_at(members, monkeypatch):
     good, bad, labels, _ = members
-    positions, whole = blend.truth_probabilities([good, bad], labels, tasks.MULTI_LABEL)
-    assert positions.tolist() == list(range(60))
-    monkeypatch.setattr(blend, "MOST_VALUES", 60 * 8)
-    positions, some = blend.truth_probabilities([good, bad], labels, tasks.MULTI_LABEL)
-    assert positions.tolist() == list(range(0, 60, 2))
-    np.testing.assert_array_equal(some, whole[::2])
+    half = dict(list(labels.items())[::2])
+    (of_all,), (of_half,) = (blend.fit_members([good, bad], table_of(one)) for one in (labels, half))
+    with monkeypatch.context() as patched:
+        patched.setattr(blend, "MOST_TEMPERED", 60 * 8 // 2)  # probabilities of a member
+        (some,) = blend.fit_members([good, bad], table_of(labels))
+    assert some.temperatures[0] == of_half.temperatures[0] != of_all.temperatures[0]
+    monkeypatch.setattr(blend, "MOST_VALUES", 60 * 8 * 2 // 2)  # parts of truths × members
+    (some,) = blend.fit_members([good, bad], table_of(labels))
+    np.testing.assert_array_equal(some.temperatures, of_all.temperatures)
+    assert some.weights[0] != of_all.weights[0]
 
 
 def test_a_mean_of_sigmoids_is_one_in_probability(members):
     good, bad, _, (logs, noise, _) = members
-    (_, blended), = fusion.Blend([good, bad], blend.parse("3:1", 2)).chunks()
+    (_, blended), = fusion.Blend([good, bad], Mixture(blend.parse("3:1", 2))).chunks()
     np.testing.assert_allclose(np.exp(blended), 0.75 * np.exp(logs) + 0.25 * np.exp(noise), rtol=5e-3)
 
 

@@ -96,7 +96,7 @@ def test_no_picture_is_scored_by_a_temperature_that_its_group_had_a_part_in(tmp_
 
 def test_it_lies_on_the_blend_and_under_the_prior_correction(tmp_path):
     data, blended, _ = sampled(tmp_path, 2.0, train_counts=(200, 40, 6))
-    tempered = fusion.Blend(blended.members, blended.weights, temper=temperature.Temper(data.task, 2.0))
+    tempered = fusion.Blend(blended.members, blended.mixture, temper=temperature.Temper(data.task, 2.0))
     found = whole(priors.Priors(priors.Request(prior_correction=1.0), data).correct(tempered))
     expected = special.log_softmax(whole(blended) / 2 - np.log([200, 40, 6]), axis=1)
     np.testing.assert_allclose(found, expected, atol=1e-5)
