@@ -122,6 +122,20 @@ def test_members_with_priors_places_and_an_open_set(way):
     assert (told["place"], told["date"], len(told["members"])) == (True, True, 3)  # single weighs nothing
 
 
+def test_fitted_weights_and_temperatures_of_members_are_served(way):
+    """By --blend=oof, fitted on val: the temperatures of the members' own, too."""
+    for name, views in (("folds", "six"), ("place", "rot45")):
+        exported.succeed("predict.py", f"--data_dir={way}/records", f"--model_dir={way}/{name}", "--split=val", f"--tta={views}",
+                         f"--out={way}/{name}/predictions/val")
+    directory = export(way, "ex_oof", f"--predictions={way}/out/folds", f"--predictions={way}/out/place", "--blend=oof")
+    ids, expected = blended(way, "folds", "place", blend="oof")
+    found = exported.serve(directory, *exported.pictures(way / "records", ids))
+    np.testing.assert_allclose(found["probabilities"], expected, atol=exported.CLOSE)
+    told = json.loads((directory / "model.json").read_text())["on_top"]["member_temperatures"]
+    assert told and all(abs(one - 1) > 0.1 for one in told.values())
+    assert f"member_temperatures {', '.join(f'{one:.3f}' for one in told.values())}" in (directory / "MODEL_CARD.md").read_text()
+
+
 def test_individuals_of_a_gallery_are_added_by_likeness(way, tmp_path):
     """Two new ones, whose photos are pictures of train and not prepared anew, so that the features which the network has of
     them stand beside it: what they get is computed here from those with NumPy."""

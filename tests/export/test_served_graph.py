@@ -93,10 +93,20 @@ def test_the_temperature_lies_on_the_blend_and_under_the_correction():
     np.testing.assert_allclose(found["probabilities"], np.exp(normal(normal(picture / 1.7) - after)), atol=0.02)
 
     logs = np.float32([[-0.001, -3.0, 0.0, -60_000.0], [-0.7, -1e-7, -20.0, -2.0]])
-    of_labels = graph._tempered(tf.constant(logs), graph.OnTop(temperature=1.7, exclusive=False)).numpy()
+    of_labels = graph.tempered(tf.constant(logs), 1.7, exclusive=False).numpy()
     np.testing.assert_allclose(of_labels, tasks.MULTI_LABEL.temper(logs, 1.7), rtol=1e-4, atol=1e-6)
     expected = special.expit(special.logit(np.exp(logs.astype(np.float64))[0, :2]) / 1.7)
     np.testing.assert_allclose(np.exp(of_labels[0, :2]), expected, rtol=1e-3)
+
+
+def test_a_members_own_temperature_lies_under_its_weight_and_its_own_prior():
+    before = np.float32([[0.0, 0.5, -0.2], [-0.3, 0.0, 0.4]])
+    members = [graph.Member([colour_export.network("none", multiplier=by)], weight, None, prior, temperature)
+               for by, weight, prior, temperature in zip((1, 2), (0.6, 0.4), before, (1.7, 0.4))]
+    found = serve(members, graph.OnTop())
+    expected = sum(weight * np.exp(normal(normal(by * logits() / temperature) - prior))
+                   for by, weight, prior, temperature in zip((1, 2), (0.6, 0.4), before, (1.7, 0.4)))
+    np.testing.assert_allclose(found["probabilities"], expected, atol=0.02)
 
 
 def test_a_network_that_takes_places_is_asked_without_them_too():
