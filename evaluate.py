@@ -13,8 +13,8 @@ define_paths("predictions", "Folder of predict.py, or a file of another program 
              "docs/ensembles.md), or a glob; repeated. Several are averaged.")
 flags.DEFINE_string("split", None, "With files of another program: the split of their pictures. Default: the one that has "
                     "all their ids.")
-flags.DEFINE_string("blend", "equal", "Weights of several predictions: equal, given (2:1), or oof: fitted on the labels "
-                    "and scored by cross-fitting.")
+flags.DEFINE_string("blend", "equal", "Weights of several predictions: equal, given (2:1), or oof: fitted on the labels, "
+                    "with a temperature of each, and scored by cross-fitting.")
 define_path("calibration", "calibration.json: the temperature to put on the blend; with --calibrate where to write it. "
             "Default of that: beside the first predictions' folder.")
 prior_flags.define()

@@ -47,6 +47,8 @@ def run(pictures: str, table: str, seed: int, run_dir: str) -> dict[str, Any]:
     metric = "f2" if "f2" in scores else "top1"
     probe, tuned = (os.path.join(run_dir, "models", name, "out_of_fold") for name in (PROBE, TUNED))
     first = os.path.join(run_dir, "models", TUNED, "probe", "out_of_fold")
+    if not {probe, tuned} <= set(scores["lines"]):
+        return {"metric": metric, "problem": "auto took other recipes"}
     return {"metric": metric, "blend": scores[metric], PROBE: scores["lines"][probe][metric],
             TUNED: scores["lines"][tuned][metric], FIRST: scores["probe"][first][metric], WEIGHT: scores["weights"][probe],
             "minutes": round((time.monotonic() - started) / 60, 2), "pictures": scores["examples"], "problem": ""}

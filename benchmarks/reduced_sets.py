@@ -99,7 +99,7 @@ def _unpack(records: str, folder: str):
 def run(script: str, *given: str) -> int:
     """One of the commands; its exit code. Ends this one where it was a mistake in the flags, or interrupted."""
     code = subprocess.run([sys.executable, os.path.join(ROOT, script), *given], cwd=ROOT, check=False).returncode
-    if code in (command.USAGE_EXIT_CODE, command.INTERRUPTED_EXIT_CODE):
+    if code in (command.USAGE_EXIT_CODE, command.INTERRUPTED_EXIT_CODE, command.PREEMPTED_EXIT_CODE):
         sys.exit(code)
     return code
 

@@ -12,7 +12,7 @@ from pipeline.flag_types import define_float, define_path
 def define() -> None:
     """The blend, what is known before the picture is seen (prior_flags), and the heading "Answers" with its first flags."""
     flags.DEFINE_string("blend", "equal", "Weights of several predictions: equal, given (2:1), or oof: fitted on the same "
-                        "models' out-of-fold (or val) predictions.")
+                        "models' out-of-fold (or val) predictions, with a temperature of each.")
     define_path("calibration", "calibration.json of evaluate.py --calibrate: the temperature to put on the blend of the "
                 "same models.")
     prior_flags.define()

@@ -12,10 +12,12 @@ from pipeline.answers import fusion, predictions, temperature, unseen
 from pipeline.answers.example_table import ExampleTable
 from pipeline.answers.mixture import Mixture
 from pipeline.errors import UserError
+from pipeline.progress import progress
+from pipeline.tasks.task import Task
 
 EQUAL, FITTED = "equal", "oof"
-MOST_VALUES = 20_000_000  # parts of truths × members × groups that weights are fitted on
-MOST_TEMPERED = 200_000_000  # probabilities of a member that its temperature is fitted on: some 20 s of a core
+MOST_VALUES = 20_000_000  # parts of truths × members that weights are fitted on
+MOST_TEMPERED = 200_000_000  # probabilities of a member that temperatures are fitted on: 13 s of a core
 _TINY = 1e-12  # probability; keeps the logarithm finite where every member is sure of something else
 
 
@@ -108,12 +110,13 @@ def for_scoring(members: Sequence[predictions.Predictions], text: str, table: Ex
 
 def fit_members(members: Sequence[predictions.Predictions], table: ExampleTable,
                 left_out: Sequence[Optional[int]] = (None,)) -> list[Mixture]:
-    """For each of `left_out` the mixture with the smallest log loss on the pictures of a table but those of that group of it
-    (None: on all): first each member's temperature, by itself, then the weights.
+    """For each of `left_out` the mixture with a small log loss on the pictures of a table but those of that group of it (None:
+    on all): each member's temperature is fitted by itself, then the weights; where the blend's loss is smaller without one of the
+    temperatures, it is 1.
 
     (Weights alone would leave out who says less than he knows, as networks do that were trained on smoothed or mixed labels.)
-    Where nothing remains to fit on, temperatures are 1 and weights equal. One member alone has no temperature. Raises UserError
-    where no picture has a label, or a model has seen the pictures.
+    Where nothing remains to fit on, temperatures are 1 and weights equal. One member alone has no temperature. Of many pictures
+    every second, third, … is looked at. Raises UserError where none has a label, or a model has seen them.
     """
     unseen.require(members, f"--blend={FITTED}")
     blended = fusion.Blend(members)
@@ -122,25 +125,67 @@ def fit_members(members: Sequence[predictions.Predictions], table: ExampleTable,
         raise UserError(f"--blend={FITTED}: no picture of {members[0].directory} has a label to fit on")
     if len(members) == 1:
         return [Mixture.equal(1)] * len(left_out)
-    temperatures = member_temperatures(members, table, left_out)
-    parts = table.data.task.truth_probabilities(np.zeros((1, len(blended.class_ids))), [[0]]).shape[1]
-    chosen = known[::-(-len(known) * parts * temperatures.size // MOST_VALUES)]
-    truth = blended.truth_probabilities([table.label_lists[blended.ids[one]] for one in chosen], table.data.task, chosen,
-                                        temperatures)
-    groups = table.groups(blended.ids)[chosen]
-    return [Mixture(fit(of_one[groups != group].reshape(-1, len(members))), own, table.data.task)
-            for group, own, of_one in zip(left_out, temperatures, truth)]
+    classes, task = len(blended.class_ids), table.data.task
+    parts = task.truth_probabilities(np.zeros((1, classes)), [[0]]).shape[1]
+    every = max(-(-len(known) * classes // MOST_TEMPERED), -(-len(known) * parts * len(members) // MOST_VALUES))
+    chosen = known[::every]
+    labels, groups = _labels(blended, table, chosen), table.groups(blended.ids)[chosen]
+    curves = _curves(blended, task, chosen, labels, groups)
+    plain = blended.truth_probabilities(labels, task, chosen)
+    found = []
+    for group in left_out:
+        own = np.array([temperature.fit(one.without(group)) for one in curves])
+        tempered = fusion.Blend(members, Mixture(blended.mixture.weights, own, task)).truth_probabilities(labels, task, chosen)
+        taken, weights = _chosen_temperatures(plain[groups != group], tempered[groups != group])
+        found.append(Mixture(weights, np.where(taken, own, temperature.UNFITTED), task))
+    return found
 
 
-def member_temperatures(members: Sequence[predictions.Predictions], table: ExampleTable,
-                        left_out: Sequence[Optional[int]]) -> np.ndarray:
-    """Float [left_out, members]: each member's temperature, fitted by itself on all but a group.
+def _labels(blended: fusion.Blend, table: ExampleTable, positions: np.ndarray) -> list[list[int]]:
+    """Of the pictures there, in the order of the blend's classes, which need not be that of the data's."""
+    column = {name: index for index, name in enumerate(blended.class_ids)}
+    columns = [column[name] for name in table.data.class_ids]
+    return [[columns[label] for label in table.label_lists[blended.ids[one]]] for one in positions]
 
-    Of members that say more than MOST_TEMPERED probabilities every second, third, … picture is taken.
+
+def _curves(blended: fusion.Blend, task: Task, positions: np.ndarray, labels: Sequence[Sequence[int]],
+            groups: np.ndarray) -> list[temperature.Curves]:
+    """Of each member by itself; labels, groups: of the pictures at `positions`."""
+    found = [temperature.Curves(task, groups) for _ in blended.members]
+    with progress(len(positions), "fit temperatures", "pictures") as bar:
+        for chunk, parts in blended.parts(positions):
+            for one, logs in zip(found, parts):
+                one.add(logs, [labels[at] for at in chunk], groups[chunk])
+            bar.update(len(chunk))
+    return found
+
+
+def _chosen_temperatures(plain: np.ndarray, tempered: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(bool [members]: whose temperature makes the blend's log loss smaller; the weights [members]).
+
+    A temperature is fitted to what a member says by itself. Where it says nearly nothing of some pictures, as neighbours' votes
+    do, it flattens all the others too, and the blend may be better without. One after the other is tried, from all and from none.
+
+    Args: float [examples, parts, members], what each member gives to the truth without and with its temperature.
     """
-    every = -(-len(members[0].ids) * len(members[0].class_ids) // MOST_TEMPERED)
-    curves = [temperature.curves(one, table, every) for one in members]
-    return np.array([[temperature.fit(temperature.without(group, of_one)) for of_one in curves] for group in left_out])
+    members = plain.shape[-1]
+    plain, tempered = plain.reshape(-1, members), tempered.reshape(-1, members)
+
+    def fitted(taken: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        truth = np.where(taken, tempered, plain)
+        weights = fit(truth)
+        return -np.log(np.maximum(truth @ weights, _TINY)).mean() if len(truth) else 0.0, taken, weights
+
+    found = []
+    for start in (np.ones(members, bool), np.zeros(members, bool)):
+        best = fitted(start)
+        for member in range(members):
+            other = best[1].copy()
+            other[member] = ~other[member]
+            best = min(best, fitted(other), key=lambda one: one[0])
+        found.append(best)
+    _, taken, weights = min(found, key=lambda one: one[0])
+    return taken, weights
 
 
 VAL = os.path.join("predictions", "val")  # of a model directory, where predict.py puts it

@@ -124,6 +124,7 @@ def _pair(found: Calibration, path: str, members: Sequence[predictions.Predictio
                             f"predictions of the models that made {member.directory}; evaluate.py --calibrate fits anew")
         left.remove(one)
         paired.append(one)
+    left = [one for one in left if one.weight > _CLOSE]
     if left:
         raise UserError(f"{FLAG}: {path} was fitted on {left[0].directory} too; predictions of its models are missing here")
     for index, (member, one) in enumerate(zip(members, paired)):
@@ -131,7 +132,7 @@ def _pair(found: Calibration, path: str, members: Sequence[predictions.Predictio
         if abs(one.weight - weight) > _CLOSE:
             raise UserError(f"{FLAG}: {path} was fitted where {one.directory} weighs {one.weight:.3f}; {member.directory} "
                             f"weighs {weight:.3f} here: give the same --blend, or fit anew")
-        if abs(one.temperature - temperature) > _CLOSE:
+        if abs(one.temperature - temperature) > _CLOSE and weight > _CLOSE:
             raise UserError(f"{FLAG}: {path} was fitted where {one.directory} has a temperature of {one.temperature:.3f} of its "
                             f"own; {member.directory} has {temperature:.3f} here: give the same --blend, or fit anew")
     return paired

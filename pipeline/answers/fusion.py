@@ -100,7 +100,7 @@ class Blend:
 
     def chunks(self) -> Iterator[tuple[list[str], np.ndarray]]:
         """(ids, float32 log-probabilities [chunk, classes]) over all examples; the arrays may be written to."""
-        for chunk, parts in self._parts():
+        for chunk, parts in self.parts(np.arange(len(self.ids))):
             total = None
             for index, (part, log_weights) in enumerate(zip(parts, self._log_weights[chunk].T)):
                 part = self.mixture.temper(index, part, chunk)
@@ -110,32 +110,27 @@ class Blend:
                 total = part if total is None else log_space.add(total, part)
             yield [self.ids[i] for i in chunk], total if self.temper is None else self.temper(total, chunk)
 
-    def truth_probabilities(self, labels: Sequence[Sequence[int]], task: Task, positions: np.ndarray,
-                            temperatures: np.ndarray) -> np.ndarray:
-        """What each member gives to the truth by several temperatures of its own: float64 [temperatures, positions, parts,
-        members], see Task.truth_probabilities.
+    def truth_probabilities(self, labels: Sequence[Sequence[int]], task: Task, positions: np.ndarray) -> np.ndarray:
+        """What each member gives to the truth, by its own temperature: float64 [positions, parts, members], see
+        Task.truth_probabilities.
 
         Args:
           labels: class indices of each example at `positions`.
           positions: int, ascending, among `ids`.
-          temperatures: float [temperatures, members].
         """
         found: list[list[np.ndarray]] = [[] for _ in self.members]
-        start = 0
-        for chunk, parts in self._parts():
-            stop = int(np.searchsorted(positions, chunk[-1], side="right"))
-            rows = positions[start:stop] - chunk[0]
-            for part, of_member, own in zip(parts, found, temperatures.T):
-                if len(rows):
-                    tempered = (part[rows] if one == 1 else task.temper(part[rows], one) for one in own)
-                    of_member.append(np.stack([task.truth_probabilities(logs, labels[start:stop]) for logs in tempered]))
-            start = stop
-        return np.stack([np.concatenate(of_member, axis=1) for of_member in found], axis=-1)
+        for chunk, parts in self.parts(positions):
+            own = [labels[one] for one in chunk]
+            for index, (part, of_member) in enumerate(zip(parts, found)):
+                tempered = self.mixture.temper(index, part, positions[chunk])
+                of_member.append(task.truth_probabilities(tempered, own))
+        return np.stack([np.concatenate(of_member) for of_member in found], axis=-1)
 
-    def _parts(self) -> Iterator[tuple[np.ndarray, Iterator[np.ndarray]]]:
-        """Positions, and each member's float32 log-probabilities [chunk, classes] of them, aligned; chunk by chunk."""
+    def parts(self, positions: np.ndarray) -> Iterator[tuple[np.ndarray, Iterator[np.ndarray]]]:
+        """Chunk by chunk, which of `positions` (int, among `ids`) are in it, and each member's float32 log-probabilities
+        [chunk, classes] of them, aligned and as they are."""
         with contextlib.ExitStack() as stack:
             readers = [stack.enter_context(member.open(columns))
                        for member, columns in zip(self.members, self._columns)]
-            for chunk in predictions.chunks(len(self.ids), len(self.class_ids)):
-                yield chunk, (reader.rows(rows[chunk]) for reader, rows in zip(readers, self._rows))
+            for chunk in predictions.chunks(len(positions), len(self.class_ids)):
+                yield chunk, (reader.rows(rows[positions[chunk]]) for reader, rows in zip(readers, self._rows))

@@ -29,7 +29,8 @@ class Mixture:
 
     def among(self, chosen: Sequence[int]) -> "Mixture":
         """Of some of the members, whose weights sum to 1 without the others."""
-        return Mixture(self.weights[..., chosen], None if self.temperatures is None else self.temperatures[..., chosen], self.task)
+        temperatures = None if self.temperatures is None else self.temperatures[..., chosen]
+        return Mixture(self.weights[..., chosen], temperatures, self.task)
 
     def temper(self, member: int, logs: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """Float32 log-probabilities [n, classes] of a member at these positions of the blend's ids, by its own temperature."""

@@ -6,7 +6,7 @@ through them is minimized. (Nothing is kept of an example, so millions cost no m
 """
 
 import dataclasses
-from typing import Optional, Union
+from typing import Optional, Sequence, Union
 
 import numpy as np
 from scipy import interpolate, optimize
@@ -53,28 +53,37 @@ def fit(losses: np.ndarray) -> float:
     return float(np.exp(found.x))
 
 
-def curves(blended, table: ExampleTable, every: int = 1) -> dict[int, np.ndarray]:
-    """For each group of ExampleTable.groups the log loss at TEMPERATURES, added up over its examples that have a label:
-    float64 [TEMPERATURES]. `blended` is a Blend without a temperature, or Predictions; each `every`-th example is taken."""
-    task, groups = table.data.task, table.groups(blended.ids)
-    found = {group: np.zeros(len(TEMPERATURES)) for group in np.unique(groups).tolist()}
-    start = 0
+class Curves(dict):
+    """For each group the log loss at TEMPERATURES, added up over its examples: int → float64 [TEMPERATURES]."""
+
+    def __init__(self, task: Task, groups: np.ndarray):
+        super().__init__({group: np.zeros(len(TEMPERATURES)) for group in np.unique(groups).tolist()})
+        self._task = task
+
+    def add(self, logs: np.ndarray, labels: Sequence[Sequence[int]], groups: np.ndarray) -> None:
+        """Args: log-probabilities [n, classes], class indices of each, int [n]."""
+        if not len(labels):
+            return
+        losses = np.stack([self._task.log_losses(self._task.temper(logs, one), labels) for one in TEMPERATURES], axis=1)
+        for group in np.unique(groups).tolist():
+            self[group] += losses[groups == group].sum(axis=0)
+
+    def without(self, group: Optional[int]) -> np.ndarray:
+        """The sum of all but a group's; None: of all."""
+        return sum((curve for one, curve in self.items() if one != group), np.zeros(len(TEMPERATURES)))
+
+
+def curves(blended, table: ExampleTable) -> Curves:
+    """By the groups of ExampleTable.groups, of the examples that have a label; `blended` is a Blend without a temperature."""
+    groups = table.groups(blended.ids)
+    found, start = Curves(table.data.task, groups), 0
     with progress(len(blended.ids), "fit the temperature", "pictures") as bar:
         for ids, logs in blended.chunks():
-            known = np.flatnonzero([(start + at) % every == 0 and one in table.label_lists for at, one in enumerate(ids)])
-            labels = [table.label_lists[ids[at]] for at in known]
-            of_chunk = groups[start + known]
-            losses = np.stack([task.log_losses(task.temper(logs[known], one), labels) for one in TEMPERATURES], axis=1)
-            for group in np.unique(of_chunk).tolist():
-                found[group] += losses[of_chunk == group].sum(axis=0)
+            known = np.flatnonzero([one in table.label_lists for one in ids])
+            found.add(logs[known], [table.label_lists[ids[at]] for at in known], groups[start + known])
             start += len(ids)
             bar.update(len(ids))
     return found
-
-
-def without(group: Optional[int], of_groups: dict[int, np.ndarray]) -> np.ndarray:
-    """The sum of `curves` but a group's; None: of all."""
-    return sum((curve for one, curve in of_groups.items() if one != group), np.zeros(len(TEMPERATURES)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,4 +107,5 @@ def cross_fit(told, by_group: dict[int, object], table: ExampleTable) -> Tempera
       by_group: for each group the Blend that it is scored by; each is read once, also where several groups share it.
     """
     found = {blended: curves(blended, table) for blended in {told, *by_group.values()}}
-    return Temperatures(fit(without(None, found[told])), {group: fit(without(group, found[one])) for group, one in by_group.items()})
+    return Temperatures(fit(found[told].without(None)),
+                        {group: fit(found[one].without(group)) for group, one in by_group.items()})

@@ -52,8 +52,8 @@ class Result:
     open_set: Optional[open_set_scores.OpenSet] = None
 
     def to_json(self) -> dict[str, Any]:
-        return {**self.final, "weights": self.weights, "member_temperatures": self.own_temperatures, "lines": self.members, "steps": self.steps,
-                "long_tail": self.long_tail, "warnings": self.warnings, "probe": self.probes,
+        return {**self.final, "weights": self.weights, "member_temperatures": self.own_temperatures, "lines": self.members,
+                "steps": self.steps, "long_tail": self.long_tail, "warnings": self.warnings, "probe": self.probes,
                 "temperature": self.temperature, "calibration": self.certainty,
                 **({"open_set": self.open_set.to_json()} if self.open_set else {})}
 

@@ -205,6 +205,8 @@ class _Experiment:
         if blend == of_members.FITTED:  # the same fit, on the same predictions
             scores = os.path.join(self.settings.run_dir, plan.SCORES)
             fitted = files.read_json(scores) if files.exists(scores) else {}
+            if "member_temperatures" not in fitted:  # of before there were any: not what the submission is made of
+                fitted = {}
         names = [one.name for one in members]
         weights, temperatures = (dict(zip(names, fitted.get(one, {}).values())) for one in ("weights", "member_temperatures"))
         return {"members": told, "blend": blend, "weights": weights or None, "member_temperatures": temperatures or None,

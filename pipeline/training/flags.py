@@ -201,7 +201,7 @@ def _define_run() -> None:
     define_float("validate_every", 1.0, "Epochs (or a part of one) from one validation and checkpoint to the next.",
                  low=1e-6)
     flags.DEFINE_integer("min_steps", 0, "A stage whose epochs are fewer steps than this has as many whole epochs as make them up: "
-                         "for very few pictures. 0: as its epochs are.", 0)
+                         "for very few pictures (--epochs_from has its own number). 0: as its epochs are.", 0)
     flags.DEFINE_string("keep_epochs", "", "18:21:24: keep the checkpoints of the last stage after so many epochs, for "
                         "predict.py --checkpoint=18:21:24.")
     define_float("save_minutes", 10.0, "Minutes from one checkpoint to go on from to the next, beside those at each "

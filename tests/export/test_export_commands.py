@@ -3,6 +3,7 @@
 import io
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -124,6 +125,7 @@ def test_members_with_priors_places_and_an_open_set(way):
 
 def test_fitted_weights_and_temperatures_of_members_are_served(way):
     """By --blend=oof, fitted on val: the temperatures of the members' own, too."""
+    shutil.rmtree(way / "folds" / "out_of_fold", ignore_errors=True)  # another test's; weights would be fitted there
     for name, views in (("folds", "six"), ("place", "rot45")):
         exported.succeed("predict.py", f"--data_dir={way}/records", f"--model_dir={way}/{name}", "--split=val", f"--tta={views}",
                          f"--out={way}/{name}/predictions/val")
