@@ -56,7 +56,8 @@ def test_few_pictures_become_a_submission_of_both(tmp_path, several):
     assert sum(scores["weights"].values()) == pytest.approx(1)
     meta = json.loads((run_dir / "submission.meta.json").read_text())
     assert [one["name"] for one in meta["members"]] == ["probe", "small"] and meta["blend"] == "oof" and not meta["missing"]
-    assert list(meta["weights"].values()) == list(scores["weights"].values())
+    for what in ("weights", "member_temperatures"):
+        assert list(meta[what].values()) == list(scores[what].values()) and list(meta[what]) == ["probe", "small"]
     with open(run_dir / "submission.csv", newline="", encoding="utf-8") as file:
         assert [row["id"] for row in csv.DictReader(file)] == [f"{one:02d}.jpg" for one in range(FEW, FEW + TEST)]
     plan = run(tmp_path, "--dry_run")

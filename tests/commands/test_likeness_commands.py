@@ -110,8 +110,9 @@ def test_a_blend_is_fitted_and_goes_into_the_submission(data, model, tmp_path):
     scores = tmp_path / "scores.json"
     both = [f"--predictions={model}/out_of_fold", f"--predictions={model}/predictions/train_neighbours"]
     succeed("evaluate.py", f"--data_dir={data.directory}", *both, "--blend=oof", f"--out={scores}")
-    weights = json.loads(scores.read_text())["weights"]
-    assert sum(weights.values()) == pytest.approx(1, abs=1e-3) and len(weights) == 2
+    told = json.loads(scores.read_text())
+    assert sum(told["weights"].values()) == pytest.approx(1, abs=1e-3) and len(told["weights"]) == 2
+    assert list(told["member_temperatures"]) == list(told["weights"]) and min(told["member_temperatures"].values()) > 0
     both = [f"--predictions={model}/predictions/test{suffix}" for suffix in ("", "_neighbours")]
     submission = [f"--data_dir={data.directory}", *both, "--blend=oof", f"--out={tmp_path}/submission.csv"]
     succeed("make_submission.py", *submission)

@@ -116,6 +116,13 @@ def test_mistakes(case, calibrated):
     file = f"--calibration={folder}/a/calibration.json"
     assert_one_line_mistake(evaluate(folder, file, names="a"), "--calibration", f"{folder}/b/val too", "missing")
     assert_one_line_mistake(evaluate(folder, file, "--blend=3:1"), "--calibration", "weighs 0.500", "0.750")
+    told = json.loads((folder / "a" / "calibration.json").read_text())
+    first, second = told["members"]
+    assert first.pop("temperature") == second["temperature"] == 1.0  # as in a file of before there were any
+    (folder / "edited.json").write_text(json.dumps(told))
+    assert evaluate(folder, f"--calibration={folder}/edited.json").returncode == 0
+    (folder / "edited.json").write_text(json.dumps({**told, "members": [{**first, "temperature": 2.0}, second]}))
+    assert_one_line_mistake(evaluate(folder, f"--calibration={folder}/edited.json"), "--calibration", "temperature of 2.000", "1.000")
     meta = json.loads((folder / "a" / "val" / "meta.json").read_text())
     (folder / "other").mkdir(exist_ok=True)
     for name in ("ids.txt", "log_probabilities.npy"):

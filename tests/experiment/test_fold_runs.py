@@ -173,9 +173,9 @@ def test_the_last_run_takes_the_epochs_that_the_folds_found(by_folds, data, tmp_
     from pipeline.runs import run as runs
     from training_runs import stage
 
-    assert [one.epochs for one in runs.with_epochs_of(str(model_dir), [stage(epochs=200)])] == [3]
+    assert [one.epochs for one in runs.with_epochs_of(str(model_dir), [stage(epochs=200, min_steps=99)])] == [3]
     done = run_command("multi_stage_train.py", f"--data_dir={data.directory}", f"--model_dir={tmp_path}/m", *FLAGS,
-                       f"--epochs_from={model_dir}", "--train_split=train+val", "--dry_run")
+                       f"--epochs_from={model_dir}", "--train_split=train+val", "--min_steps=99", "--dry_run")
     assert done.returncode == 0 and "18 (6 an epoch)" in done.stdout  # three epochs of (50 + 11) // 10
 
 
