@@ -146,7 +146,9 @@ def _predict(values, faults):
 
 
 def _evaluate(values, faults):
-    _write(_last(values, "out"), {"weights": dict.fromkeys(values["predictions"], 0.5), "warnings": []})
+    _write(_last(values, "out"), {
+        "weights": dict.fromkeys(values["predictions"], 0.5), "member_temperatures": dict.fromkeys(values["predictions"], 0.75),
+        "warnings": []})
     if "report" in values:
         _write(_last(values, "report"), "report")
 

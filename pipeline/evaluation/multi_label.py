@@ -103,7 +103,8 @@ def run(data: datasets.Dataset, members: Sequence[predictions.Predictions], tabl
     if request.out:
         means = {name: values.tolist() for name, values in told_curve.means().items()}
         files.write_json(request.out, {**result, "weights": weighs, "member_temperatures": own, "lines": lines,
-                               "warnings": warnings, "probe": probes, "temperature": view.temperatures and view.temperatures.told, "calibration": measured,
+                               "warnings": warnings, "probe": probes,
+                               "temperature": view.temperatures and view.temperatures.told, "calibration": measured,
                                "curve": {"threshold": multi_label.THRESHOLDS.tolist(), **means}})
     if request.report:
         report.write(request.report, report.Found(

@@ -37,6 +37,7 @@ def test_scores_and_submission_are_of_the_same_members_blend_and_priors(scripts,
     assert [(one["name"], one["folds"], one["views"]) for one in told["members"]] == [
         ("a", [0, 1, 2], "flip"), ("b", [0, 1, 2], "flip")]
     assert (told["blend"], told["weights"], told["priors"]) == ("oof", {"a": 0.5, "b": 0.5}, {"prior_correction": "1"})
+    assert told["member_temperatures"] == {"a": 0.75, "b": 0.75}
     assert told["missing"] == [] and done.stdout.splitlines()[-1].endswith("/submission.csv")
     # What can't be avoided is said: a picture that was held out has one model, one of test three.
     difference = "a is scored with 1 model a picture and submitted with 3 models a picture"
