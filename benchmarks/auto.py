@@ -84,7 +84,7 @@ def tell(table) -> None:
     scored = table[table["blend"].notna()]
     for (name, size), rows in scored.groupby(["set", "size"], sort=False):
         gain = rows["blend"] - rows[PROBE]
-        low, high = interval(gain)
+        low, high = reduced_sets.interval(gain)
         means = rows[[FIRST, PROBE, TUNED, "blend", "pictures", "minutes"]].mean()
         scores = " | ".join(f"{means[one]:.3f}" for one in (FIRST, PROBE, TUNED, "blend"))
         print(f"| {name}, {size} | {means['pictures']:.0f} | {len(rows)} | {scores} | {gain.mean():+.3f} | "
@@ -92,14 +92,6 @@ def tell(table) -> None:
     for _, row in table[table["blend"].isna()].iterrows():
         print(f"no score: {row['set']}, {row['size']}, seed {row['seed']}: {row['problem']}")
     sys.stdout.flush()
-
-
-def interval(gain) -> tuple[float, float]:
-    """Student's 95 % interval of the mean; of one value alone not a number."""
-    from scipy import stats
-
-    half = stats.t.ppf(0.975, len(gain) - 1) * stats.sem(gain) if len(gain) > 1 else float("nan")
-    return gain.mean() - half, gain.mean() + half
 
 
 def main() -> None:

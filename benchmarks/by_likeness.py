@@ -38,22 +38,15 @@ NEAR = " + neighbours"
 KINDS = ("known", "seen strangers", "unseen strangers", "mixture")
 FITTED = tuple(f"{kind}, fitted" for kind in KINDS)
 SCORES = ("top1", *KINDS, *FITTED)  # top-1 over ids; MAP@5 over the answers
-COLUMNS = ("candidate", "seed", *SCORES, "weight of neighbours", "rule", "minutes", "pictures", "problem")
-
-
-def run(script: str, *given: str) -> None:
-    """One of the commands; ends this one with its exit code where it fails."""
-    code = reduced_sets.run(script, *given)
-    if code:
-        sys.exit(code)
+COLUMNS = ("candidate", "seed", *SCORES, "weight of neighbours", "rule", "minutes", "pictures")
 
 
 def train(records: str, name: str, seed: int, model_dir: str) -> None:
     """A candidate by folds, and its nearest train pictures."""
-    run("multi_stage_train.py", f"--flagfile={FLAGS.recipe or RECIPE}", f"--data_dir={records}", f"--model_dir={model_dir}",
+    reduced_sets.must_run("multi_stage_train.py", f"--flagfile={FLAGS.recipe or RECIPE}", f"--data_dir={records}", f"--model_dir={model_dir}",
         "--fold=all", f"--random_seed={seed}", f"--hold_out_classes={FLAGS.hold_out_classes}", *CANDIDATES[name],
         *([f"--weights={FLAGS.weights}"] if FLAGS.weights else []))
-    run("predict.py", f"--data_dir={records}", f"--model_dir={model_dir}", "--split=train", f"--neighbours={FLAGS.neighbours}",
+    reduced_sets.must_run("predict.py", f"--data_dir={records}", f"--model_dir={model_dir}", "--split=train", f"--neighbours={FLAGS.neighbours}",
         f"--out={near(model_dir)}")
 
 
@@ -63,7 +56,7 @@ def near(model_dir: str) -> str:
 
 def score(records: str, places: Sequence[str], out: str) -> dict[str, Any]:
     """What evaluate.py tells: SCORES, rule, weight of neighbours and pictures of a row."""
-    run("evaluate.py", f"--data_dir={records}", *(f"--predictions={one}" for one in places), "--blend=oof", f"--out={out}",
+    reduced_sets.must_run("evaluate.py", f"--data_dir={records}", *(f"--predictions={one}" for one in places), "--blend=oof", f"--out={out}",
         f"--stranger_share={FLAGS.stranger_share}")
     told = files.read_json(out)
     rules = told["open_set"]["rules"]
@@ -80,7 +73,7 @@ def rows(records: str, name: str, seed: int, model_dir: str) -> Iterator[dict[st
     minutes = sum(one["minutes"] for one in results)
     for ending, places in (("", [alone]), (NEAR, [alone, near(model_dir)])):
         found = score(records, places, os.path.join(model_dir, "scores.json"))
-        yield {"candidate": name + ending, "seed": seed, **found, "minutes": round(minutes, 2), "problem": ""}
+        yield {"candidate": name + ending, "seed": seed, **found, "minutes": round(minutes, 2)}
 
 
 def carry_out(records: str, out_dir: str, names: Sequence[str]) -> None:
@@ -123,7 +116,7 @@ def main() -> None:
     out_dir = os.path.abspath(FLAGS.out_dir or os.path.join(reduced_sets.ROOT, "runs", "by_likeness"))
     names = reduced_sets.known_of("candidates", FLAGS.candidates, CANDIDATES)
     records = os.path.join(out_dir, "records")
-    run("create_tfrecords.py", "--competition=turtle_recall", f"--data_dir={FLAGS.data_dir}", f"--out_dir={records}",
+    reduced_sets.must_run("create_tfrecords.py", "--competition=turtle_recall", f"--data_dir={FLAGS.data_dir}", f"--out_dir={records}",
         f"--folds={FLAGS.folds}", f"--random_seed={RECORD_SEED}")
     carry_out(records, out_dir, names)
     tell(reduced_sets.results(os.path.join(out_dir, "results.csv"), COLUMNS))

@@ -104,6 +104,21 @@ def run(script: str, *given: str) -> int:
     return code
 
 
+def must_run(script: str, *given: str) -> None:
+    """As `run`; ends this one with its exit code where it fails."""
+    code = run(script, *given)
+    if code:
+        sys.exit(code)
+
+
+def interval(values) -> tuple[float, float]:
+    """Student's 95 % interval of the mean of a Series; of one value alone not a number."""
+    from scipy import stats
+
+    half = stats.t.ppf(0.975, len(values) - 1) * stats.sem(values) if len(values) > 1 else float("nan")
+    return values.mean() - half, values.mean() + half
+
+
 def results(path: str, columns: Sequence[str]):
     """A DataFrame of the rows that stand; what is empty is not a number where the column is of numbers."""
     import pandas as pd

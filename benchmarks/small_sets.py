@@ -208,13 +208,11 @@ def tell(table) -> None:
 
 def interval_of_seeds(table, name: str) -> tuple[float, float, float]:
     """(low, mean, high): Student's 95 % interval, over the seeds, of a candidate's mean gain over the probe."""
-    from scipy import stats
-
     probe = table[table["candidate"] == PROBE].set_index(["set", "size"])["score"]
     ours = table[(table["candidate"] == name) & table["score"].notna()].set_index(["set", "size"])
     means = (ours["score"] - probe.reindex(ours.index)).groupby(ours["seed"]).mean()
-    half = stats.t.ppf(0.975, len(means) - 1) * stats.sem(means)
-    return means.mean() - half, means.mean(), means.mean() + half
+    low, high = reduced_sets.interval(means)
+    return low, means.mean(), high
 
 
 def main() -> None:

@@ -10,12 +10,11 @@ truth is known here. OUT_DIR/draw_N has all of it; models and predictions that s
 import csv
 import os
 import random
-import subprocess
-import sys
 from typing import Any, Iterable, Mapping, Sequence
 
 from absl import flags
 
+from benchmarks import reduced_sets
 from pipeline import command, files
 from pipeline.errors import UserError
 from pipeline.flag_types import define_float, define_path, require
@@ -32,17 +31,9 @@ define_float("hold_out_classes", 0.2, "As of multi_stage_train.py.", low=0.01, h
 define_float("stranger_share", 1 / 3, "Of the pictures, in the mixture.", high=1.0)
 define_float("kept", 0.25, "Share of the other pictures that become test pictures.", low=0.01, high=0.9)
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RECIPE = os.path.join("configs", "lite0", "turtle_recall.flags")
 TRAIN, EXTRA, TEST, NEW = "train.csv", "extra_images.csv", "test.csv", "new_turtle"
 COLUMNS = ("image_id", "image_location", "turtle_id")
-
-
-def run(script: str, *arguments: str) -> None:
-    """One of the commands; ends this one with its exit code where it fails."""
-    code = subprocess.run([sys.executable, os.path.join(ROOT, script), *arguments], cwd=ROOT, check=False).returncode
-    if code:
-        sys.exit(code)
 
 
 def read(path: str) -> list[dict[str, str]]:
@@ -87,16 +78,16 @@ def draw(folder: str, seed: int) -> dict[str, str]:
 def told_and_answered(folder: str) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """(`open_set` of evaluate.py's JSON, the rows of the submission) of a data folder, by the commands."""
     records, model, raw = (os.path.join(folder, name) for name in ("records", "model", "raw"))
-    run("create_tfrecords.py", "--competition=turtle_recall", f"--data_dir={raw}", f"--out_dir={records}",
+    reduced_sets.must_run("create_tfrecords.py", "--competition=turtle_recall", f"--data_dir={raw}", f"--out_dir={records}",
         f"--folds={FLAGS.folds}")
-    run("multi_stage_train.py", f"--flagfile={os.path.abspath(FLAGS.recipe or os.path.join(ROOT, RECIPE))}",
+    reduced_sets.must_run("multi_stage_train.py", f"--flagfile={os.path.abspath(FLAGS.recipe or os.path.join(reduced_sets.ROOT, RECIPE))}",
         f"--data_dir={records}", f"--model_dir={model}", *([f"--weights={FLAGS.weights}"] if FLAGS.weights else []),
         "--fold=all", f"--hold_out_classes={FLAGS.hold_out_classes}")
     scores, submission = os.path.join(folder, "scores.json"), os.path.join(folder, "submission.csv")
-    run("evaluate.py", f"--data_dir={records}", f"--predictions={os.path.join(model, 'out_of_fold')}", f"--out={scores}",
+    reduced_sets.must_run("evaluate.py", f"--data_dir={records}", f"--predictions={os.path.join(model, 'out_of_fold')}", f"--out={scores}",
         f"--stranger_share={FLAGS.stranger_share}")
-    run("predict.py", f"--data_dir={records}", f"--model_dir={model}", "--split=test")
-    run("make_submission.py", f"--data_dir={records}", f"--predictions={os.path.join(model, 'predictions', 'test')}",
+    reduced_sets.must_run("predict.py", f"--data_dir={records}", f"--model_dir={model}", "--split=test")
+    reduced_sets.must_run("make_submission.py", f"--data_dir={records}", f"--predictions={os.path.join(model, 'predictions', 'test')}",
         "--open_set=fit", f"--stranger_share={FLAGS.stranger_share}", f"--out={submission}")
     return files.read_json(scores)["open_set"], read(submission)
 
@@ -113,7 +104,7 @@ def mean(values: Sequence[float]) -> float:
 
 def main() -> None:
     require("data_dir")
-    out_dir = os.path.abspath(FLAGS.out_dir or os.path.join(ROOT, "runs", "benchmark_strangers_by_recipe"))
+    out_dir = os.path.abspath(FLAGS.out_dir or os.path.join(reduced_sets.ROOT, "runs", "benchmark_strangers_by_recipe"))
     for seed in range(FLAGS.draws):
         folder = os.path.join(out_dir, f"draw_{seed}")
         truth = draw(os.path.join(folder, "raw"), seed)

@@ -177,6 +177,9 @@ def test_the_last_run_takes_the_epochs_that_the_folds_found(by_folds, data, tmp_
     done = run_command("multi_stage_train.py", f"--data_dir={data.directory}", f"--model_dir={tmp_path}/m", *FLAGS,
                        f"--epochs_from={model_dir}", "--train_split=train+val", "--min_steps=99", "--dry_run")
     assert done.returncode == 0 and "18 (6 an epoch)" in done.stdout  # three epochs of (50 + 11) // 10
+    done = run_command("multi_stage_train.py", f"--data_dir={data.directory}", f"--model_dir={tmp_path}/m", *FLAGS,
+                       "--train_split=train+val", "--min_steps=99", "--dry_run")
+    assert done.returncode == 0 and "102 (6 an epoch)" in done.stdout
 
 
 def test_folds_by_different_views_say_so_together(data, by_folds, tmp_path):
