@@ -3,8 +3,10 @@
 Of a Turtle Recall's labelled pictures, out of fold: the recipe as it is, with each of CANDIDATES, and each of these blended with its
 nearest train pictures (--neighbours, --blend=oof). All are trained by folds that leave classes out (--hold_out_classes), so that
 evaluate.py tells known individuals, strangers that training had and strangers that it had not apart, by the rule `first` and by the
-one that is fitted there (cross-fitted over individuals), alone and in a mixture of known ones and new ones. OUT_DIR/results.csv has
-a row for each that stands; the same command goes on behind them. Models go when they are scored.
+one that is fitted there (cross-fitted over individuals), alone and in a mixture of known ones and new ones. Neighbours are asked about
+what a fold holds out and not about the strangers that others do, so that a blend has fewer new ones than its recipe; a row without
+those others stands between the two, on the blend's pictures. OUT_DIR/results.csv has a row for each that stands; the same command
+goes on behind them. Models go when they are scored.
 """
 
 import os
@@ -35,10 +37,12 @@ RECORD_SEED = 33  # whose folds the recipe was chosen by
 BASE = "recipe"
 CANDIDATES: dict[str, tuple[str, ...]] = {BASE: (), "gem": ("--pool=gem",), "arcface": ("--loss=arcface",)}
 NEAR = " + neighbours"
+FEWER = ", fewer strangers"  # those of the blend with neighbours
 KINDS = ("known", "seen strangers", "unseen strangers", "mixture")
 FITTED = tuple(f"{kind}, fitted" for kind in KINDS)
+UNSEEN = "pictures of unseen strangers"
 SCORES = ("top1", *KINDS, *FITTED)  # top-1 over ids; MAP@5 over the answers
-COLUMNS = ("candidate", "seed", *SCORES, "weight of neighbours", "rule", "minutes", "pictures")
+COLUMNS = ("candidate", "seed", *SCORES, "weight of neighbours", "rule", "minutes", "pictures", UNSEEN)
 
 
 def train(records: str, name: str, seed: int, model_dir: str) -> None:
@@ -63,15 +67,18 @@ def score(records: str, places: Sequence[str], out: str) -> dict[str, Any]:
     fitted = next(means for rule, means in rules.items() if rule.startswith("fit: "))
     return {"top1": told["top1"], **{kind: rules["first"][kind] for kind in KINDS},
             **{column: fitted[kind] for column, kind in zip(FITTED, KINDS)}, "rule": told["open_set"]["fit"]["rule"],
-            "weight of neighbours": told["weights"].get(places[-1]) if len(places) > 1 else None, "pictures": told["examples"]}
+            "weight of neighbours": told["weights"].get(places[-1]) if len(places) > 1 else None, "pictures": told["examples"],
+            UNSEEN: told["open_set"]["pictures"]["unseen strangers"]}
 
 
 def rows(records: str, name: str, seed: int, model_dir: str) -> Iterator[dict[str, Any]]:
-    """Of a candidate that is trained: alone, and with its neighbours."""
+    """Of a candidate that is trained: alone, of fewer strangers, and with its neighbours. (Others' strangers go.)"""
     alone = os.path.join(model_dir, "out_of_fold")
     results = (files.read_json(os.path.join(model_dir, f"fold_{fold}", "result.json")) for fold in range(FLAGS.folds))
     minutes = sum(one["minutes"] for one in results)
-    for ending, places in (("", [alone]), (NEAR, [alone, near(model_dir)])):
+    for ending, places in (("", [alone]), (FEWER, [alone]), (NEAR, [alone, near(model_dir)])):
+        if ending:
+            shutil.rmtree(os.path.join(model_dir, "strangers"), ignore_errors=True)
         found = score(records, places, os.path.join(model_dir, "scores.json"))
         yield {"candidate": name + ending, "seed": seed, **found, "minutes": round(minutes, 2)}
 
@@ -94,20 +101,20 @@ def carry_out(records: str, out_dir: str, names: Sequence[str]) -> None:
 
 
 def tell(table) -> None:
-    """Prints the mean scores over the seeds, and of the seeds that the recipe has too what is gained over it: mean, and standard
-    deviation over them."""
-    base = table[table["candidate"] == BASE].set_index("seed")
+    """Prints the mean scores over the seeds, and of the seeds that both have what is gained over the recipe, or by neighbours over
+    the same pictures without them: mean, and standard deviation over the seeds."""
+    of = {name: rows.set_index("seed") for name, rows in table.groupby("candidate", sort=False)}
     print(f"| MAP@5 over the answers | seeds | top-1 over ids | {' | '.join((*KINDS, *FITTED))} |")
     print("|---" * (len(SCORES) + 2) + "|")
-    for name, of_name in table.groupby("candidate", sort=False):
-        ours = of_name.set_index("seed")
-        means = [f"{ours[column].mean():.3f}" for column in SCORES]
-        print(f"| {name} | {len(ours)} | {' | '.join(means)} |")
-        both = ours.index.intersection(base.index)
-        gains = ours.loc[both, list(SCORES)].astype(float) - base.loc[both, list(SCORES)].astype(float)
-        if name != BASE and len(both):
-            cells = [f"{gains[column].mean():+.3f} ± {gains[column].std():.3f}" for column in SCORES]
-            print(f"| gain | {len(both)} | {' | '.join(cells)} |")
+    for name, ours in of.items():
+        print(f"| {name} | {len(ours)} | {' | '.join(f'{ours[column].mean():.3f}' for column in SCORES)} |")
+        over = of.get(name[:-len(NEAR)] + FEWER if name.endswith(NEAR) else BASE)
+        if name == BASE or name.endswith(FEWER) or over is None:
+            continue
+        both = ours.index.intersection(over.index)
+        gains = ours.loc[both, list(SCORES)].astype(float) - over.loc[both, list(SCORES)].astype(float)
+        cells = [f"{gains[column].mean():+.3f} ± {gains[column].std():.3f}" for column in SCORES]
+        print(f"| gain | {len(both)} | {' | '.join(cells)} |")
     sys.stdout.flush()
 
 
