@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import optimize, special
+from scipy import optimize, special, stats
 
 from pipeline.answers import blend, fusion, predictions
 from pipeline.answers.example_table import ExampleTable
@@ -16,20 +16,45 @@ def log_loss(weights, label_probabilities):
     return -np.log(label_probabilities @ weights).mean()
 
 
+def with_prior(weights, label_probabilities):
+    """−log of the posterior under a Dirichlet prior that is worth five examples, by scipy, without its constant."""
+    count, members = label_probabilities.shape
+    concentration = np.full(members, 1 + 5 / members)
+    constant = stats.dirichlet.logpdf(np.full(members, 1 / members), concentration) + 5 * np.log(members)
+    return count * log_loss(weights, label_probabilities) - (stats.dirichlet.logpdf(weights, concentration) - constant)
+
+
 @pytest.mark.parametrize("seed", range(4))
-def test_fitted_weights_are_no_worse_than_a_grid(seed):
+@pytest.mark.parametrize("count", (6, 400))
+def test_fitted_weights_are_no_worse_than_a_grid(seed, count):
     rng = np.random.default_rng(seed)
-    label_probabilities = rng.beta([2, 4, 1], [1, 2, 3], (400, 3))
+    label_probabilities = rng.beta([2, 4, 1], [1, 2, 3], (count, 3))
     weights = blend.fit(label_probabilities)
     assert weights.sum() == pytest.approx(1) and (weights >= 0).all()
-    grid = [np.array([a, b, 20 - a - b]) / 20 for a in range(21) for b in range(21 - a)]
-    assert log_loss(weights, label_probabilities) <= min(log_loss(one, label_probabilities) for one in grid) + 1e-6
+    grid = [np.array([a, b, 20 - a - b]) / 20 for a in range(1, 19) for b in range(1, 20 - a)]
+    assert with_prior(weights, label_probabilities) <= min(with_prior(one, label_probabilities) for one in grid) + 1e-4
 
 
-def test_a_member_that_knows_nothing_gets_nothing():
+def test_a_member_that_knows_nothing_gets_what_is_given_before_anything_is_seen():
     rng = np.random.default_rng(0)
     good = rng.uniform(0.6, 1.0, 300)
-    assert blend.fit(np.stack([good, np.full(300, 0.01)], axis=1)) == pytest.approx([1, 0], abs=1e-6)
+    assert blend.fit(np.stack([good, np.zeros(300)], axis=1)) == pytest.approx([302.5 / 305, 2.5 / 305], rel=1e-4)
+
+
+def test_few_pictures_leave_members_nearly_equal(tmp_path):
+    """In either fold one member is right by luck, in the other the other one: who believes it is wrong in each."""
+    right = np.zeros((40, 2), bool)
+    right[np.arange(40), np.arange(40) % 2] = True  # examples of fold 0: by the first; of fold 1: by the second
+    right[::5] = True
+    sure = np.where(right[..., np.newaxis], [3.0, 0.0], [0.0, 3.0])
+    data = make_dataset(tmp_path / "records", [0] * 40, train_counts=(20, 20), folds=2)
+    members = written(tmp_path, data, (sure[:, 0], sure[:, 1]))
+    table = ExampleTable.of(members[0], data)
+    fitted = blend.for_scoring(members, "oof", table)
+    told = np.concatenate([logs for _, logs in fusion.Blend(members, fitted.scoring).chunks()])[:, 0]
+    least = 2.5 / (20 + 5)  # of five examples half speak for who is wrong in all of a fold's twenty
+    assert all(least < one.weights[0] < 1 - least for one in fitted.by_group.values())
+    assert told.min() > np.log(least * special.expit(3))
 
 
 def written(folder, data, said, names=("shy", "bold")):
@@ -61,8 +86,8 @@ def test_who_says_less_than_he_knows_is_not_left_out(two, tmp_path):
     assert best[0] < 0.5 and best[1] > 1.5
     assert mixture.temperatures == pytest.approx([best[0], 1], rel=5e-3)  # the blend is better off by what the bold one says
     tempered = np.stack([truth(one, own) for one, own in zip(said, mixture.temperatures)], axis=1)
-    grid = np.linspace(0, 1, 101)
-    best = grid[np.argmin([log_loss(np.array([weight, 1 - weight]), tempered) for weight in grid])]
+    grid = np.linspace(0.01, 0.99, 99)
+    best = grid[np.argmin([with_prior(np.array([weight, 1 - weight]), tempered) for weight in grid])]
     assert mixture.weights[0] == pytest.approx(best, abs=0.011)
     untempered = np.stack([truth(one, 1.0) for one in said], axis=1)
     assert mixture.weights[0] > blend.fit(untempered)[0] + 0.2
