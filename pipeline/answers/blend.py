@@ -18,7 +18,8 @@ from pipeline.tasks.task import Task
 EQUAL, FITTED = "equal", "oof"
 MOST_VALUES = 20_000_000  # parts of truths × members that weights are fitted on
 MOST_TEMPERED = 200_000_000  # probabilities of a member that temperatures are fitted on: 13 s of a core
-AS_IF = 5  # examples told by one member each: of few examples weights stay near equal, of many they are what these tell
+AS_IF = 20  # examples told by one member each: of few examples weights stay near equal, of many they are what these tell
+SPREAD = 0.5  # of the logarithm of a member's temperature, as a standard deviation, before an example is seen
 _TINY = 1e-12  # probability; keeps the logarithm finite where every member is sure of something else
 
 
@@ -64,7 +65,8 @@ def fit(truth: np.ndarray) -> np.ndarray:
 def loss(weights: np.ndarray, truth: np.ndarray) -> tuple[float, np.ndarray]:
     """(−mean log Σ w·p, its gradient [members]) over the examples, and over AS_IF more that tell nothing but that all members are
     alike: of each of them one member, each as often, gives the truth 1 and the others 0. (The posterior of a Dirichlet prior; of 25
-    pictures alone a member that was right by chance would be all of the blend.)
+    pictures alone a member that was right by chance would be all of the blend, and what one fold's models are worth another's need
+    not be: why it is more than the pictures' own chance asks for.)
 
     Args: float [members], above 0; float [examples, members].
     """
@@ -124,6 +126,7 @@ def fit_members(members: Sequence[predictions.Predictions], table: ExampleTable,
     temperatures, it is 1.
 
     (Weights alone would leave out who says less than he knows, as networks do that were trained on smoothed or mixed labels.)
+    Of few pictures both stay near equal: AS_IF, SPREAD.
     Where nothing remains to fit on, temperatures are 1 and weights equal. One member alone has no temperature. Of many pictures
     every second, third, … is looked at. Raises UserError where none has a label, or a model has seen them.
     """
@@ -143,7 +146,7 @@ def fit_members(members: Sequence[predictions.Predictions], table: ExampleTable,
     plain = blended.truth_probabilities(labels, task, chosen)
     found = []
     for group in left_out:
-        own = np.array([temperature.fit(one.without(group)) for one in curves])
+        own = np.array([temperature.fit(one.without(group) * parts, SPREAD) for one in curves])
         tempered = fusion.Blend(members, Mixture(blended.mixture.weights, own, task)).truth_probabilities(labels, task, chosen)
         taken, weights = _chosen_temperatures(plain[groups != group], tempered[groups != group])
         found.append(Mixture(weights, np.where(taken, own, temperature.UNFITTED), task))

@@ -41,14 +41,17 @@ class Temper:
         return float(np.exp(self.task.temper(np.log([[untempered]]), self.temperatures))[0, 0])
 
 
-def fit(losses: np.ndarray) -> float:
+def fit(losses: np.ndarray, spread: float = np.inf) -> float:
     """The temperature with the smallest loss.
 
-    Args: float [TEMPERATURES], the loss at each, of any number of examples together; all 0: of none.
+    Args:
+      losses: float [TEMPERATURES], −log likelihood at each, of any number of examples together; all 0: of none.
+      spread: standard deviation of the temperature's logarithm about 0 under a normal prior. (Of few examples, all of them right,
+        the temperature would be as low as it may.)
     """
     if not losses.any():
         return UNFITTED
-    curve = interpolate.CubicSpline(np.log(TEMPERATURES), losses)
+    curve = interpolate.CubicSpline(np.log(TEMPERATURES), losses + np.square(np.log(TEMPERATURES) / spread) / 2)
     found = optimize.minimize_scalar(curve, bounds=np.log(TEMPERATURES[[0, -1]]), method="bounded", options={"xatol": 1e-6})
     return float(np.exp(found.x))
 
