@@ -135,6 +135,5 @@ def note(path: str, columns: Sequence[str], row: dict[str, Any]) -> None:
     """Adds a row."""
     import pandas as pd
 
-    before = results(path, columns)
-    after = pd.DataFrame([row])[list(columns)]
-    files.write_whole(path, (pd.concat([before, after]) if len(before) else after).to_csv(index=False))
+    before = results(path, columns).to_dict("records")
+    files.write_whole(path, pd.DataFrame([*before, row])[list(columns)].to_csv(index=False))
