@@ -84,11 +84,11 @@ def tell(table) -> None:
     scored = table[table["blend"].notna()]
     for (name, size), rows in scored.groupby(["set", "size"], sort=False):
         gain = rows["blend"] - rows[PROBE]
-        low, high = reduced_sets.interval(gain)
+        interval = "{:+.3f} to {:+.3f}".format(*reduced_sets.interval(gain)) if len(gain) > 1 else "–"
         means = rows[[FIRST, PROBE, TUNED, "blend", "pictures", "minutes"]].mean()
         scores = " | ".join(f"{means[one]:.3f}" for one in (FIRST, PROBE, TUNED, "blend"))
         print(f"| {name}, {size} | {means['pictures']:.0f} | {len(rows)} | {scores} | {gain.mean():+.3f} | "
-              f"{low:+.3f} to {high:+.3f} | {gain.min():+.3f} | {means['minutes']:.1f} |")
+              f"{interval} | {gain.min():+.3f} | {means['minutes']:.1f} |")
     for _, row in table[table["blend"].isna()].iterrows():
         print(f"no score: {row['set']}, {row['size']}, seed {row['seed']}: {row['problem']}")
     sys.stdout.flush()

@@ -113,7 +113,8 @@ def tell(table) -> None:
             continue
         both = ours.index.intersection(over.index)
         gains = ours.loc[both, list(SCORES)].astype(float) - over.loc[both, list(SCORES)].astype(float)
-        cells = [f"{gains[column].mean():+.3f} ± {gains[column].std():.3f}" for column in SCORES]
+        spreads = {column: f" ± {gains[column].std():.3f}" if len(both) > 1 else "" for column in SCORES}
+        cells = [f"{gains[column].mean():+.3f}{spread}" for column, spread in spreads.items()]
         print(f"| gain | {len(both)} | {' | '.join(cells)} |")
     sys.stdout.flush()
 
