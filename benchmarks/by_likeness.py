@@ -112,6 +112,8 @@ def tell(table) -> None:
         if name == BASE or name.endswith(FEWER) or over is None:
             continue
         both = ours.index.intersection(over.index)
+        if not len(both):
+            continue
         gains = ours.loc[both, list(SCORES)].astype(float) - over.loc[both, list(SCORES)].astype(float)
         spreads = {column: f" ± {gains[column].std():.3f}" if len(both) > 1 else "" for column in SCORES}
         cells = [f"{gains[column].mean():+.3f}{spread}" for column, spread in spreads.items()]

@@ -18,7 +18,7 @@ from pipeline.tasks.task import Task
 EQUAL, FITTED = "equal", "oof"
 MOST_VALUES = 20_000_000  # parts of truths × members that weights are fitted on
 MOST_TEMPERED = 200_000_000  # probabilities of a member that temperatures are fitted on: 13 s of a core
-AS_IF = 20  # examples told by one member each: of few examples weights stay near equal, of many they are what these tell
+AS_IF = 20  # examples (parts of truths) told by one member each: few leave weights near equal, many overrule it
 SPREAD = 0.5  # of the logarithm of a member's temperature, as a standard deviation, before an example is seen
 _TINY = 1e-12  # probability; keeps the logarithm finite where every member is sure of something else
 
@@ -126,7 +126,7 @@ def fit_members(members: Sequence[predictions.Predictions], table: ExampleTable,
     temperatures, it is 1.
 
     (Weights alone would leave out who says less than he knows, as networks do that were trained on smoothed or mixed labels.)
-    Of few pictures both stay near equal: AS_IF, SPREAD.
+    Of few pictures weights stay near equal and temperatures near 1: AS_IF, SPREAD.
     Where nothing remains to fit on, temperatures are 1 and weights equal. One member alone has no temperature. Of many pictures
     every second, third, … is looked at. Raises UserError where none has a label, or a model has seen them.
     """
