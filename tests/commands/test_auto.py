@@ -15,7 +15,7 @@ from raw_data import REPOSITORY
 pytestmark = pytest.mark.slow
 
 FEW, TEST, SIZE = 24, 4, 48  # pictures to train on and of test, pixels
-TRAIN_FLAGS = "--model=kecam/EfficientNetV1Lite0 --weights=none --batch_size=8 --tta=none --min_steps=0"
+TRAIN_FLAGS = "--model=keras/efficientnet-tiny --weights=none --batch_size=8 --tta=none --min_steps=0"
 
 
 def write_pictures(folder, several):
